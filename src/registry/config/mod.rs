@@ -1,0 +1,214 @@
+//! The registry's configuration: distribution's `config.yml` and the
+//! `REGISTRY_…` variables that override it.
+//!
+//! Unknown keys are reported, never fatal: a file written for another version
+//! of the registry must start this one.
+
+pub mod duration;
+mod overrides;
+mod raw;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use std::time::Duration;
+
+use crate::serve::log::{Format, Level};
+use crate::serve::tls::MinimumTls;
+
+/// Everything the server goes by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How it logs.
+    pub log: LogConfig,
+    /// Where images are kept.
+    pub storage: StorageConfig,
+    /// How requests are authorised; nothing means all may do all.
+    pub auth: Option<AuthConfig>,
+    /// How it listens and answers.
+    pub http: HttpConfig,
+    /// Health checks.
+    pub health: HealthConfig,
+    /// Where events go.
+    pub endpoints: Vec<Endpoint>,
+    /// Things in the file that have no effect, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// How the server logs.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Least important level that is written.
+    pub level: Level,
+    /// How lines are written.
+    pub format: Format,
+    /// Fields on every line.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+    /// Whether requests are logged.
+    pub access: bool,
+}
+
+/// Where and how images are kept.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// Top of the tree on disk.
+    pub root: Utf8PathBuf,
+    /// Whether manifests and blobs may be deleted.
+    pub delete: bool,
+    /// Whether writes are refused.
+    pub readonly: bool,
+    /// When unfinished uploads are removed; nothing means never.
+    pub upload_purging: Option<UploadPurging>,
+    /// Whether a descriptor cache is asked for (only its log line is visible).
+    pub cache: Option<String>,
+}
+
+/// When unfinished uploads are removed.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadPurging {
+    /// Age from which an upload is removed.
+    pub age: Duration,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// Whether removal is only logged.
+    pub dry_run: bool,
+}
+
+/// How requests are authorised.
+#[derive(Clone, Debug)]
+pub enum AuthConfig {
+    /// By bearer token.
+    Token(TokenConfig),
+}
+
+/// Settings of token authentication.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// Where clients get tokens.
+    pub realm: String,
+    /// Name of this service in tokens.
+    pub service: String,
+    /// Who makes the tokens.
+    pub issuer: String,
+    /// Certificates whose keys sign tokens.
+    pub rootcertbundle: Utf8PathBuf,
+}
+
+/// How the server listens and answers.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `host:port`, or a path with `net: unix`.
+    pub addr: String,
+    /// Whether `addr` is a unix socket's path.
+    pub unix: bool,
+    /// URL by which clients reach the server, when it differs.
+    pub host: Option<String>,
+    /// Whether `Location` headers hold paths only.
+    pub relative_urls: bool,
+    /// Secret that signs upload sessions.
+    pub secret: Option<String>,
+    /// How long requests under way may take at a stop; nothing means no limit.
+    pub drain: Option<Duration>,
+    /// Certificate and key for TLS.
+    pub tls: Option<TlsConfig>,
+    /// Headers on every answer.
+    pub headers: Vec<(String, String)>,
+    /// `host:port` of the listener for health and variables.
+    pub debug_addr: Option<String>,
+}
+
+/// Certificate and key for TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Certificate chain, PEM.
+    pub certificate: Utf8PathBuf,
+    /// Private key, PEM.
+    pub key: Utf8PathBuf,
+    /// Lowest accepted version.
+    pub minimum: MinimumTls,
+}
+
+/// Health checks.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthConfig {
+    /// Whether the storage is checked.
+    pub storage_driver: bool,
+    /// Time between two checks.
+    pub interval: Duration,
+    /// Failures in a row that make the service unhealthy.
+    pub threshold: u32,
+}
+
+/// A receiver of events.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name, for the log.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// Headers sent to it.
+    pub headers: Vec<(String, String)>,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+    /// How often delivery is tried.
+    pub max_retries: u32,
+    /// First pause between two tries.
+    pub backoff: Duration,
+    /// Media types whose events are not sent.
+    pub ignored_media_types: Vec<String>,
+    /// Actions whose events are not sent.
+    pub ignored_actions: Vec<String>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It is no YAML, or a value has the wrong type.
+    #[error("{path}: {source}")]
+    Yaml {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What the parser says, with line and column.
+        #[source]
+        source: serde_yaml::Error,
+    },
+    /// A value is not acceptable.
+    #[error("{path}: {key}: {reason}")]
+    Value {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The key's path.
+        key: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Loads a file and applies `REGISTRY_…` variables from `environment`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood, or a value is not acceptable.
+    pub fn load(path: &Utf8Path, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        let text = crate::sys::fs::read(path)?;
+        Self::parse(path, &text, environment)
+    }
+
+    /// Reads a configuration from text; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Utf8Path, text: &str, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        let yaml = |source| ConfigError::Yaml { path: path.to_owned(), source };
+        // Straight from the text first: only so do errors carry line and column.
+        serde_yaml::from_str::<raw::Root>(text).map_err(yaml)?;
+        let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
+        let mut warnings = overrides::apply(&mut tree, environment);
+        let mut unknown = Vec::new();
+        let root: raw::Root =
+            serde_ignored::deserialize(tree, |key| unknown.push(key.to_string())).map_err(yaml)?;
+        warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| format!("unknown configuration key {key} is ignored")));
+        root.check(path, warnings)
+    }
+}

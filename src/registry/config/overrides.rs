@@ -1,0 +1,88 @@
+//! `REGISTRY_…` environment variables: `REGISTRY_HTTP_ADDR` sets `http.addr`.
+
+use serde_yaml::{Mapping, Value};
+
+/// Variables that mean something else to the Go registries.
+const NOT_SETTINGS: [&str; 2] = ["REGISTRY_CONFIGURATION_PATH", "REGISTRY_FF_"];
+
+/// Applies the variables in lexical order; returns what could not be applied.
+///
+/// Values are read as YAML. Parts of the name match existing keys without
+/// regard to case; numbers are indexes of lists.
+pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> {
+    let mut settings: Vec<_> = environment
+        .iter()
+        .filter(|(name, _)| name.starts_with("REGISTRY_") && !NOT_SETTINGS.iter().any(|other| name.starts_with(other)))
+        .collect();
+    settings.sort();
+    let mut warnings = Vec::new();
+    for (name, text) in settings {
+        let parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
+        let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
+        if !set(tree, &parts, value) {
+            warnings.push(format!("environment variable {name} names no setting and is ignored"));
+        }
+    }
+    warnings
+}
+
+fn set(node: &mut Value, parts: &[String], value: Value) -> bool {
+    let Some((first, rest)) = parts.split_first() else {
+        *node = value;
+        return true;
+    };
+    if first.is_empty() {
+        return false;
+    }
+    if let Value::Sequence(items) = node {
+        let Ok(index) = first.parse::<usize>() else { return false };
+        if index > items.len() {
+            return false;
+        }
+        let mut item = items.get(index).cloned().unwrap_or_default();
+        let done = set(&mut item, rest, value);
+        if done && index == items.len() {
+            items.push(item);
+        } else if done {
+            items[index] = item;
+        }
+        return done;
+    }
+    if node.is_null() {
+        *node = Value::Mapping(Mapping::new());
+    }
+    let Value::Mapping(map) = node else { return false };
+    // A key may itself hold underscores (`s3_v2`): try the longest match first.
+    for length in (1..=parts.len()).rev() {
+        let joined = parts[..length].join("_");
+        let known = map.keys().find(|key| key.as_str().is_some_and(|key| key.eq_ignore_ascii_case(&joined))).cloned();
+        if let Some(entry) = known.and_then(|key| map.get_mut(&key)) {
+            return set(entry, &parts[length..], value);
+        }
+    }
+    let mut child = Value::Null;
+    set(&mut child, rest, value) && map.insert(Value::String(first.clone()), child).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_override_by_path() {
+        let mut tree: Value = serde_yaml::from_str("http: {addr: ':5000'}\nnotifications: {endpoints: [{name: a}]}\n").expect("valid");
+        let environment = [
+            ("REGISTRY_HTTP_ADDR", "127.0.0.1:0"),
+            ("REGISTRY_STORAGE_DELETE_ENABLED", "false"),
+            ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "b"),
+            ("REGISTRY_HTTP_ADDR_X", "1"),
+            ("OTHER", "x"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let warnings = apply(&mut tree, &environment);
+        assert_eq!(tree["http"]["addr"], Value::from("127.0.0.1:0"));
+        assert_eq!(tree["storage"]["delete"]["enabled"], Value::from(false));
+        assert_eq!(tree["notifications"]["endpoints"][0]["name"], Value::from("b"));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
+}

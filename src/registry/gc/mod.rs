@@ -1,0 +1,3 @@
+//! Removing what nobody needs.
+
+pub mod purge;

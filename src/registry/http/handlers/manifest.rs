@@ -1,0 +1,162 @@
+//! `/v2/<name>/manifests/<reference>`.
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use super::client_has;
+use crate::registry::http::Context;
+use crate::registry::http::respond::{self, Problem};
+use crate::registry::metadata::Metadata as _;
+use crate::registry::oci::manifest::{Kind, Manifest};
+use crate::registry::oci::media_type::{self, Accept};
+use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag};
+use crate::registry::storage::StorageError;
+use crate::serve::Body;
+
+/// Largest manifest in bytes (OCI distribution-spec, "Pushing Manifests").
+const LIMIT: usize = 4 << 20;
+/// The platform that a client without support for lists gets.
+const DEFAULT_PLATFORM: (&str, &str) = ("linux", "amd64");
+
+fn unknown(name: &RepoName, reference: &Reference) -> Problem {
+    Problem::new(ErrorCode::ManifestUnknown).detail(json!({"name": name.as_str(), "reference": reference.to_string()}))
+}
+
+/// Sends a manifest exactly as it was stored.
+pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, Problem> {
+    let metadata = &context.app.metadata;
+    let failed = |error: StorageError| context.failed(&error);
+    let mut digest = match reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(tag) => metadata.resolve(name, tag).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?,
+    };
+    let mut content = metadata.manifest(name, &digest).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?;
+    let parsed = Manifest::parse(&content, None).map_err(|error| context.failed(&error))?;
+    let mut media_type = parsed.media_type.clone();
+    let accept = Accept::parse(context.request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+    // A client from before manifest lists asks by tag and wants an image.
+    if matches!(reference, Reference::Tag(_))
+        && media_type == media_type::DOCKER_LIST
+        && accept.names(media_type::DOCKER_MANIFEST)
+        && !accept.names(media_type::DOCKER_LIST)
+        && let Some(entry) = parsed.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1)
+    {
+        content = metadata.manifest(name, &entry.digest).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?;
+        digest = entry.digest.clone();
+        media_type = Manifest::parse(&content, None).map_err(|error| context.failed(&error))?.media_type;
+    }
+    let text = digest.to_string();
+    let etag = format!("\"{text}\"");
+    if client_has(context, &text) {
+        return Ok(respond::empty(StatusCode::NOT_MODIFIED, &[("etag", &etag), ("docker-content-digest", &text)]));
+    }
+    context.notify("pull", name, |event| {
+        event.media_type.clone_from(&media_type);
+        event.digest.clone_from(&text);
+        event.size = Some(content.len() as u64);
+        event.url = context.url(&format!("/v2/{name}/manifests/{text}"));
+        if let Reference::Tag(tag) = reference {
+            event.tag = Some(tag.to_string());
+        }
+    });
+    let mut response = respond::bytes(StatusCode::OK, &media_type, content);
+    respond::set(&mut response, &[("docker-content-digest", &text), ("etag", &etag)]);
+    Ok(response)
+}
+
+/// Stores a manifest whose references are all there.
+pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, Problem> {
+    let body = Limited::new(context.request.body_mut(), LIMIT).collect().await;
+    let content = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(Problem::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {LIMIT} bytes")));
+        }
+        Err(error) => return Err(Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string())),
+    };
+    let content_type = context.header(CONTENT_TYPE).map(media_type::essence);
+    let manifest = Manifest::parse(&content, content_type.as_deref())
+        .map_err(|error| Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string()))?;
+    let (digest, tags): (Digest, Vec<Tag>) = match reference {
+        Reference::Tag(tag) => (Digest::of(Algorithm::Sha256, &content), vec![tag.clone()]),
+        Reference::Digest(claimed) => {
+            let computed = Digest::of(claimed.algorithm(), &content);
+            if computed != *claimed {
+                return Err(Problem::new(ErrorCode::DigestInvalid).detail(json!({"claimed": claimed.to_string(), "computed": computed.to_string()})));
+            }
+            (computed, Vec::new())
+        }
+    };
+    let missing = missing_references(&context, name, &manifest).await?;
+    if !missing.is_empty() {
+        return Err(missing
+            .into_iter()
+            .fold(Problem::new(ErrorCode::ManifestBlobUnknown), |problem, digest| problem.detail(json!({"digest": digest.to_string()}))));
+    }
+    let size = content.len() as u64;
+    context.app.metadata.put_manifest(name, &digest, content, &tags).await.map_err(|error| context.failed(&error))?;
+    let text = digest.to_string();
+    let location = context.url(&format!("/v2/{name}/manifests/{text}"));
+    context.notify("push", name, |event| {
+        event.media_type.clone_from(&manifest.media_type);
+        event.digest.clone_from(&text);
+        event.size = Some(size);
+        event.tag = tags.first().map(ToString::to_string);
+        event.url.clone_from(&location);
+    });
+    let mut response = respond::empty(StatusCode::CREATED, &[("location", &location), ("docker-content-digest", &text)]);
+    if let Some(subject) = &manifest.subject {
+        respond::set(&mut response, &[("oci-subject", &subject.digest.to_string())]);
+    }
+    Ok(response)
+}
+
+/// Returns what a manifest refers to and the repository does not hold.
+async fn missing_references(context: &Context, name: &RepoName, manifest: &Manifest) -> Result<Vec<Digest>, Problem> {
+    let metadata = &context.app.metadata;
+    let failed = |error: StorageError| context.failed(&error);
+    let mut missing = Vec::new();
+    match &manifest.kind {
+        Kind::Image { config, layers } => {
+            // A layer with URLs may be fetched from elsewhere.
+            for part in std::iter::once(config).chain(layers.iter().filter(|layer| !layer.has_urls)) {
+                if !metadata.has_blob(name, &part.digest).await.map_err(failed)? {
+                    missing.push(part.digest.clone());
+                }
+            }
+        }
+        Kind::Index { manifests } => {
+            for entry in manifests {
+                // Build caches are indexes of blobs.
+                if !metadata.has_manifest(name, &entry.digest).await.map_err(failed)?
+                    && !metadata.has_blob(name, &entry.digest).await.map_err(failed)?
+                {
+                    missing.push(entry.digest.clone());
+                }
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Removes a tag, or a manifest with all its tags.
+pub async fn delete(context: &Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, Problem> {
+    let app = &context.app;
+    if !app.config.storage.delete {
+        return Err(Problem::new(ErrorCode::Unsupported));
+    }
+    let removed = match reference {
+        Reference::Tag(tag) => app.metadata.delete_tag(name, tag).await,
+        Reference::Digest(digest) => app.metadata.delete_manifest(name, digest).await,
+    };
+    if !removed.map_err(|error| context.failed(&error))? {
+        return Err(unknown(name, reference));
+    }
+    context.notify("delete", name, |event| match reference {
+        Reference::Tag(tag) => event.tag = Some(tag.to_string()),
+        Reference::Digest(digest) => event.digest = digest.to_string(),
+    });
+    Ok(respond::empty(StatusCode::ACCEPTED, &[]))
+}

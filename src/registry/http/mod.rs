@@ -1,0 +1,282 @@
+//! The registry API over HTTP: what happens to a request.
+
+pub mod handlers;
+pub mod respond;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::auth::{Actor, Authorizer};
+use super::config::Config;
+use super::metadata::Files;
+use super::notify::{Event, Notifier};
+use super::oci::{ErrorCode, RepoName, Route, RouteError};
+use super::storage::upload_state::StateSigner;
+use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads, layout};
+use super::token::Scope;
+use crate::serve::access::Entry;
+use crate::serve::{Body, Logger, Peer};
+use respond::Problem;
+
+/// All that requests share.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// The log.
+    pub logger: Logger,
+    /// The storage.
+    pub driver: Filesystem,
+    /// Blobs by digest.
+    pub blobs: Blobs<Filesystem>,
+    /// Uploads under way.
+    pub uploads: Uploads<Filesystem>,
+    /// What belongs to which repository.
+    pub metadata: Files<Filesystem>,
+    /// Receivers of events.
+    pub notifier: Notifier,
+    /// Whether health checks failed too often.
+    pub unhealthy: AtomicBool,
+    authorizer: Authorizer,
+    signer: StateSigner,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(config: Config, driver: Filesystem, authorizer: Authorizer, secret: &str, logger: Logger) -> Self {
+        Self {
+            blobs: Blobs::new(driver.clone()),
+            uploads: Uploads::new(driver.clone()),
+            metadata: Files::new(driver.clone()),
+            notifier: Notifier::start(&config.endpoints, &logger),
+            unhealthy: AtomicBool::new(false),
+            signer: StateSigner::new(secret),
+            authorizer,
+            driver,
+            config,
+            logger,
+        }
+    }
+
+    /// Checks that the storage can be written and read.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn check_storage(&self) -> Result<(), StorageError> {
+        let probe = format!("{}/.kdk-health", layout::repositories());
+        if self.config.storage.readonly {
+            return self.driver.list("").await.map(drop);
+        }
+        self.driver.write(&probe, bytes::Bytes::from_static(b"ok")).await?;
+        self.driver.remove(&probe).await.map(drop)
+    }
+}
+
+/// A request on its way through a handler.
+pub struct Context {
+    /// What all requests share.
+    pub app: Arc<App>,
+    /// The request; handlers take the body out.
+    pub request: Request<Incoming>,
+    /// Who makes it.
+    pub actor: Actor,
+    /// Its id, on all its log lines.
+    pub id: String,
+    peer: Peer,
+}
+
+impl Context {
+    /// Returns a header's text.
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
+        self.request.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Returns the values of a query parameter, decoded.
+    pub fn query(&self, name: &str) -> Vec<String> {
+        let query = self.request.uri().query().unwrap_or_default();
+        url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// Returns the first value of a query parameter, decoded.
+    pub fn query_one(&self, name: &str) -> Option<String> {
+        self.query(name).into_iter().next()
+    }
+
+    /// Returns the URL by which this client reaches a path.
+    pub fn url(&self, path: &str) -> String {
+        let http = &self.app.config.http;
+        if http.relative_urls {
+            return path.to_owned();
+        }
+        if let Some(host) = &http.host {
+            return format!("{}{path}", host.trim_end_matches('/'));
+        }
+        let forwarded = |name: &'static str| {
+            let text = self.header(HeaderName::from_static(name))?;
+            text.split(',').next().map(str::trim).filter(|text| !text.is_empty())
+        };
+        let scheme = match forwarded("x-forwarded-proto") {
+            Some("https") => "https",
+            Some("http") => "http",
+            _ if self.peer.is_tls() => "https",
+            _ => "http",
+        };
+        match forwarded("x-forwarded-host").or_else(|| self.header(HOST)) {
+            Some(host) => format!("{scheme}://{host}{path}"),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Logs a failure of the server and answers without its cause.
+    pub fn failed(&self, error: &dyn std::error::Error) -> Problem {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        self.app.logger.error("request failed", vec![("correlation_id", self.id.as_str().into()), ("error", text.into())]);
+        Problem::new(ErrorCode::Unknown)
+    }
+
+    /// Queues an event about content of a repository.
+    pub fn notify(&self, action: &'static str, name: &RepoName, describe: impl FnOnce(&mut Event)) {
+        if self.app.notifier.is_idle() {
+            return;
+        }
+        let text = |name| self.header(name).unwrap_or_default().to_owned();
+        let mut event = Event {
+            action,
+            repository: name.to_string(),
+            media_type: String::new(),
+            digest: String::new(),
+            size: None,
+            tag: None,
+            from_repository: None,
+            actor: self.actor.name.clone(),
+            url: String::new(),
+            request_id: self.id.clone(),
+            request: [self.peer.to_string(), text(HOST), self.request.method().to_string(), text(USER_AGENT)],
+        };
+        describe(&mut event);
+        self.app.notifier.send(&event);
+    }
+}
+
+/// Answers a request, whatever happens, and logs it.
+pub async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let id = crate::serve::log::instance_id();
+    let entry = app.config.log.access.then(|| Entry::begin(&request, &peer, &id));
+    let path = request.uri().path().to_owned();
+    let head = request.method() == Method::HEAD;
+    let mut response = answer(Arc::clone(&app), request, peer, id).await.unwrap_or_else(Problem::into_response);
+    if path.starts_with("/v2") {
+        let headers = response.headers_mut();
+        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        for (name, value) in &app.config.http.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+    }
+    if let Some(entry) = entry {
+        entry.finish(&app.logger, &response);
+    }
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+async fn answer(app: Arc<App>, request: Request<Incoming>, peer: Peer, id: String) -> Result<Response<Body>, Problem> {
+    if app.unhealthy.load(Ordering::Relaxed) && request.uri().path() != "/" {
+        return Err(Problem::new(ErrorCode::Unavailable).detail("health check failed: see the registry's log"));
+    }
+    let route = match Route::parse(request.uri().path()) {
+        Ok(route) => route,
+        Err(error) => return lost(&request, error),
+    };
+    if route == Route::Root {
+        return Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")]));
+    }
+    let method = request.method().clone();
+    if !route.methods().contains(&method.as_str()) {
+        let mut response = respond::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+        allow(&mut response, &allowed(&app, &route));
+        return Ok(response);
+    }
+    let mut context = Context { app: Arc::clone(&app), request, actor: Actor::default(), id, peer };
+    let needed = needed_scopes(&route, &context);
+    let authorization = context.header(AUTHORIZATION);
+    context.actor = app.authorizer.check(authorization, &needed, &app.logger).map_err(Problem::challenge)?;
+    if method == Method::OPTIONS {
+        let mut response = respond::empty(StatusCode::OK, &[]);
+        allow(&mut response, &allowed(&app, &route));
+        return Ok(response);
+    }
+    if app.config.storage.readonly && !matches!(method, Method::GET | Method::HEAD) {
+        return Err(Problem::new(ErrorCode::Unsupported).detail("the registry is in read-only maintenance"));
+    }
+    handlers::dispatch(route, context).await
+}
+
+/// Answers a path that is no resource.
+fn lost(request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>, Problem> {
+    match error {
+        RouteError::NotFound => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        RouteError::Moved(path) => {
+            let location = request.uri().query().map_or(path.clone(), |query| format!("{path}?{query}"));
+            Ok(respond::empty(StatusCode::MOVED_PERMANENTLY, &[("location", &location)]))
+        }
+        RouteError::Digest(reason) => Err(Problem::new(ErrorCode::DigestInvalid).detail(reason.to_string())),
+        RouteError::Reference(reason) => {
+            let code = match reason {
+                super::oci::reference::ReferenceError::Digest(_) => ErrorCode::DigestInvalid,
+                super::oci::reference::ReferenceError::Tag(_) => ErrorCode::TagInvalid,
+            };
+            Err(Problem::new(code).detail(reason.to_string()))
+        }
+    }
+}
+
+fn allowed(app: &App, route: &Route) -> Vec<&'static str> {
+    let deletable = app.config.storage.delete && !app.config.storage.readonly;
+    let content = matches!(route, Route::Manifest(..) | Route::Blob(..));
+    route.methods().iter().copied().filter(|method| *method != "DELETE" || !content || deletable).collect()
+}
+
+fn allow(response: &mut Response<Body>, methods: &[&str]) {
+    if let Ok(value) = HeaderValue::from_str(&methods.join(", ")) {
+        response.headers_mut().insert(hyper::header::ALLOW, value);
+    }
+}
+
+/// Returns what a request takes (distribution, "Requesting a Token").
+fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
+    let method = context.request.method();
+    if method == Method::OPTIONS {
+        return Vec::new();
+    }
+    let Some(name) = route.repository() else {
+        return if *route == Route::Catalog { vec![Scope::catalog()] } else { Vec::new() };
+    };
+    let actions: &[&str] = match (route, method) {
+        (Route::Upload(..), &Method::DELETE) => &["push"],
+        (_, &Method::GET | &Method::HEAD) => &["pull"],
+        (_, &Method::DELETE) => &["delete"],
+        _ => &["pull", "push"],
+    };
+    let mut scopes = vec![Scope::repository(name.as_str(), actions)];
+    if matches!(route, Route::Uploads(_))
+        && context.query_one("mount").is_some()
+        && let Some(from) = context.query_one("from").filter(|from| from != name.as_str() && from.parse::<RepoName>().is_ok())
+    {
+        scopes.push(Scope::repository(&from, &["pull"]));
+    }
+    scopes
+}

@@ -1,0 +1,166 @@
+//! A container registry server: OCI Distribution and Docker Registry V2.
+//!
+//! It never heard of kdk: it reads distribution's `config.yml`, keeps images
+//! in distribution's layout, and could stand alone.
+//!
+//! Flow: request → [`oci::Route`] → scope → handler → metadata and blobs →
+//! event → queue → endpoint.
+
+pub mod auth;
+pub mod command;
+pub mod config;
+pub mod gc;
+pub mod health;
+pub mod http;
+pub mod metadata;
+pub mod notify;
+pub mod oci;
+pub mod storage;
+pub mod token;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8Path;
+use data_encoding::HEXLOWER;
+use tokio_util::sync::CancellationToken;
+
+use crate::serve::{Listener, Logger, log, tls};
+use crate::sys::fs::PRIVATE;
+use config::Config;
+use http::App;
+
+/// Version that the server reports, without a leading `v`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The storage directory cannot be used.
+    #[error("cannot use the storage directory: {0}")]
+    Storage(#[source] io::Error),
+    /// The certificates that sign tokens cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] auth::token::BundleError),
+    /// The server's own certificate cannot be used.
+    #[error("cannot use the TLS certificate: {0}")]
+    Tls(#[source] io::Error),
+    /// The address cannot be listened on.
+    #[error("{0}")]
+    Listen(#[source] io::Error),
+}
+
+/// A server that is ready to take connections.
+pub struct Registry {
+    app: Arc<App>,
+    listener: Listener,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    debug: Option<Listener>,
+}
+
+impl Registry {
+    /// Opens the storage, loads keys, listens.
+    ///
+    /// # Errors
+    /// When one of these fails.
+    pub async fn open(config: Config) -> Result<Self, StartError> {
+        let logger = logger(&config);
+        for warning in &config.warnings {
+            logger.warn(warning, Vec::new());
+        }
+        let driver = storage::Filesystem::open(&config.storage.root).map_err(StartError::Storage)?;
+        let secret = match &config.http.secret {
+            Some(secret) => secret.clone(),
+            None => {
+                logger.warn(
+                    "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable.",
+                    Vec::new(),
+                );
+                kept_secret(&config.storage.root).map_err(StartError::Storage)?
+            }
+        };
+        let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
+        let tls = match &config.http.tls {
+            None => None,
+            Some(pair) => Some(tls::acceptor(&pair.certificate, &pair.key, pair.minimum).map_err(StartError::Tls)?),
+        };
+        let listener = if config.http.unix {
+            Listener::unix(config.http.addr.clone().into())
+        } else {
+            Listener::tcp(&config.http.addr).await
+        };
+        let listener = listener.map_err(StartError::Listen)?;
+        let debug = match &config.http.debug_addr {
+            None => None,
+            Some(address) => Some(Listener::tcp(address).await.map_err(StartError::Listen)?),
+        };
+        let app = Arc::new(App::new(config, driver, authorizer, &secret, logger));
+        Ok(Self { app, listener, tls, debug })
+    }
+
+    /// Serves until `stop` is cancelled, then drains.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { app, listener, tls, debug } = self;
+        let logger = app.logger.clone();
+        logger.info("redis not configured", Vec::new());
+        gc::purge::start(Arc::clone(&app), stop.clone());
+        if app.config.storage.cache.is_some() {
+            logger.info("using inmemory blob descriptor cache", Vec::new());
+        }
+        logger.info("registry filesystem metadata in use", Vec::new());
+        health::start(Arc::clone(&app), stop.clone());
+        for endpoint in &app.config.endpoints {
+            logger.info(&format!("configuring endpoint {} ({})", endpoint.name, endpoint.url), Vec::new());
+        }
+        let suffix = if tls.is_some() { ", tls" } else { "" };
+        logger.info(&format!("listening on {listener}{suffix}"), Vec::new());
+        if let Some(debug) = debug {
+            logger.info(&format!("debug server listening {debug}"), Vec::new());
+            let (app, stop) = (Arc::clone(&app), stop.clone());
+            tokio::spawn(crate::serve::run(
+                debug,
+                None,
+                move |request, _| health::answer(Arc::clone(&app), request),
+                stop,
+                Some(Duration::ZERO),
+            ));
+        }
+        let drain = app.config.http.drain;
+        let handler = {
+            let app = Arc::clone(&app);
+            move |request, peer| http::handle(Arc::clone(&app), request, peer)
+        };
+        crate::serve::run(listener, tls, handler, stop, drain).await;
+        app.notifier.drain().await;
+        logger.info("graceful shutdown successful", Vec::new());
+    }
+}
+
+fn logger(config: &Config) -> Logger {
+    let mut fixed = BTreeMap::from([
+        ("go_version".to_owned(), "rust".into()),
+        ("instance_id".to_owned(), log::instance_id().into()),
+        ("version".to_owned(), format!("v{VERSION}-kdk").into()),
+    ]);
+    fixed.extend(config.log.fields.clone());
+    Logger::new(config.log.level, config.log.format, fixed)
+}
+
+/// Returns the secret kept beside the images, making it the first time.
+///
+/// So uploads resume after a restart even where nobody configured a secret.
+fn kept_secret(root: &Utf8Path) -> io::Result<String> {
+    let directory = root.join(".kdk");
+    let path = directory.join("http-secret");
+    if let Some(secret) = crate::sys::fs::read_optional(&path)?.filter(|secret| secret.len() >= 32) {
+        return Ok(secret);
+    }
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    let secret = HEXLOWER.encode(&bytes);
+    crate::sys::fs::create_private_dir(&directory)?;
+    crate::sys::fs::write_atomic(&path, secret.as_bytes(), PRIVATE)?;
+    Ok(secret)
+}

@@ -1,0 +1,184 @@
+//! Content digests (OCI image-spec, descriptor.md, "Digests").
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// A registered digest algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// SHA-256, which every client speaks.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Every algorithm, in order of preference.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
+    /// Returns the name as it stands before the colon of a digest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Returns the length of the encoded part in characters.
+    pub fn hex_len(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// Why a text is not a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// It has no colon, or a part is empty.
+    #[error("a digest is written algorithm:hex")]
+    Format,
+    /// The algorithm is not registered.
+    #[error("the digest algorithm is not supported (sha256 and sha512 are)")]
+    Algorithm,
+    /// The encoded part has the wrong length or characters.
+    #[error("the digest has the wrong length or characters other than 0-9 and a-f")]
+    Encoded,
+}
+
+/// The digest of some content, such as `sha256:6c3c…`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: String,
+}
+
+impl Digest {
+    /// Computes the digest of bytes.
+    pub fn of(algorithm: Algorithm, content: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(content);
+        hasher.finish()
+    }
+
+    /// Returns the algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Returns the part after the colon.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let (algorithm, hex) = text.split_once(':').ok_or(DigestError::Format)?;
+        if algorithm.is_empty() || hex.is_empty() {
+            return Err(DigestError::Format);
+        }
+        let algorithm = Algorithm::ALL
+            .into_iter()
+            .find(|known| known.name() == algorithm)
+            .ok_or(DigestError::Algorithm)?;
+        let valid = hex.len() == algorithm.hex_len()
+            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !valid {
+            return Err(DigestError::Encoded);
+        }
+        Ok(Self { algorithm, hex: hex.to_owned() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A digest being computed.
+#[derive(Clone, Debug)]
+pub enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Starts a digest.
+    pub fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
+        }
+    }
+
+    /// Takes in more content.
+    pub fn update(&mut self, content: &[u8]) {
+        match self {
+            Self::Sha256(state) => state.update(content),
+            Self::Sha512(state) => state.update(content),
+        }
+    }
+
+    /// Returns the algorithm being computed.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// Returns the digest of all that was taken in.
+    pub fn finish(self) -> Digest {
+        let (algorithm, hex) = match self {
+            Self::Sha256(state) => (Algorithm::Sha256, HEXLOWER.encode(&state.finalize())),
+            Self::Sha512(state) => (Algorithm::Sha512, HEXLOWER.encode(&state.finalize())),
+        };
+        Digest { algorithm, hex }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_nothing_is_known() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        assert_eq!(
+            digest.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+    }
+
+    #[test]
+    fn bad_digests_are_refused_by_kind() {
+        for (text, error) in [
+            ("sha256", DigestError::Format),
+            ("sha256:", DigestError::Format),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", DigestError::Algorithm),
+            ("sha256:bad", DigestError::Encoded),
+            ("sha256:../../../../etc/passwd", DigestError::Encoded),
+        ] {
+            assert_eq!(text.parse::<Digest>(), Err(error), "{text}");
+        }
+        let upper = format!("sha256:{}", "A".repeat(64));
+        assert_eq!(upper.parse::<Digest>(), Err(DigestError::Encoded));
+    }
+}

@@ -1,0 +1,72 @@
+//! The one table of error codes (OCI distribution-spec, "Error Codes").
+
+use hyper::StatusCode;
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $message:literal;)+) => {
+        /// A code of the registry API's error table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns the code as clients see it.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// Returns the message that goes with the code.
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)+ }
+            }
+
+            /// Returns the HTTP status that goes with the code.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// A blob is not in the repository.
+    BlobUnknown = "BLOB_UNKNOWN", NOT_FOUND, "blob unknown to registry";
+    /// An upload's session token is not ours or does not fit.
+    BlobUploadInvalid = "BLOB_UPLOAD_INVALID", NOT_FOUND, "blob upload invalid";
+    /// There is no such upload.
+    BlobUploadUnknown = "BLOB_UPLOAD_UNKNOWN", NOT_FOUND, "blob upload unknown to registry";
+    /// A chunk does not continue the upload.
+    ContentRangeInvalid = "RANGE_INVALID", RANGE_NOT_SATISFIABLE, "invalid content range";
+    /// The account may not do this.
+    Denied = "DENIED", FORBIDDEN, "requested access to the resource is denied";
+    /// A digest is malformed or does not match the content.
+    DigestInvalid = "DIGEST_INVALID", BAD_REQUEST, "provided digest did not match uploaded content";
+    /// A manifest names content that is not in the repository.
+    ManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN", BAD_REQUEST, "blob unknown to registry";
+    /// A manifest cannot be understood.
+    ManifestInvalid = "MANIFEST_INVALID", BAD_REQUEST, "manifest invalid";
+    /// A manifest is too large.
+    ManifestTooLarge = "MANIFEST_INVALID", PAYLOAD_TOO_LARGE, "manifest invalid";
+    /// A manifest is not in the repository.
+    ManifestUnknown = "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown";
+    /// There is no such repository.
+    NameUnknown = "NAME_UNKNOWN", NOT_FOUND, "repository name not known to registry";
+    /// A page size is no number or too large.
+    PaginationNumberInvalid = "PAGINATION_NUMBER_INVALID", BAD_REQUEST, "invalid number of results requested";
+    /// The length of a chunk is not the one announced.
+    SizeInvalid = "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
+    /// A tag is malformed.
+    TagInvalid = "TAG_INVALID", BAD_REQUEST, "manifest tag did not match URI";
+    /// There is no token, or it does not suffice.
+    Unauthorized = "UNAUTHORIZED", UNAUTHORIZED, "authentication required";
+    /// The registry is not able to serve for now.
+    Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "service unavailable";
+    /// Something failed on the server's side; the log says what.
+    Unknown = "UNKNOWN", INTERNAL_SERVER_ERROR, "unknown error";
+    /// The operation is switched off.
+    Unsupported = "UNSUPPORTED", METHOD_NOT_ALLOWED, "the operation is unsupported";
+}

@@ -1,0 +1,43 @@
+//! Media types of manifests, and the `Accept` header.
+
+/// OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Docker image manifest, schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker manifest list.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker image manifest, schema 1, unsigned and signed; refused.
+pub const DOCKER_SCHEMA1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+/// Returns a media type without its parameters, in lower case.
+pub fn essence(header: &str) -> String {
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The media types a client takes, from all its `Accept` lines.
+///
+/// Quality values are ignored, as the Go registries do; `*/*` is no claim.
+#[derive(Clone, Debug, Default)]
+pub struct Accept(Vec<String>);
+
+impl Accept {
+    /// Reads `Accept` lines.
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(lines.into_iter().flat_map(|line| line.split(',')).map(essence).filter(|item| !item.is_empty()).collect())
+    }
+
+    /// Says whether a type is named.
+    pub fn names(&self, media_type: &str) -> bool {
+        self.0.iter().any(|item| item == media_type)
+    }
+
+    /// Says whether any manifest type is named; a client that names none takes whatever is stored.
+    pub fn names_a_manifest(&self) -> bool {
+        [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].iter().any(|known| self.names(known))
+    }
+}

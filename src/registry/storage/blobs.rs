@@ -1,0 +1,52 @@
+//! The content-addressed store that all repositories share.
+
+use bytes::Bytes;
+
+use super::driver::{Content, Driver, Stat, StorageError};
+use super::layout;
+use crate::registry::oci::Digest;
+
+/// Blobs by digest, whichever repositories they belong to.
+#[derive(Clone, Debug)]
+pub struct Blobs<D> {
+    driver: D,
+}
+
+impl<D: Driver> Blobs<D> {
+    /// Makes the store on a driver.
+    pub fn new(driver: D) -> Self {
+        Self { driver }
+    }
+
+    /// Returns size and age of a blob.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn stat(&self, digest: &Digest) -> Result<Option<Stat>, StorageError> {
+        self.driver.stat(&layout::blob_data(digest)).await
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn open(&self, digest: &Digest) -> Result<Option<Content>, StorageError> {
+        self.driver.open(&layout::blob_data(digest)).await
+    }
+
+    /// Reads a small blob whole.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+        self.driver.read(&layout::blob_data(digest)).await
+    }
+
+    /// Stores a small blob whose digest the caller computed.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn put(&self, digest: &Digest, content: Bytes) -> Result<(), StorageError> {
+        self.driver.write(&layout::blob_data(digest), content).await
+    }
+}

@@ -1,0 +1,87 @@
+//! Where things lie: distribution's path layout, version 2.
+//!
+//! ```text
+//! docker/registry/v2/
+//!   blobs/<alg>/<2 hex>/<hex>/data
+//!   repositories/<name>/
+//!     _layers/<alg>/<hex>/link
+//!     _manifests/revisions/<alg>/<hex>/link
+//!     _manifests/tags/<tag>/current/link
+//!     _manifests/tags/<tag>/index/<alg>/<hex>/link
+//!     _uploads/<id>/{data,startedat}
+//! ```
+
+use crate::registry::oci::{Digest, RepoName, Tag};
+
+const TOP: &str = "docker/registry/v2";
+
+/// Directory of all repositories.
+pub fn repositories() -> String {
+    format!("{TOP}/repositories")
+}
+
+/// Content of a blob.
+pub fn blob_data(digest: &Digest) -> String {
+    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+    format!("{TOP}/blobs/{algorithm}/{}/{hex}/data", &hex[..2])
+}
+
+/// Directory of a repository, or of a group of them.
+pub fn repository(name: &str) -> String {
+    format!("{TOP}/repositories/{name}")
+}
+
+/// Link that makes a blob part of a repository.
+pub fn layer_link(name: &RepoName, digest: &Digest) -> String {
+    format!("{}/_layers/{}/{}/link", repository(name.as_str()), digest.algorithm().name(), digest.hex())
+}
+
+/// Directory of a repository's manifests.
+pub fn manifests(name: &str) -> String {
+    format!("{}/_manifests", repository(name))
+}
+
+/// Link that makes a manifest part of a repository.
+pub fn revision_link(name: &RepoName, digest: &Digest) -> String {
+    format!("{}/revisions/{}/{}/link", manifests(name.as_str()), digest.algorithm().name(), digest.hex())
+}
+
+/// Directory of a repository's tags.
+pub fn tags(name: &RepoName) -> String {
+    format!("{}/tags", manifests(name.as_str()))
+}
+
+/// Directory of a tag.
+pub fn tag(name: &RepoName, tag: &Tag) -> String {
+    format!("{}/{tag}", tags(name))
+}
+
+/// Link to the manifest that a tag stands for.
+pub fn tag_current_link(name: &RepoName, tag_name: &Tag) -> String {
+    format!("{}/current/link", tag(name, tag_name))
+}
+
+/// Link that records that a tag once stood for a manifest.
+pub fn tag_index_link(name: &RepoName, tag_name: &Tag, digest: &Digest) -> String {
+    format!("{}/index/{}/{}/link", tag(name, tag_name), digest.algorithm().name(), digest.hex())
+}
+
+/// Directory of a repository's unfinished uploads.
+pub fn uploads(name: &str) -> String {
+    format!("{}/_uploads", repository(name))
+}
+
+/// Directory of an unfinished upload.
+pub fn upload(name: &RepoName, id: &str) -> String {
+    format!("{}/{id}", uploads(name.as_str()))
+}
+
+/// Bytes of an unfinished upload.
+pub fn upload_data(name: &RepoName, id: &str) -> String {
+    format!("{}/data", upload(name, id))
+}
+
+/// When an upload was started (RFC 3339).
+pub fn upload_started_at(name: &RepoName, id: &str) -> String {
+    format!("{}/startedat", upload(name, id))
+}

@@ -1,0 +1,14 @@
+//! HTTP plumbing for the servers of this crate: sockets, TLS, drain, logs.
+//!
+//! A server hands [`run`] its listener and a handler; everything about bytes
+//! on the wire is here, everything about meaning is the handler's.
+
+pub mod access;
+pub mod body;
+pub mod listener;
+pub mod log;
+pub mod tls;
+
+pub use body::Body;
+pub use listener::{Listener, Peer, run};
+pub use log::{Level, Logger};

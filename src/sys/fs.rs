@@ -1,0 +1,213 @@
+//! Files that are whole or absent: atomic writes, private creation, locks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Permission bits of a file that only its owner may read.
+pub const PRIVATE: u32 = 0o600;
+/// Permission bits of an ordinary file.
+pub const PUBLIC: u32 = 0o644;
+
+/// Writes a file so that a reader, or a crash, sees the old content or the new.
+///
+/// The content is synced before the rename, and the directory after it. The
+/// mode holds from creation: a secret is never readable for a moment.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new()
+            .prefix(&format!(".{}.", path.file_name().unwrap_or("file")))
+            .suffix(".tmp")
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(parent)?;
+        // The umask applies on creation; a public file gets its bits here.
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        sync_dir(parent)
+    };
+    write().map_err(|error| named(error, "cannot write", path))
+}
+
+/// Creates a directory and its parents, readable by its owner alone.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn create_private_dir(path: &Utf8Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| named(error, "cannot create", path))
+}
+
+/// Creates a directory and its parents.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn create_dir(path: &Utf8Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| named(error, "cannot create", path))
+}
+
+/// Reads a text file, or nothing when it does not exist.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn read_optional(path: &Utf8Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(error, "cannot read", path)),
+    }
+}
+
+/// Reads a text file.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn read(path: &Utf8Path) -> io::Result<String> {
+    fs::read_to_string(path).map_err(|error| named(error, "cannot read", path))
+}
+
+/// Removes a file; says whether there was one.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn remove(path: &Utf8Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(named(error, "cannot remove", path)),
+    }
+}
+
+/// Makes the entries of a directory durable.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_dir(path: &Utf8Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Opens a file for appending, made with `mode` when it is new.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn append(path: &Utf8Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|error| named(error, "cannot open", path))
+}
+
+/// Returns the permission bits of a file, or nothing when it does not exist.
+pub fn mode(path: &Utf8Path) -> Option<u32> {
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
+
+/// Returns the id of the user who owns a path.
+///
+/// # Errors
+/// Those of the file system.
+pub fn owner(path: &Utf8Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.uid())
+}
+
+/// An exclusive lock on a file, held until it is dropped.
+///
+/// The file is never removed: a lock on an unlinked file protects nothing.
+#[derive(Debug)]
+pub struct Lock {
+    file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock, or returns nothing when somebody holds it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn try_take(path: &Utf8Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE)
+            .open(path)
+            .map_err(|error| named(error, "cannot open", path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(named(errno.into(), "cannot lock", path)),
+        }
+    }
+
+    /// Takes the lock, waiting for whoever holds it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn take(path: &Utf8Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE)
+            .open(path)
+            .map_err(|error| named(error, "cannot open", path))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map(|file| Self { file })
+            .map_err(|(_, errno)| named(errno.into(), "cannot lock", path))
+    }
+
+    /// Returns the locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads what the locked file holds.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn read(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// Moves a file into a backup directory under a name that says where it was.
+///
+/// `registry/config.yml` becomes `registry__config.yml.20240926213636`; a
+/// number follows when that exists. Returns the backup's path.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn back_up(path: &Utf8Path, label: &str, backups: &Utf8Path, stamp: &str) -> io::Result<Utf8PathBuf> {
+    create_private_dir(backups)?;
+    let base = format!("{}.{stamp}", label.replace('/', "__"));
+    let mut target = backups.join(&base);
+    let mut count = 1;
+    while target.exists() {
+        count += 1;
+        target = backups.join(format!("{base}.{count}"));
+    }
+    let content = fs::read(path).map_err(|error| named(error, "cannot read", path))?;
+    write_atomic(&target, &content, mode(path).unwrap_or(PRIVATE) & 0o700)?;
+    Ok(target)
+}
+
+/// Puts what was tried and the path before a file system's message.
+pub fn named(error: io::Error, tried: &str, path: &Utf8Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{tried} {path}: {error}"))
+}

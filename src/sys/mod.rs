@@ -1,0 +1,11 @@
+//! The edges to the operating system: clock, files, processes, sockets.
+//!
+//! Nothing here knows a word of the domain. Platform differences live here
+//! behind `cfg`, and so does every `unsafe` block of the crate.
+
+pub mod clock;
+pub mod env;
+pub mod fs;
+pub mod net;
+pub mod process;
+pub mod signal;
