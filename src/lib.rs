@@ -15,6 +15,16 @@
 //! `serve`) and `rails` (uses `sys`, `serve`, `registry::oci` and
 //! `registry::token`): servers that never heard of kdk.
 
+pub mod certs;
+pub mod cli;
+pub mod clients;
+pub mod config;
+pub mod rails;
+pub mod reconfigure;
 pub mod registry;
+pub mod render;
+pub mod root;
 pub mod serve;
+pub mod services;
+pub mod supervisor;
 pub mod sys;

@@ -1,4 +1,5 @@
-fn main() {
-    let path = std::env::args().nth(1).unwrap();
-    if let Err(e) = kdk::registry::command::serve(camino::Utf8Path::new(&path)) { eprintln!("{e}"); }
+//! The `kdk` binary: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    kdk::cli::run(std::env::args_os().collect()).into()
 }

@@ -18,7 +18,13 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
     if !check.storage_driver {
         return;
     }
-    app.logger.info("configuring storage health check", vec![("interval_s", check.interval.as_secs().into()), ("threshold", check.threshold.into())]);
+    app.logger.info(
+        "configuring storage health check",
+        vec![
+            ("interval_s", check.interval.as_secs().into()),
+            ("threshold", check.threshold.into()),
+        ],
+    );
     tokio::spawn(async move {
         let mut failures = 0;
         loop {
@@ -26,10 +32,12 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    app.logger.error("storage health check failed", vec![("error", error.to_string().into())]);
+                    app.logger
+                        .error("storage health check failed", vec![("error", error.to_string().into())]);
                 }
             }
-            app.unhealthy.store(failures >= check.threshold.max(1), Ordering::Relaxed);
+            app.unhealthy
+                .store(failures >= check.threshold.max(1), Ordering::Relaxed);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(check.interval) => {}
@@ -51,7 +59,10 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body>
         }
         (&Method::GET, "/debug/vars") => {
             let endpoints = app.notifier.counters();
-            respond::json(StatusCode::OK, &json!({"registry": {"notifications": {"endpoints": endpoints}}}))
+            respond::json(
+                StatusCode::OK,
+                &json!({"registry": {"notifications": {"endpoints": endpoints}}}),
+            )
         }
         _ => respond::text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

@@ -97,12 +97,22 @@ impl Registry {
             Some(address) => Some(Listener::tcp(address).await.map_err(StartError::Listen)?),
         };
         let app = Arc::new(App::new(config, driver, authorizer, &secret, logger));
-        Ok(Self { app, listener, tls, debug })
+        Ok(Self {
+            app,
+            listener,
+            tls,
+            debug,
+        })
     }
 
     /// Serves until `stop` is cancelled, then drains.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { app, listener, tls, debug } = self;
+        let Self {
+            app,
+            listener,
+            tls,
+            debug,
+        } = self;
         let logger = app.logger.clone();
         logger.info("redis not configured", Vec::new());
         gc::purge::start(Arc::clone(&app), stop.clone());
@@ -112,7 +122,10 @@ impl Registry {
         logger.info("registry filesystem metadata in use", Vec::new());
         health::start(Arc::clone(&app), stop.clone());
         for endpoint in &app.config.endpoints {
-            logger.info(&format!("configuring endpoint {} ({})", endpoint.name, endpoint.url), Vec::new());
+            logger.info(
+                &format!("configuring endpoint {} ({})", endpoint.name, endpoint.url),
+                Vec::new(),
+            );
         }
         let suffix = if tls.is_some() { ", tls" } else { "" };
         logger.info(&format!("listening on {listener}{suffix}"), Vec::new());

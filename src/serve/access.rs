@@ -18,8 +18,19 @@ pub struct Entry {
 impl Entry {
     /// Notes a request. `correlation_id` joins the lines of one request.
     pub fn begin<B>(request: &Request<B>, peer: &Peer, correlation_id: &str) -> Self {
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let uri = request.uri().path_and_query().map(|path| redact(path.as_str())).unwrap_or_default();
+        let header = |name| {
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let uri = request
+            .uri()
+            .path_and_query()
+            .map(|path| redact(path.as_str()))
+            .unwrap_or_default();
         Self {
             started: monotonic(),
             fields: vec![
@@ -40,13 +51,19 @@ impl Entry {
     /// Writes the line.
     pub fn finish(mut self, logger: &Logger, response: &Response<Body>) {
         use hyper::body::Body as _;
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.fields.extend([
             ("content_type", content_type.unwrap_or_default().into()),
             ("duration_ms", milliseconds.into()),
             ("status", response.status().as_u16().into()),
-            ("written_bytes", response.body().size_hint().exact().unwrap_or_default().into()),
+            (
+                "written_bytes",
+                response.body().size_hint().exact().unwrap_or_default().into(),
+            ),
         ]);
         logger.info("access", self.fields);
     }
@@ -67,6 +84,9 @@ fn redact(uri: &str) -> String {
 mod tests {
     #[test]
     fn state_tokens_are_redacted() {
-        assert_eq!(super::redact("/v2/a?_state=secret&digest=x"), "/v2/a?_state=[redacted]&digest=x");
+        assert_eq!(
+            super::redact("/v2/a?_state=secret&digest=x"),
+            "/v2/a?_state=[redacted]&digest=x"
+        );
     }
 }

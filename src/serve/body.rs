@@ -30,7 +30,11 @@ impl Body {
 
     /// Returns a body that streams `length` bytes of a file from `offset`.
     pub fn file(file: File, offset: u64, length: u64) -> Self {
-        Self::File(FileBody { state: State::Idle(file), offset, left: length })
+        Self::File(FileBody {
+            state: State::Idle(file),
+            offset,
+            left: length,
+        })
     }
 }
 

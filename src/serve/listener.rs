@@ -95,7 +95,10 @@ impl Listener {
                 Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {}
                 Err(error) => return Err(context(error)),
             }
-            return TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await.map(Self::Tcp).map_err(context);
+            return TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port))
+                .await
+                .map(Self::Tcp)
+                .map_err(context);
         }
         TcpListener::bind((bare, port)).await.map(Self::Tcp).map_err(context)
     }
@@ -107,7 +110,10 @@ impl Listener {
     pub fn unix(path: Utf8PathBuf) -> io::Result<Self> {
         if path.exists() {
             if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{path} is served by another process")));
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("{path} is served by another process"),
+                ));
             }
             crate::sys::fs::remove(&path)?;
         }
@@ -148,8 +154,13 @@ enum Stream {
 
 /// Serves connections until `stop` is cancelled, then lets requests under way
 /// finish for at most `drain` (no limit when `None`).
-pub async fn run<H, F>(listener: Listener, tls: Option<TlsAcceptor>, handler: H, stop: CancellationToken, drain: Option<Duration>)
-where
+pub async fn run<H, F>(
+    listener: Listener,
+    tls: Option<TlsAcceptor>,
+    handler: H,
+    stop: CancellationToken,
+    drain: Option<Duration>,
+) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -197,7 +208,9 @@ where
         Ok(Ok(1)) => return answer_plain(stream).await,
         _ => return,
     }
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
+        return;
+    };
     let peer = match peer {
         Peer::Tcp { address, .. } => Peer::Tcp { address, tls: true },
         Peer::Unix => Peer::Unix,
@@ -219,10 +232,17 @@ async fn answer_plain(mut stream: TcpStream) {
     }
     let text = String::from_utf8_lossy(&head);
     let printable = |part: &str| part.bytes().all(|byte| byte.is_ascii_graphic());
-    let path = text.split(' ').nth(1).filter(|path| path.starts_with('/') && printable(path)).unwrap_or("/");
+    let path = text
+        .split(' ')
+        .nth(1)
+        .filter(|path| path.starts_with('/') && printable(path))
+        .unwrap_or("/");
     let host = text
         .lines()
-        .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("host")))
+        .find_map(|line| {
+            line.split_once(':')
+                .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+        })
         .map(|(_, host)| host.trim().to_owned())
         .filter(|host| printable(host) && !host.is_empty())
         .or_else(|| stream.local_addr().ok().map(|address| address.to_string()))

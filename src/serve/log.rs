@@ -75,7 +75,12 @@ struct Inner {
 impl Logger {
     /// Makes a logger. `fixed` fields stand on every line.
     pub fn new(level: Level, format: Format, fixed: BTreeMap<String, Value>) -> Self {
-        Self(Arc::new(Inner { level, format, fixed, clock: Clock::System }))
+        Self(Arc::new(Inner {
+            level,
+            format,
+            fixed,
+            clock: Clock::System,
+        }))
     }
 
     /// Writes a line of level info.
@@ -113,8 +118,12 @@ impl Logger {
     fn line(&self, level: Level, message: &str, fields: &Fields) -> String {
         let now = Zoned::new(self.0.clock.now(), jiff::tz::TimeZone::system());
         let time = now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
-        let mut all: BTreeMap<&str, Value> =
-            self.0.fixed.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let mut all: BTreeMap<&str, Value> = self
+            .0
+            .fixed
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect();
         all.extend(fields.iter().map(|(key, value)| (*key, value.clone())));
         all.insert("level", level.name().into());
         all.insert("msg", message.into());
@@ -139,11 +148,17 @@ fn text_line(all: &BTreeMap<&str, Value>) -> String {
             other => other.to_string(),
         };
         let plain = !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'));
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'));
         if !line.is_empty() {
             line.push(' ');
         }
-        let written = if plain { write!(line, "{key}={text}") } else { write!(line, "{key}={text:?}") };
+        let written = if plain {
+            write!(line, "{key}={text}")
+        } else {
+            write!(line, "{key}={text:?}")
+        };
         debug_assert!(written.is_ok(), "a String takes everything");
     }
     line
@@ -157,7 +172,14 @@ pub fn instance_id() -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = data_encoding::HEXLOWER.encode(&bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -166,19 +188,34 @@ mod tests {
 
     fn logger(format: Format) -> Logger {
         let fixed = BTreeMap::from([("version".to_owned(), Value::from("v1"))]);
-        Logger(Arc::new(Inner { level: Level::Info, format, fixed, clock: Clock::Fixed("2024-09-26T21:36:36.51Z".parse().expect("valid")) }))
+        Logger(Arc::new(Inner {
+            level: Level::Info,
+            format,
+            fixed,
+            clock: Clock::Fixed("2024-09-26T21:36:36.51Z".parse().expect("valid")),
+        }))
     }
 
     #[test]
     fn json_lines_are_in_alphabetical_order() {
-        let line = logger(Format::Json).line(Level::Info, "listening on [::]:5000", &vec![("instance_id", "x".into())]);
-        let keys: Vec<_> = ["instance_id", "level", "msg", "time", "version"].iter().map(|key| line.find(&format!("\"{key}\":"))).collect();
+        let line = logger(Format::Json).line(
+            Level::Info,
+            "listening on [::]:5000",
+            &vec![("instance_id", "x".into())],
+        );
+        let keys: Vec<_> = ["instance_id", "level", "msg", "time", "version"]
+            .iter()
+            .map(|key| line.find(&format!("\"{key}\":")))
+            .collect();
         assert!(keys.is_sorted() && keys.iter().all(Option::is_some), "{line}");
     }
 
     #[test]
     fn text_lines_quote_what_needs_it() {
         let line = logger(Format::Text).line(Level::Warning, "No \"secret\"", &vec![("n", 3.into())]);
-        assert!(line.contains("level=warning msg=\"No \\\"secret\\\"\" n=3 version=v1"), "{line}");
+        assert!(
+            line.contains("level=warning msg=\"No \\\"secret\\\"\" n=3 version=v1"),
+            "{line}"
+        );
     }
 }

@@ -20,7 +20,10 @@ pub const PUBLIC: u32 = 0o644;
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_str().is_empty())
+        .unwrap_or(Utf8Path::new("."));
     let write = || {
         let mut file = tempfile::Builder::new()
             .prefix(&format!(".{}.", path.file_name().unwrap_or("file")))

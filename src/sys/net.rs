@@ -67,10 +67,16 @@ mod platform {
             .flat_map(|table| listening_inodes(&table, port))
             .collect();
         for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else {
+                continue;
+            };
             for descriptor in descriptors.flatten() {
-                let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
+                let Ok(target) = std::fs::read_link(descriptor.path()) else {
+                    continue;
+                };
                 let target = target.to_string_lossy();
                 let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
                 if inode.is_some_and(|inode| inodes.iter().any(|known| known == inode)) {
@@ -108,7 +114,11 @@ mod platform {
             .ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         let pid = text.lines().find_map(|line| line.strip_prefix('p'))?.parse().ok()?;
-        let name = text.lines().find_map(|line| line.strip_prefix('c')).unwrap_or_default().to_owned();
+        let name = text
+            .lines()
+            .find_map(|line| line.strip_prefix('c'))
+            .unwrap_or_default()
+            .to_owned();
         Some(Holder { pid, name })
     }
 }
@@ -123,6 +133,9 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let holder = port_holder(port).expect("found");
         assert_eq!(holder.pid, i32::try_from(std::process::id()).expect("small"));
-        assert_eq!(try_listen(([127, 0, 0, 1], port).into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            try_listen(([127, 0, 0, 1], port).into()).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 }

@@ -41,8 +41,10 @@ pub struct SpawnSpec<'a> {
 /// When the program cannot be found or started.
 #[expect(unsafe_code, reason = "pre_exec has no safe form")]
 pub fn spawn(spec: SpawnSpec<'_>) -> io::Result<Child> {
-    let (program, arguments) =
-        spec.argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an empty command"))?;
+    let (program, arguments) = spec
+        .argv
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an empty command"))?;
     let errors = spec.output.try_clone()?;
     let pid_fd = spec.pid_file.as_raw_fd();
     let mut command = Command::new(program);
@@ -90,7 +92,12 @@ pub fn spawn(spec: SpawnSpec<'_>) -> io::Result<Child> {
 pub fn spawn_detached(argv: &[&str], output: File) -> io::Result<Child> {
     let errors = output.try_clone()?;
     let mut command = Command::new(argv[0]);
-    command.args(&argv[1..]).current_dir("/").stdin(Stdio::null()).stdout(output).stderr(errors);
+    command
+        .args(&argv[1..])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors);
     // SAFETY: setsid is async-signal-safe and allocates nothing.
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(|_| ()).map_err(io::Error::from));
@@ -114,7 +121,11 @@ impl Identity {
     /// or only waits to be reaped.
     pub fn of(pid: i32) -> Option<Self> {
         let start = platform::start_time(pid)?;
-        Some(Self { boot: platform::boot_id(), pid, start })
+        Some(Self {
+            boot: platform::boot_id(),
+            pid,
+            start,
+        })
     }
 
     /// Says whether that very process still runs.
@@ -155,7 +166,10 @@ pub fn user_id() -> u32 {
 
 /// Returns the name of the machine.
 pub fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
 }
 
 /// Finds a program on the PATH.
@@ -189,7 +203,10 @@ mod platform {
     }
 
     pub(super) fn boot_id() -> String {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     #[expect(unsafe_code, reason = "pidfd_open has no safe wrapper in nix")]
@@ -216,18 +233,23 @@ mod platform {
     }
 
     pub(super) fn group_alive(group: i32) -> bool {
-        let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+        let Ok(entries) = std::fs::read_dir("/proc") else {
+            return false;
+        };
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
             .filter_map(stat)
-            .any(|fields| {
-                !is_zombie(&fields) && fields.get(2).and_then(|field| field.parse().ok()) == Some(group)
-            })
+            .any(|fields| !is_zombie(&fields) && fields.get(2).and_then(|field| field.parse().ok()) == Some(group))
     }
 
     pub(super) fn name_of(pid: i32) -> Option<String> {
-        Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+        Some(
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .ok()?
+                .trim()
+                .to_owned(),
+        )
     }
 }
 
@@ -240,7 +262,10 @@ mod platform {
     use nix::unistd::Pid;
 
     fn ps(pid: i32, column: &str) -> Option<String> {
-        let output = Command::new("ps").args(["-o", column, "-p", &pid.to_string()]).output().ok()?;
+        let output = Command::new("ps")
+            .args(["-o", column, "-p", &pid.to_string()])
+            .output()
+            .ok()?;
         let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         (!text.is_empty()).then_some(text)
     }
@@ -258,7 +283,12 @@ mod platform {
 
     pub(super) fn boot_id() -> String {
         let output = Command::new("sysctl").args(["-n", "kern.bootsessionuuid"]).output();
-        output.ok().and_then(|out| String::from_utf8(out.stdout).ok()).unwrap_or_default().trim().to_owned()
+        output
+            .ok()
+            .and_then(|out| String::from_utf8(out.stdout).ok())
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     pub(super) fn wait_gone(pid: i32) {
@@ -293,7 +323,10 @@ mod tests {
     fn identity_is_this_process() {
         let me = Identity::of(i32::try_from(std::process::id()).expect("small")).expect("alive");
         assert!(me.is_alive());
-        let other = Identity { start: me.start + 1, ..me };
+        let other = Identity {
+            start: me.start + 1,
+            ..me
+        };
         assert!(!other.is_alive());
     }
 

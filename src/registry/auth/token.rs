@@ -17,8 +17,13 @@ use crate::serve::Logger;
 /// Clock difference that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
 /// The algorithms that are accepted; never `none`, never a shared secret.
-const ALGORITHMS: [Algorithm; 5] =
-    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::ES256, Algorithm::ES384];
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+];
 
 /// Why the trusted certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +64,12 @@ impl TokenAuthorizer {
         let roots = read_bundle(&config.rootcertbundle)?;
         let mut keys = HashMap::new();
         for der in &roots {
-            let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
-            let Ok(key) = PublicKey::from_spki(certificate.public_key().raw) else { continue };
+            let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+                continue;
+            };
+            let Ok(key) = PublicKey::from_spki(certificate.public_key().raw) else {
+                continue;
+            };
             keys.insert(key.libtrust_id(), key.clone());
             keys.insert(key.thumbprint(), key);
         }
@@ -79,7 +88,10 @@ impl TokenAuthorizer {
             Ok(claims) => claims,
             Err(Refusal::Missing) => return Err(self.challenge(needed, None, needed.to_vec())),
             Err(Refusal::Invalid(reason)) => {
-                log.warn("error authorizing context: invalid token", vec![("reason", reason.into())]);
+                log.warn(
+                    "error authorizing context: invalid token",
+                    vec![("reason", reason.into())],
+                );
                 return Err(self.challenge(needed, Some("invalid_token"), needed.to_vec()));
             }
         };
@@ -89,22 +101,36 @@ impl TokenAuthorizer {
                 let actions: Vec<String> = scope
                     .actions
                     .iter()
-                    .filter(|action| !claims.access.iter().any(|given| given.grants(&scope.kind, &scope.name, action)))
+                    .filter(|action| {
+                        !claims
+                            .access
+                            .iter()
+                            .any(|given| given.grants(&scope.kind, &scope.name, action))
+                    })
                     .cloned()
                     .collect();
-                (!actions.is_empty()).then(|| Scope { actions, ..scope.clone() })
+                (!actions.is_empty()).then(|| Scope {
+                    actions,
+                    ..scope.clone()
+                })
             })
             .collect();
         if missing.is_empty() {
             Ok(Actor { name: claims.sub })
         } else {
-            log.warn("error authorizing context: insufficient scope", vec![("actor", claims.sub.into())]);
+            log.warn(
+                "error authorizing context: insufficient scope",
+                vec![("actor", claims.sub.into())],
+            );
             Err(self.challenge(needed, Some("insufficient_scope"), missing))
         }
     }
 
     fn challenge(&self, needed: &[Scope], error: Option<&str>, missing: Vec<Scope>) -> Challenge {
-        let mut header = format!(r#"Bearer realm="{}",service="{}""#, self.config.realm, self.config.service);
+        let mut header = format!(
+            r#"Bearer realm="{}",service="{}""#,
+            self.config.realm, self.config.service
+        );
         if !needed.is_empty() {
             let scopes: Vec<String> = needed.iter().map(ToString::to_string).collect();
             header.push_str(&format!(r#",scope="{}""#, scopes.join(" ")));
@@ -133,8 +159,12 @@ impl TokenAuthorizer {
         validation.set_issuer(&[&self.config.issuer]);
         validation.set_audience(&[&self.config.service]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let key = key.decoding_key().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        decode::<Claims>(token, &key, &validation).map(|data| data.claims).map_err(invalid)
+        let key = key
+            .decoding_key()
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        decode::<Claims>(token, &key, &validation)
+            .map(|data| data.claims)
+            .map_err(invalid)
     }
 
     /// Finds the key that a token names: a certificate chain to the bundle,
@@ -143,7 +173,10 @@ impl TokenAuthorizer {
         if let Some(chain) = &header.x5c {
             return self.chain_key(chain).map_err(Refusal::Invalid);
         }
-        let id = header.kid.as_deref().ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
+        let id = header
+            .kid
+            .as_deref()
+            .ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
         self.keys.get(id).cloned().ok_or_else(|| {
             let message = format!("token signed by untrusted key with ID: {id:?}");
             log.error(&message, Vec::new());
@@ -156,9 +189,15 @@ impl TokenAuthorizer {
         let ders: Vec<Vec<u8>> = chain
             .iter()
             .take(10)
-            .map(|text| BASE64.decode(text.as_bytes()).map_err(|_| "x5c holds no base64".to_owned()))
+            .map(|text| {
+                BASE64
+                    .decode(text.as_bytes())
+                    .map_err(|_| "x5c holds no base64".to_owned())
+            })
             .collect::<Result<_, _>>()?;
-        let parse = |der: &'_ [u8]| X509Certificate::from_der(der).map(|(_, certificate)| certificate.public_key().raw.to_vec());
+        let parse = |der: &'_ [u8]| {
+            X509Certificate::from_der(der).map(|(_, certificate)| certificate.public_key().raw.to_vec())
+        };
         let leaf = ders.first().ok_or("x5c is empty")?;
         let spki = parse(leaf).map_err(|_| "x5c holds no certificate")?;
         let mut current: &[u8] = leaf;
@@ -190,7 +229,10 @@ impl TokenAuthorizer {
 }
 
 fn read_bundle(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, BundleError> {
-    let unreadable = |error: &dyn std::fmt::Display| BundleError::Unreadable { path: path.to_owned(), reason: error.to_string() };
+    let unreadable = |error: &dyn std::fmt::Display| BundleError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| unreadable(&error))

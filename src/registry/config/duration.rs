@@ -37,8 +37,13 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
         let number: f64 = rest[..end].parse().map_err(|_| error())?;
         rest = &rest[end..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == &rest[..unit_end]).ok_or_else(error)?;
+        let unit_end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == &rest[..unit_end])
+            .ok_or_else(error)?;
         let part = Duration::try_from_secs_f64(number * factor).map_err(|_| error())?;
         total = total.checked_add(part).ok_or_else(error)?;
         rest = &rest[unit_end..];
@@ -70,7 +75,13 @@ mod tests {
 
     #[test]
     fn go_durations() {
-        for (text, seconds) in [("500ms", 0.5), ("1h30m", 5400.0), ("1.5s", 1.5), ("0", 0.0), ("168h", 604_800.0)] {
+        for (text, seconds) in [
+            ("500ms", 0.5),
+            ("1h30m", 5400.0),
+            ("1.5s", 1.5),
+            ("0", 0.0),
+            ("168h", 604_800.0),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
         for text in ["", "5", "h", "5 s", "-5s", "5d", "99999999999999999999h", "1..s"] {

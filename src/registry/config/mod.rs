@@ -200,15 +200,22 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(path: &Utf8Path, text: &str, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let yaml = |source| ConfigError::Yaml { path: path.to_owned(), source };
+        let yaml = |source| ConfigError::Yaml {
+            path: path.to_owned(),
+            source,
+        };
         // Straight from the text first: only so do errors carry line and column.
         serde_yaml::from_str::<raw::Root>(text).map_err(yaml)?;
         let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
         let mut warnings = overrides::apply(&mut tree, environment);
         let mut unknown = Vec::new();
-        let root: raw::Root =
-            serde_ignored::deserialize(tree, |key| unknown.push(key.to_string())).map_err(yaml)?;
-        warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| format!("unknown configuration key {key} is ignored")));
+        let root: raw::Root = serde_ignored::deserialize(tree, |key| unknown.push(key.to_string())).map_err(yaml)?;
+        warnings.extend(
+            unknown
+                .into_iter()
+                .filter(|key| !raw::is_accepted(key))
+                .map(|key| format!("unknown configuration key {key} is ignored")),
+        );
         root.check(path, warnings)
     }
 }

@@ -35,7 +35,9 @@ fn set(node: &mut Value, parts: &[String], value: Value) -> bool {
         return false;
     }
     if let Value::Sequence(items) = node {
-        let Ok(index) = first.parse::<usize>() else { return false };
+        let Ok(index) = first.parse::<usize>() else {
+            return false;
+        };
         if index > items.len() {
             return false;
         }
@@ -55,7 +57,10 @@ fn set(node: &mut Value, parts: &[String], value: Value) -> bool {
     // A key may itself hold underscores (`s3_v2`): try the longest match first.
     for length in (1..=parts.len()).rev() {
         let joined = parts[..length].join("_");
-        let known = map.keys().find(|key| key.as_str().is_some_and(|key| key.eq_ignore_ascii_case(&joined))).cloned();
+        let known = map
+            .keys()
+            .find(|key| key.as_str().is_some_and(|key| key.eq_ignore_ascii_case(&joined)))
+            .cloned();
         if let Some(entry) = known.and_then(|key| map.get_mut(&key)) {
             return set(entry, &parts[length..], value);
         }
@@ -70,7 +75,8 @@ mod tests {
 
     #[test]
     fn variables_override_by_path() {
-        let mut tree: Value = serde_yaml::from_str("http: {addr: ':5000'}\nnotifications: {endpoints: [{name: a}]}\n").expect("valid");
+        let mut tree: Value =
+            serde_yaml::from_str("http: {addr: ':5000'}\nnotifications: {endpoints: [{name: a}]}\n").expect("valid");
         let environment = [
             ("REGISTRY_HTTP_ADDR", "127.0.0.1:0"),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "false"),

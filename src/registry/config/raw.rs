@@ -16,13 +16,25 @@ use crate::serve::tls::MinimumTls;
 
 /// Keys that are read by other registries, or come later, and need no warning.
 const ACCEPTED: [&str; 12] = [
-    "validation", "database", "redis", "gc", "compatibility.schema1", "storage.filesystem.maxthreads",
-    "storage.tag", "catalog", "tags", "rate_limiter", "profiling", "http.http2",
+    "validation",
+    "database",
+    "redis",
+    "gc",
+    "compatibility.schema1",
+    "storage.filesystem.maxthreads",
+    "storage.tag",
+    "catalog",
+    "tags",
+    "rate_limiter",
+    "profiling",
+    "http.http2",
 ];
 
 /// Says whether an unknown key is one that may stand there without a word.
 pub fn is_accepted(key: &str) -> bool {
-    ACCEPTED.iter().any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
+    ACCEPTED
+        .iter()
+        .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
 }
 
 #[derive(Deserialize)]
@@ -191,13 +203,20 @@ struct Ignore {
 }
 
 fn flat(headers: BTreeMap<String, Vec<String>>) -> Vec<(String, String)> {
-    headers.into_iter().flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value))).collect()
+    headers
+        .into_iter()
+        .flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)))
+        .collect()
 }
 
 impl Root {
     /// Checks values and fills in defaults.
     pub fn check(self, path: &Utf8Path, mut warnings: Vec<String>) -> Result<Config, ConfigError> {
-        let error = |key: &str, reason: String| ConfigError::Value { path: path.to_owned(), key: key.to_owned(), reason };
+        let error = |key: &str, reason: String| ConfigError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            reason,
+        };
         let version = match &self.version {
             serde_yaml::Value::String(text) => text.clone(),
             serde_yaml::Value::Number(number) => number.to_string(),
@@ -208,18 +227,32 @@ impl Root {
         }
         let level = match self.log.level.as_deref() {
             None => Level::Info,
-            Some(name) => Level::parse(name)
-                .ok_or_else(|| error("log.level", format!("{name:?} is no level; use error, warn, info or debug")))?,
+            Some(name) => Level::parse(name).ok_or_else(|| {
+                error(
+                    "log.level",
+                    format!("{name:?} is no level; use error, warn, info or debug"),
+                )
+            })?,
         };
         let format = match self.log.formatter.as_deref() {
             None | Some("json" | "logstash") => Format::Json,
             Some("text") => Format::Text,
-            Some(other) => return Err(error("log.formatter", format!("{other:?} is no format; use json or text"))),
+            Some(other) => {
+                return Err(error(
+                    "log.formatter",
+                    format!("{other:?} is no format; use json or text"),
+                ));
+            }
         };
         let root = self
             .storage
             .filesystem
-            .ok_or_else(|| error("storage", "no storage driver is configured; this version serves storage.filesystem".into()))?
+            .ok_or_else(|| {
+                error(
+                    "storage",
+                    "no storage driver is configured; this version serves storage.filesystem".into(),
+                )
+            })?
             .rootdirectory
             .unwrap_or_else(|| "/var/lib/registry".into());
         let auth = match self.auth.and_then(|auth| auth.token) {
@@ -230,9 +263,17 @@ impl Root {
                 }
                 let (realm, service) = (token.realm, token.service);
                 if realm.contains(['"', '\\']) || service.contains(['"', '\\']) {
-                    return Err(error("auth.token", "realm and service must not hold quotes or backslashes".into()));
+                    return Err(error(
+                        "auth.token",
+                        "realm and service must not hold quotes or backslashes".into(),
+                    ));
                 }
-                Some(AuthConfig::Token(TokenConfig { realm, service, issuer: token.issuer, rootcertbundle: token.rootcertbundle }))
+                Some(AuthConfig::Token(TokenConfig {
+                    realm,
+                    service,
+                    issuer: token.issuer,
+                    rootcertbundle: token.rootcertbundle,
+                }))
             }
         };
         let unix = match self.http.net.as_deref() {
@@ -240,23 +281,56 @@ impl Root {
             Some("unix") => true,
             Some(other) => return Err(error("http.net", format!("{other:?} is not known; use tcp or unix"))),
         };
-        let addr = self.http.addr.ok_or_else(|| error("http.addr", "is missing; write host:port".into()))?;
+        let addr = self
+            .http
+            .addr
+            .ok_or_else(|| error("http.addr", "is missing; write host:port".into()))?;
         let minimum = match self.http.tls.minimumtls.as_deref() {
             None | Some("tls1.2") => MinimumTls::Tls12,
             Some("tls1.3") => MinimumTls::Tls13,
-            Some(other) => return Err(error("http.tls.minimumtls", format!("{other:?} is not supported; use tls1.2 or tls1.3"))),
+            Some(other) => {
+                return Err(error(
+                    "http.tls.minimumtls",
+                    format!("{other:?} is not supported; use tls1.2 or tls1.3"),
+                ));
+            }
         };
         let tls = match (self.http.tls.certificate, self.http.tls.key) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => Some(TlsConfig { certificate, key, minimum }),
-            _ => return Err(error("http.tls", "certificate and key go together; one is missing".into())),
+            (Some(certificate), Some(key)) => Some(TlsConfig {
+                certificate,
+                key,
+                minimum,
+            }),
+            _ => {
+                return Err(error(
+                    "http.tls",
+                    "certificate and key go together; one is missing".into(),
+                ));
+            }
         };
-        let upload_purging = self.storage.maintenance.uploadpurging.as_ref().is_none_or(|purging| purging.enabled != Some(false)).then(|| {
-            let given = self.storage.maintenance.uploadpurging;
-            let age = given.as_ref().and_then(|purging| purging.age).map_or(Duration::from_hours(168), |age| age.0);
-            let interval = given.as_ref().and_then(|purging| purging.interval).map_or(Duration::from_hours(24), |interval| interval.0);
-            UploadPurging { age, interval: interval.max(Duration::from_secs(1)), dry_run: given.is_some_and(|purging| purging.dryrun) }
-        });
+        let upload_purging = self
+            .storage
+            .maintenance
+            .uploadpurging
+            .as_ref()
+            .is_none_or(|purging| purging.enabled != Some(false))
+            .then(|| {
+                let given = self.storage.maintenance.uploadpurging;
+                let age = given
+                    .as_ref()
+                    .and_then(|purging| purging.age)
+                    .map_or(Duration::from_hours(168), |age| age.0);
+                let interval = given
+                    .as_ref()
+                    .and_then(|purging| purging.interval)
+                    .map_or(Duration::from_hours(24), |interval| interval.0);
+                UploadPurging {
+                    age,
+                    interval: interval.max(Duration::from_secs(1)),
+                    dry_run: given.is_some_and(|purging| purging.dryrun),
+                }
+            });
         let endpoints = self
             .notifications
             .endpoints
@@ -268,14 +342,22 @@ impl Root {
                 headers: flat(raw.headers),
                 timeout: raw.timeout.map_or(Duration::from_secs(1), |timeout| timeout.0),
                 // Distribution's threshold pauses deliveries and then goes on; twice as many tries do as much.
-                max_retries: raw.maxretries.or(raw.threshold.map(|threshold| threshold * 2)).unwrap_or(10),
+                max_retries: raw
+                    .maxretries
+                    .or(raw.threshold.map(|threshold| threshold * 2))
+                    .unwrap_or(10),
                 backoff: raw.backoff.map_or(Duration::from_secs(1), |backoff| backoff.0),
                 ignored_media_types: [raw.ignoredmediatypes, raw.ignore.mediatypes].concat(),
                 ignored_actions: raw.ignore.actions,
             })
             .collect();
         Ok(Config {
-            log: LogConfig { level, format, fields: self.log.fields, access: !self.log.accesslog.disabled },
+            log: LogConfig {
+                level,
+                format,
+                fields: self.log.fields,
+                access: !self.log.accesslog.disabled,
+            },
             storage: StorageConfig {
                 root,
                 delete: self.storage.delete.enabled,
@@ -290,14 +372,22 @@ impl Root {
                 host: self.http.host,
                 relative_urls: self.http.relativeurls,
                 secret: self.http.secret.filter(|secret| !secret.is_empty()),
-                drain: self.http.draintimeout.map(|limit| limit.0).filter(|limit| !limit.is_zero()),
+                drain: self
+                    .http
+                    .draintimeout
+                    .map(|limit| limit.0)
+                    .filter(|limit| !limit.is_zero()),
                 tls,
                 headers: flat(self.http.headers),
                 debug_addr: self.http.debug.addr,
             },
             health: HealthConfig {
                 storage_driver: self.health.storagedriver.enabled,
-                interval: self.health.storagedriver.interval.map_or(Duration::from_secs(10), |interval| interval.0),
+                interval: self
+                    .health
+                    .storagedriver
+                    .interval
+                    .map_or(Duration::from_secs(10), |interval| interval.0),
                 threshold: self.health.storagedriver.threshold.unwrap_or(3),
             },
             endpoints,

@@ -16,12 +16,20 @@ const JITTER_MINUTES: u8 = 60;
 
 /// Starts the rounds that the configuration asks for.
 pub fn start(app: Arc<App>, stop: CancellationToken) {
-    let Some(purging) = app.config.storage.upload_purging.filter(|_| !app.config.storage.readonly) else { return };
+    let Some(purging) = app
+        .config
+        .storage
+        .upload_purging
+        .filter(|_| !app.config.storage.readonly)
+    else {
+        return;
+    };
     let mut random = [0];
     // Without randomness the first round simply comes at once.
     let _ = getrandom::fill(&mut random);
     let minutes = u64::from(random[0] % JITTER_MINUTES);
-    app.logger.info(&format!("Starting upload purge in {minutes}m0s"), Vec::new());
+    app.logger
+        .info(&format!("Starting upload purge in {minutes}m0s"), Vec::new());
     tokio::spawn(async move {
         let mut pause = Duration::from_secs(minutes * 60);
         loop {
@@ -30,8 +38,12 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
                 () = tokio::time::sleep(pause) => {}
             }
             match round(&app, purging).await {
-                Ok(count) => app.logger.info("upload purge complete", vec![("uploads", count.into())]),
-                Err(error) => app.logger.error("upload purge failed", vec![("error", error.to_string().into())]),
+                Ok(count) => app
+                    .logger
+                    .info("upload purge complete", vec![("uploads", count.into())]),
+                Err(error) => app
+                    .logger
+                    .error("upload purge failed", vec![("error", error.to_string().into())]),
             }
             pause = purging.interval;
         }
@@ -43,14 +55,22 @@ async fn round(app: &App, purging: UploadPurging) -> Result<usize, StorageError>
     let mut count = 0;
     let mut open = vec![String::new()];
     while let Some(group) = open.pop() {
-        let directory = if group.is_empty() { layout::repositories() } else { layout::repository(&group) };
+        let directory = if group.is_empty() {
+            layout::repositories()
+        } else {
+            layout::repository(&group)
+        };
         for entry in app.driver.list(&directory).await?.unwrap_or_default() {
             if entry == "_uploads" {
                 for id in app.driver.list(&layout::uploads(&group)).await?.unwrap_or_default() {
                     count += usize::from(purge(app, &group, &id, now, purging).await?);
                 }
             } else if !entry.starts_with('_') && !entry.starts_with('.') {
-                open.push(if group.is_empty() { entry } else { format!("{group}/{entry}") });
+                open.push(if group.is_empty() {
+                    entry
+                } else {
+                    format!("{group}/{entry}")
+                });
             }
         }
     }
@@ -62,13 +82,26 @@ async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: Upload
     let written = app.driver.read(&format!("{directory}/startedat")).await?;
     let started = written.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Timestamp>().ok());
     // An upload that still grows is alive, whenever it was started.
-    let changed = app.driver.stat(&format!("{directory}/data")).await?.map(|stat| stat.modified);
-    let Some(touched) = started.max(changed) else { return Ok(false) };
+    let changed = app
+        .driver
+        .stat(&format!("{directory}/data"))
+        .await?
+        .map(|stat| stat.modified);
+    let Some(touched) = started.max(changed) else {
+        return Ok(false);
+    };
     let age = now.duration_since(touched);
     if age < jiff::SignedDuration::try_from(purging.age).unwrap_or(jiff::SignedDuration::MAX) {
         return Ok(false);
     }
-    app.logger.info("purging upload", vec![("repository", group.into()), ("id", id.into()), ("dry_run", purging.dry_run.into())]);
+    app.logger.info(
+        "purging upload",
+        vec![
+            ("repository", group.into()),
+            ("id", id.into()),
+            ("dry_run", purging.dry_run.into()),
+        ],
+    );
     if purging.dry_run {
         return Ok(true);
     }

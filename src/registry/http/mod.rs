@@ -97,7 +97,10 @@ impl Context {
     /// Returns the values of a query parameter, decoded.
     pub fn query(&self, name: &str) -> Vec<String> {
         let query = self.request.uri().query().unwrap_or_default();
-        url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+        url::form_urlencoded::parse(query.as_bytes())
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+            .collect()
     }
 
     /// Returns the first value of a query parameter, decoded.
@@ -139,7 +142,10 @@ impl Context {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
-        self.app.logger.error("request failed", vec![("correlation_id", self.id.as_str().into()), ("error", text.into())]);
+        self.app.logger.error(
+            "request failed",
+            vec![("correlation_id", self.id.as_str().into()), ("error", text.into())],
+        );
         Problem::new(ErrorCode::Unknown)
     }
 
@@ -160,7 +166,12 @@ impl Context {
             actor: self.actor.name.clone(),
             url: String::new(),
             request_id: self.id.clone(),
-            request: [self.peer.to_string(), text(HOST), self.request.method().to_string(), text(USER_AGENT)],
+            request: [
+                self.peer.to_string(),
+                text(HOST),
+                self.request.method().to_string(),
+                text(USER_AGENT),
+            ],
         };
         describe(&mut event);
         self.app.notifier.send(&event);
@@ -173,10 +184,15 @@ pub async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Re
     let entry = app.config.log.access.then(|| Entry::begin(&request, &peer, &id));
     let path = request.uri().path().to_owned();
     let head = request.method() == Method::HEAD;
-    let mut response = answer(Arc::clone(&app), request, peer, id).await.unwrap_or_else(Problem::into_response);
+    let mut response = answer(Arc::clone(&app), request, peer, id)
+        .await
+        .unwrap_or_else(Problem::into_response);
     if path.starts_with("/v2") {
         let headers = response.headers_mut();
-        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        headers.insert(
+            "docker-distribution-api-version",
+            HeaderValue::from_static("registry/2.0"),
+        );
         headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
         for (name, value) in &app.config.http.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -210,10 +226,19 @@ async fn answer(app: Arc<App>, request: Request<Incoming>, peer: Peer, id: Strin
         allow(&mut response, &allowed(&app, &route));
         return Ok(response);
     }
-    let mut context = Context { app: Arc::clone(&app), request, actor: Actor::default(), id, peer };
+    let mut context = Context {
+        app: Arc::clone(&app),
+        request,
+        actor: Actor::default(),
+        id,
+        peer,
+    };
     let needed = needed_scopes(&route, &context);
     let authorization = context.header(AUTHORIZATION);
-    context.actor = app.authorizer.check(authorization, &needed, &app.logger).map_err(Problem::challenge)?;
+    context.actor = app
+        .authorizer
+        .check(authorization, &needed, &app.logger)
+        .map_err(Problem::challenge)?;
     if method == Method::OPTIONS {
         let mut response = respond::empty(StatusCode::OK, &[]);
         allow(&mut response, &allowed(&app, &route));
@@ -230,8 +255,14 @@ fn lost(request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>
     match error {
         RouteError::NotFound => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
         RouteError::Moved(path) => {
-            let location = request.uri().query().map_or(path.clone(), |query| format!("{path}?{query}"));
-            Ok(respond::empty(StatusCode::MOVED_PERMANENTLY, &[("location", &location)]))
+            let location = request
+                .uri()
+                .query()
+                .map_or(path.clone(), |query| format!("{path}?{query}"));
+            Ok(respond::empty(
+                StatusCode::MOVED_PERMANENTLY,
+                &[("location", &location)],
+            ))
         }
         RouteError::Digest(reason) => Err(Problem::new(ErrorCode::DigestInvalid).detail(reason.to_string())),
         RouteError::Reference(reason) => {
@@ -247,7 +278,12 @@ fn lost(request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>
 fn allowed(app: &App, route: &Route) -> Vec<&'static str> {
     let deletable = app.config.storage.delete && !app.config.storage.readonly;
     let content = matches!(route, Route::Manifest(..) | Route::Blob(..));
-    route.methods().iter().copied().filter(|method| *method != "DELETE" || !content || deletable).collect()
+    route
+        .methods()
+        .iter()
+        .copied()
+        .filter(|method| *method != "DELETE" || !content || deletable)
+        .collect()
 }
 
 fn allow(response: &mut Response<Body>, methods: &[&str]) {
@@ -263,7 +299,11 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
         return Vec::new();
     }
     let Some(name) = route.repository() else {
-        return if *route == Route::Catalog { vec![Scope::catalog()] } else { Vec::new() };
+        return if *route == Route::Catalog {
+            vec![Scope::catalog()]
+        } else {
+            Vec::new()
+        };
     };
     let actions: &[&str] = match (route, method) {
         (Route::Upload(..), &Method::DELETE) => &["push"],
@@ -274,7 +314,9 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
     let mut scopes = vec![Scope::repository(name.as_str(), actions)];
     if matches!(route, Route::Uploads(_))
         && context.query_one("mount").is_some()
-        && let Some(from) = context.query_one("from").filter(|from| from != name.as_str() && from.parse::<RepoName>().is_ok())
+        && let Some(from) = context
+            .query_one("from")
+            .filter(|from| from != name.as_str() && from.parse::<RepoName>().is_ok())
     {
         scopes.push(Scope::repository(&from, &["pull"]));
     }

@@ -20,7 +20,12 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem.
     pub fn new(code: ErrorCode) -> Self {
-        Self { code, errors: Vec::new(), challenge: None, headers: Vec::new() }
+        Self {
+            code,
+            errors: Vec::new(),
+            challenge: None,
+            headers: Vec::new(),
+        }
     }
 
     /// Adds what exactly is wrong. Several details make several errors.
@@ -40,7 +45,12 @@ impl Problem {
         let missing: Vec<Value> = challenge
             .missing
             .iter()
-            .flat_map(|scope| scope.actions.iter().map(|action| json!({"Type": scope.kind, "Class": "", "Name": scope.name, "Action": action})))
+            .flat_map(|scope| {
+                scope
+                    .actions
+                    .iter()
+                    .map(|action| json!({"Type": scope.kind, "Class": "", "Name": scope.name, "Action": action}))
+            })
             .collect();
         let mut problem = Self::new(ErrorCode::Unauthorized).detail(missing);
         problem.challenge = Some(challenge.header);
@@ -56,11 +66,18 @@ impl Problem {
             }
             error
         };
-        let errors: Vec<Value> =
-            if self.errors.is_empty() { vec![error(None)] } else { self.errors.iter().cloned().map(|detail| error(Some(detail))).collect() };
+        let errors: Vec<Value> = if self.errors.is_empty() {
+            vec![error(None)]
+        } else {
+            self.errors.iter().cloned().map(|detail| error(Some(detail))).collect()
+        };
         let mut response = json(self.code.status(), &json!({"errors": errors}));
         let headers = response.headers_mut();
-        if let Some(value) = self.challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        if let Some(value) = self
+            .challenge
+            .as_deref()
+            .and_then(|text| HeaderValue::from_str(text).ok())
+        {
             headers.insert(WWW_AUTHENTICATE, value);
         }
         if self.code == ErrorCode::Unavailable {

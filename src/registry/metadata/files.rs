@@ -20,7 +20,10 @@ pub struct Files<D> {
 impl<D: Driver> Files<D> {
     /// Makes the metadata on a driver.
     pub fn new(driver: D) -> Self {
-        Self { blobs: Blobs::new(driver.clone()), driver }
+        Self {
+            blobs: Blobs::new(driver.clone()),
+            driver,
+        }
     }
 
     async fn link(&self, path: &str) -> Result<Option<Digest>, StorageError> {
@@ -40,12 +43,20 @@ impl<D: Driver> Files<D> {
         let mut found = Vec::new();
         let mut open = vec![String::new()];
         while let Some(group) = open.pop() {
-            let directory = if group.is_empty() { layout::repositories() } else { layout::repository(&group) };
+            let directory = if group.is_empty() {
+                layout::repositories()
+            } else {
+                layout::repository(&group)
+            };
             for entry in self.driver.list(&directory).await?.unwrap_or_default() {
                 if entry == "_manifests" {
                     found.push(group.clone());
                 } else if !entry.starts_with('_') && !entry.starts_with('.') {
-                    open.push(if group.is_empty() { entry } else { format!("{group}/{entry}") });
+                    open.push(if group.is_empty() {
+                        entry
+                    } else {
+                        format!("{group}/{entry}")
+                    });
                 }
             }
         }
@@ -71,11 +82,18 @@ impl<D: Driver> Metadata for Files<D> {
         self.link(&layout::tag_current_link(name, tag)).await
     }
 
-    async fn put_manifest(&self, name: &RepoName, digest: &Digest, content: Bytes, tags: &[Tag]) -> Result<(), StorageError> {
+    async fn put_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        content: Bytes,
+        tags: &[Tag],
+    ) -> Result<(), StorageError> {
         self.blobs.put(digest, content).await?;
         self.write_link(&layout::revision_link(name, digest), digest).await?;
         for tag in tags {
-            self.write_link(&layout::tag_index_link(name, tag, digest), digest).await?;
+            self.write_link(&layout::tag_index_link(name, tag, digest), digest)
+                .await?;
             self.write_link(&layout::tag_current_link(name, tag), digest).await?;
         }
         Ok(())
@@ -106,9 +124,15 @@ impl<D: Driver> Metadata for Files<D> {
     async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, StorageError> {
         let Some(all) = self.driver.list(&layout::tags(name)).await? else {
             let known = self.driver.list(&layout::manifests(name.as_str())).await?.is_some();
-            return Ok(known.then(|| Page { names: Vec::new(), more: false }));
+            return Ok(known.then(|| Page {
+                names: Vec::new(),
+                more: false,
+            }));
         };
-        let mut page = Page { names: Vec::new(), more: false };
+        let mut page = Page {
+            names: Vec::new(),
+            more: false,
+        };
         for text in after(all, last) {
             let Ok(tag) = text.parse::<Tag>() else { continue };
             if self.resolve(name, &tag).await?.is_none() {
@@ -141,7 +165,10 @@ impl<D: Driver> Metadata for Files<D> {
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, StorageError> {
         let mut rest = after(self.all_repositories().await?, last);
         let names: Vec<String> = rest.by_ref().take(limit).collect();
-        Ok(Page { more: rest.next().is_some(), names })
+        Ok(Page {
+            more: rest.next().is_some(),
+            names,
+        })
     }
 }
 

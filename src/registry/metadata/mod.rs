@@ -27,9 +27,14 @@ pub struct Page {
 /// it returns is durable.
 pub trait Metadata: Clone + Send + Sync + 'static {
     /// Returns a manifest's bytes, when it belongs to the repository.
-    fn manifest(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
+    fn manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
     /// Says whether a manifest belongs to the repository.
-    fn has_manifest(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn has_manifest(&self, name: &RepoName, digest: &Digest)
+    -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Returns the manifest that a tag stands for.
     fn resolve(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<Option<Digest>, StorageError>> + Send;
     /// Stores a manifest and lets tags stand for it.
@@ -41,7 +46,11 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         tags: &[Tag],
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Removes a manifest and the tags that stand for it; says whether it was there.
-    fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn delete_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Removes a tag; says whether it was there.
     fn delete_tag(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Returns tags after `last`; nothing when there is no such repository.
@@ -58,5 +67,6 @@ pub trait Metadata: Clone + Send + Sync + 'static {
     /// Takes a blob out of the repository; says whether it was in it.
     fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Returns repositories after `last`.
-    fn repositories(&self, last: Option<&str>, limit: usize) -> impl Future<Output = Result<Page, StorageError>> + Send;
+    fn repositories(&self, last: Option<&str>, limit: usize)
+    -> impl Future<Output = Result<Page, StorageError>> + Send;
 }

@@ -109,8 +109,17 @@ impl Notifier {
             .map(|endpoint| {
                 let (sender, receiver) = mpsc::channel(QUEUE);
                 let counters = Arc::<Counters>::default();
-                tasks.spawn(deliver_all(endpoint.clone(), receiver, Arc::clone(&counters), logger.clone()));
-                Sink { endpoint: endpoint.clone(), sender: std::sync::Mutex::new(Some(sender)), counters }
+                tasks.spawn(deliver_all(
+                    endpoint.clone(),
+                    receiver,
+                    Arc::clone(&counters),
+                    logger.clone(),
+                ));
+                Sink {
+                    endpoint: endpoint.clone(),
+                    sender: std::sync::Mutex::new(Some(sender)),
+                    counters,
+                }
             })
             .collect();
         tasks.close();
@@ -121,12 +130,19 @@ impl Notifier {
     pub fn send(&self, event: &Event) {
         for sink in &self.sinks {
             let ignored = sink.endpoint.ignored_media_types.contains(&event.media_type)
-                || sink.endpoint.ignored_actions.iter().any(|action| action == event.action);
+                || sink
+                    .endpoint
+                    .ignored_actions
+                    .iter()
+                    .any(|action| action == event.action);
             if ignored {
                 continue;
             }
             let sender = sink.sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if sender.as_ref().is_none_or(|sender| sender.try_send(event.clone()).is_err()) {
+            if sender
+                .as_ref()
+                .is_none_or(|sender| sender.try_send(event.clone()).is_err())
+            {
                 sink.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -153,7 +169,10 @@ impl Notifier {
     /// Takes no more events and waits a moment for those under way.
     pub async fn drain(&self) {
         for sink in &self.sinks {
-            sink.sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            sink.sender
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
         }
         let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
     }
@@ -166,12 +185,24 @@ async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, coun
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.append(name, value);
         } else {
-            logger.warn("a header of the notification endpoint is not valid and is left out", vec![("endpoint", endpoint.name.as_str().into())]);
+            logger.warn(
+                "a header of the notification endpoint is not valid and is left out",
+                vec![("endpoint", endpoint.name.as_str().into())],
+            );
         }
     }
-    let client = match reqwest::Client::builder().timeout(endpoint.timeout).default_headers(headers).build() {
+    let client = match reqwest::Client::builder()
+        .timeout(endpoint.timeout)
+        .default_headers(headers)
+        .build()
+    {
         Ok(client) => client,
-        Err(error) => return logger.error("notifications cannot be sent", vec![("error", error.to_string().into())]),
+        Err(error) => {
+            return logger.error(
+                "notifications cannot be sent",
+                vec![("error", error.to_string().into())],
+            );
+        }
     };
     while let Some(event) = events.recv().await {
         let body = event.envelope(&crate::sys::process::host_name()).to_string();
@@ -198,7 +229,11 @@ async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, coun
                 counters.failed.fetch_add(1, Ordering::Relaxed);
                 logger.error(
                     "error writing event",
-                    vec![("endpoint", endpoint.name.as_str().into()), ("action", event.action.into()), ("error", reason.into())],
+                    vec![
+                        ("endpoint", endpoint.name.as_str().into()),
+                        ("action", event.action.into()),
+                        ("error", reason.into()),
+                    ],
                 );
             }
         }

@@ -88,12 +88,15 @@ impl FromStr for Digest {
             .into_iter()
             .find(|known| known.name() == algorithm)
             .ok_or(DigestError::Algorithm)?;
-        let valid = hex.len() == algorithm.hex_len()
-            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let valid =
+            hex.len() == algorithm.hex_len() && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !valid {
             return Err(DigestError::Encoded);
         }
-        Ok(Self { algorithm, hex: hex.to_owned() })
+        Ok(Self {
+            algorithm,
+            hex: hex.to_owned(),
+        })
     }
 }
 

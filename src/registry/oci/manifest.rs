@@ -96,7 +96,10 @@ impl Manifest {
         if let (Some(header), Some(body)) = (claimed, &named)
             && header != body
         {
-            return Err(ManifestError::Mismatch { header: header.to_owned(), body: body.clone() });
+            return Err(ManifestError::Mismatch {
+                header: header.to_owned(),
+                body: body.clone(),
+            });
         }
         let media_type = match (claimed, named) {
             (Some(header), _) => header.to_owned(),
@@ -110,26 +113,46 @@ impl Manifest {
         };
         let kind = if matches!(media_type.as_str(), OCI_INDEX | DOCKER_LIST) {
             if raw.config.is_some() || raw.layers.is_some() {
-                return Err(ManifestError::Descriptor("an index has neither config nor layers".into()));
+                return Err(ManifestError::Descriptor(
+                    "an index has neither config nor layers".into(),
+                ));
             }
-            let manifests = raw.manifests.ok_or_else(|| ManifestError::Descriptor("an index needs manifests".into()))?;
-            Kind::Index { manifests: all(manifests)? }
+            let manifests = raw
+                .manifests
+                .ok_or_else(|| ManifestError::Descriptor("an index needs manifests".into()))?;
+            Kind::Index {
+                manifests: all(manifests)?,
+            }
         } else {
             if raw.manifests.is_some() {
                 return Err(ManifestError::Descriptor("an image manifest has no manifests".into()));
             }
-            let config = raw.config.ok_or_else(|| ManifestError::Descriptor("a manifest needs a config".into()))?;
-            Kind::Image { config: config.checked()?, layers: all(raw.layers.unwrap_or_default())? }
+            let config = raw
+                .config
+                .ok_or_else(|| ManifestError::Descriptor("a manifest needs a config".into()))?;
+            Kind::Image {
+                config: config.checked()?,
+                layers: all(raw.layers.unwrap_or_default())?,
+            }
         };
         let subject = raw.subject.map(RawDescriptor::checked).transpose()?;
-        Ok(Self { media_type, kind, subject })
+        Ok(Self {
+            media_type,
+            kind,
+            subject,
+        })
     }
 
     /// Returns the entry of an index for a platform.
     pub fn for_platform(&self, os: &str, architecture: &str) -> Option<&Descriptor> {
-        let Kind::Index { manifests } = &self.kind else { return None };
+        let Kind::Index { manifests } = &self.kind else {
+            return None;
+        };
         manifests.iter().find(|entry| {
-            entry.platform.as_ref().is_some_and(|(its_os, its_architecture)| its_os == os && its_architecture == architecture)
+            entry
+                .platform
+                .as_ref()
+                .is_some_and(|(its_os, its_architecture)| its_os == os && its_architecture == architecture)
         })
     }
 }
@@ -203,18 +226,32 @@ mod tests {
     use super::*;
 
     fn descriptor(kind: &str) -> String {
-        format!(r#"{{"mediaType":"{kind}","digest":"sha256:{}","size":3}}"#, "a".repeat(64))
+        format!(
+            r#"{{"mediaType":"{kind}","digest":"sha256:{}","size":3}}"#,
+            "a".repeat(64)
+        )
     }
 
     #[test]
     fn the_type_is_taken_from_the_content_when_the_header_says_nothing() {
         let config = descriptor("c");
         let image = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
-        assert_eq!(Manifest::parse(image.as_bytes(), None).expect("an image").media_type, OCI_MANIFEST);
+        assert_eq!(
+            Manifest::parse(image.as_bytes(), None).expect("an image").media_type,
+            OCI_MANIFEST
+        );
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
-        assert_eq!(Manifest::parse(index.as_bytes(), None).expect("an index").media_type, OCI_INDEX);
+        assert_eq!(
+            Manifest::parse(index.as_bytes(), None).expect("an index").media_type,
+            OCI_INDEX
+        );
         let docker = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{config}}}"#);
-        assert_eq!(Manifest::parse(docker.as_bytes(), Some("text/plain")).expect("an image").media_type, DOCKER_MANIFEST);
+        assert_eq!(
+            Manifest::parse(docker.as_bytes(), Some("text/plain"))
+                .expect("an image")
+                .media_type,
+            DOCKER_MANIFEST
+        );
     }
 
     #[test]
@@ -225,8 +262,14 @@ mod tests {
             ("[]", Some(OCI_MANIFEST)),
             (r#"{"schemaVersion":1}"#, None),
             (r#"{"schemaVersion":2}"#, Some(DOCKER_SCHEMA1[1])),
-            (r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#, Some(OCI_MANIFEST)),
-            (r#"{"schemaVersion":2,"config":{"digest":"sha256:bad","size":1}}"#, Some(OCI_MANIFEST)),
+            (
+                r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+                Some(OCI_MANIFEST),
+            ),
+            (
+                r#"{"schemaVersion":2,"config":{"digest":"sha256:bad","size":1}}"#,
+                Some(OCI_MANIFEST),
+            ),
         ] {
             assert!(Manifest::parse(text.as_bytes(), header).is_err(), "{text}");
         }

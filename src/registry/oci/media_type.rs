@@ -28,7 +28,14 @@ pub struct Accept(Vec<String>);
 impl Accept {
     /// Reads `Accept` lines.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(lines.into_iter().flat_map(|line| line.split(',')).map(essence).filter(|item| !item.is_empty()).collect())
+        Self(
+            lines
+                .into_iter()
+                .flat_map(|line| line.split(','))
+                .map(essence)
+                .filter(|item| !item.is_empty())
+                .collect(),
+        )
     }
 
     /// Says whether a type is named.
@@ -38,6 +45,8 @@ impl Accept {
 
     /// Says whether any manifest type is named; a client that names none takes whatever is stored.
     pub fn names_a_manifest(&self) -> bool {
-        [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].iter().any(|known| self.names(known))
+        [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST]
+            .iter()
+            .any(|known| self.names(known))
     }
 }

@@ -67,10 +67,21 @@ mod tests {
 
     #[test]
     fn names_follow_the_grammar() {
-        for good in ["a", "library/alpine", "a-b", "a--b", "a__b", "a.b_c-d/0", "x/manifests", "a/tags/list"] {
+        for good in [
+            "a",
+            "library/alpine",
+            "a-b",
+            "a--b",
+            "a__b",
+            "a.b_c-d/0",
+            "x/manifests",
+            "a/tags/list",
+        ] {
             assert!(good.parse::<RepoName>().is_ok(), "{good}");
         }
-        for bad in ["", "/", "a/", "/a", "A", "a..b", "a___b", "-a", "a-", "a_.b", "..", "a//b", "a b", "ä"] {
+        for bad in [
+            "", "/", "a/", "/a", "A", "a..b", "a___b", "-a", "a-", "a_.b", "..", "a//b", "a b", "ä",
+        ] {
             assert!(bad.parse::<RepoName>().is_err(), "{bad}");
         }
         assert!("a".repeat(255).parse::<RepoName>().is_ok());

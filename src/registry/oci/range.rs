@@ -25,7 +25,9 @@ impl ByteRange {
         let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
             return Self::Whole;
         };
-        let Some((first, last)) = spec.split_once('-') else { return Self::Whole };
+        let Some((first, last)) = spec.split_once('-') else {
+            return Self::Whole;
+        };
         let (first, last) = (first.trim(), last.trim());
         let (first, last) = match (digits(first), digits(last)) {
             (None, Some(suffix)) if first.is_empty() => {
@@ -38,7 +40,11 @@ impl ByteRange {
             (Some(first), Some(last)) if first <= last => (first, last.min(size.saturating_sub(1))),
             _ => return Self::Whole,
         };
-        if first >= size { Self::Unsatisfiable } else { Self::Part { first, last } }
+        if first >= size {
+            Self::Unsatisfiable
+        } else {
+            Self::Part { first, last }
+        }
     }
 }
 
@@ -55,7 +61,9 @@ impl ContentRange {
     /// Reads the header; a `bytes ` unit and a `/total` are tolerated.
     pub fn parse(header: &str) -> Option<Self> {
         let text = header.trim();
-        let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
+        let text = text
+            .strip_prefix("bytes")
+            .map_or(text, |rest| rest.trim_start_matches([' ', '=']));
         let text = text.split('/').next().unwrap_or_default();
         let (first, last) = text.split_once('-')?;
         let (first, last) = (digits(first.trim())?, digits(last.trim())?);
@@ -106,9 +114,15 @@ mod tests {
     #[test]
     fn content_ranges() {
         assert_eq!(ContentRange::parse("0-9").map(ContentRange::len), Some(10));
-        assert_eq!(ContentRange::parse("bytes 10-19/20"), Some(ContentRange { first: 10, last: 19 }));
+        assert_eq!(
+            ContentRange::parse("bytes 10-19/20"),
+            Some(ContentRange { first: 10, last: 19 })
+        );
         assert_eq!(ContentRange::parse("9-0"), None);
-        assert_eq!(ContentRange::parse("0-18446744073709551615").map(ContentRange::len), Some(u64::MAX));
+        assert_eq!(
+            ContentRange::parse("0-18446744073709551615").map(ContentRange::len),
+            Some(u64::MAX)
+        );
     }
 
     proptest::proptest! {

@@ -29,7 +29,11 @@ impl FromStr for Tag {
         let valid = (1..=128).contains(&text.len())
             && text.bytes().next().is_some_and(word)
             && text.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'));
-        if valid { Ok(Self(text.to_owned())) } else { Err(TagError) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TagError)
+        }
     }
 }
 

@@ -47,7 +47,9 @@ impl Route {
     /// # Errors
     /// When it names no resource.
     pub fn parse(path: &str) -> Result<Self, RouteError> {
-        let decoded = percent_decode_str(path).decode_utf8().map_err(|_| RouteError::NotFound)?;
+        let decoded = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| RouteError::NotFound)?;
         let rest = match decoded.as_ref() {
             "/" => return Ok(Self::Root),
             "/v2" => return Err(RouteError::Moved("/v2/".to_owned())),
@@ -141,13 +143,30 @@ mod tests {
 
     #[test]
     fn paths_that_lead_elsewhere_are_not_found() {
-        for path in ["/v3/", "/v2/UPPER/tags/list", "/v2/../tags/list", "/v2/a%2F..%2Fb/tags/list", "/v2//manifests/x", "/v2/a%00/tags/list", "/v2/manifests/x"] {
+        for path in [
+            "/v3/",
+            "/v2/UPPER/tags/list",
+            "/v2/../tags/list",
+            "/v2/a%2F..%2Fb/tags/list",
+            "/v2//manifests/x",
+            "/v2/a%00/tags/list",
+            "/v2/manifests/x",
+        ] {
             assert_eq!(Route::parse(path), Err(RouteError::NotFound), "{path}");
         }
         assert_eq!(Route::parse("/v2"), Err(RouteError::Moved("/v2/".into())));
-        assert_eq!(Route::parse("/v2/a/blobs/uploads"), Err(RouteError::Moved("/v2/a/blobs/uploads/".into())));
-        assert!(matches!(Route::parse("/v2/a/manifests/sha256:bad"), Err(RouteError::Reference(_))));
-        assert!(matches!(Route::parse("/v2/a/blobs/sha256:bad"), Err(RouteError::Digest(_))));
+        assert_eq!(
+            Route::parse("/v2/a/blobs/uploads"),
+            Err(RouteError::Moved("/v2/a/blobs/uploads/".into()))
+        );
+        assert!(matches!(
+            Route::parse("/v2/a/manifests/sha256:bad"),
+            Err(RouteError::Reference(_))
+        ));
+        assert!(matches!(
+            Route::parse("/v2/a/blobs/sha256:bad"),
+            Err(RouteError::Digest(_))
+        ));
     }
 
     proptest::proptest! {

@@ -36,7 +36,10 @@ impl Filesystem {
     /// When the directory cannot be made.
     pub fn open(root: &Utf8Path) -> io::Result<Self> {
         crate::sys::fs::create_dir(root)?;
-        Ok(Self(Arc::new(Inner { root: root.to_owned(), durable: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            root: root.to_owned(),
+            durable: Mutex::default(),
+        })))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -53,20 +56,28 @@ impl Filesystem {
             Ok(Err(error)) => error,
             Err(panic) => io::Error::other(panic),
         };
-        Err(StorageError { action, path: path.to_owned(), source })
+        Err(StorageError {
+            action,
+            path: path.to_owned(),
+            source,
+        })
     }
 }
 
 impl Driver for Filesystem {
     async fn read(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
-        self.blocking("read", path, |_, path| absent_is_none(fs::read(path).map(Bytes::from))).await
+        self.blocking("read", path, |_, path| absent_is_none(fs::read(path).map(Bytes::from)))
+            .await
     }
 
     async fn stat(&self, path: &str) -> Result<Option<Stat>, StorageError> {
         self.blocking("stat", path, |_, path| {
             absent_is_none(fs::metadata(path).and_then(|metadata| {
                 let modified = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
-                Ok(Stat { size: metadata.len(), modified })
+                Ok(Stat {
+                    size: metadata.len(),
+                    modified,
+                })
             }))
         })
         .await
@@ -223,7 +234,10 @@ fn absent_is_none<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+            ) =>
         {
             Ok(None)
         }

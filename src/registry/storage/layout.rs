@@ -33,7 +33,12 @@ pub fn repository(name: &str) -> String {
 
 /// Link that makes a blob part of a repository.
 pub fn layer_link(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/_layers/{}/{}/link", repository(name.as_str()), digest.algorithm().name(), digest.hex())
+    format!(
+        "{}/_layers/{}/{}/link",
+        repository(name.as_str()),
+        digest.algorithm().name(),
+        digest.hex()
+    )
 }
 
 /// Directory of a repository's manifests.
@@ -43,7 +48,12 @@ pub fn manifests(name: &str) -> String {
 
 /// Link that makes a manifest part of a repository.
 pub fn revision_link(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/revisions/{}/{}/link", manifests(name.as_str()), digest.algorithm().name(), digest.hex())
+    format!(
+        "{}/revisions/{}/{}/link",
+        manifests(name.as_str()),
+        digest.algorithm().name(),
+        digest.hex()
+    )
 }
 
 /// Directory of a repository's tags.
@@ -63,7 +73,12 @@ pub fn tag_current_link(name: &RepoName, tag_name: &Tag) -> String {
 
 /// Link that records that a tag once stood for a manifest.
 pub fn tag_index_link(name: &RepoName, tag_name: &Tag, digest: &Digest) -> String {
-    format!("{}/index/{}/{}/link", tag(name, tag_name), digest.algorithm().name(), digest.hex())
+    format!(
+        "{}/index/{}/{}/link",
+        tag(name, tag_name),
+        digest.algorithm().name(),
+        digest.hex()
+    )
 }
 
 /// Directory of a repository's unfinished uploads.

@@ -39,7 +39,9 @@ pub struct StateSigner {
 impl StateSigner {
     /// Makes a signer. States signed with one secret are void under another.
     pub fn new(secret: &str) -> Self {
-        Self { key: secret.as_bytes().to_vec() }
+        Self {
+            key: secret.as_bytes().to_vec(),
+        }
     }
 
     fn mac(&self) -> Hmac<Sha256> {
@@ -73,7 +75,12 @@ mod tests {
 
     #[test]
     fn a_state_is_good_only_as_signed() {
-        let state = UploadState { name: "a/b".into(), id: "x".into(), offset: 7, started_at: Timestamp::UNIX_EPOCH };
+        let state = UploadState {
+            name: "a/b".into(),
+            id: "x".into(),
+            offset: 7,
+            started_at: Timestamp::UNIX_EPOCH,
+        };
         let signer = StateSigner::new("secret");
         let text = signer.sign(&state);
         assert_eq!(signer.verify(&text), Some(state));

@@ -69,7 +69,10 @@ pub struct Uploads<D> {
 impl<D: Driver> Uploads<D> {
     /// Makes the store on a driver.
     pub fn new(driver: D) -> Self {
-        Self { driver, live: Arc::default() }
+        Self {
+            driver,
+            live: Arc::default(),
+        }
     }
 
     /// Waits for its turn on an upload.
@@ -83,7 +86,11 @@ impl<D: Driver> Uploads<D> {
     /// # Errors
     /// Those of the storage.
     pub async fn size(&self, name: &RepoName, id: &str) -> Result<u64, StorageError> {
-        Ok(self.driver.stat(&layout::upload_data(name, id)).await?.map_or(0, |stat| stat.size))
+        Ok(self
+            .driver
+            .stat(&layout::upload_data(name, id))
+            .await?
+            .map_or(0, |stat| stat.size))
     }
 
     /// Takes in a body after the `offset` bytes that are there. Returns the
@@ -118,17 +125,27 @@ impl<D: Driver> Uploads<D> {
             _ if offset == 0 => Some(Hasher::new(Algorithm::Sha256)),
             _ => None,
         };
-        let mut sink = Sink { target: Some((file, hasher)), pending: None };
+        let mut sink = Sink {
+            target: Some((file, hasher)),
+            pending: None,
+        };
         let received = sink.fill(body).await;
         let flushed = sink.settle().await;
-        let written = |source| StorageError { action: "append to", path: path.clone(), source };
+        let written = |source| StorageError {
+            action: "append to",
+            path: path.clone(),
+            source,
+        };
         let (file, hasher) = flushed.map_err(written)?;
         let size = file.metadata().map_err(written)?.len();
         session.hasher = hasher;
         session.hashed = size;
         match received {
             Ok(received) if announced.is_none_or(|announced| announced == received) => Ok(size),
-            Ok(received) => Err(UploadError::Length { received, announced: announced.unwrap_or_default() }),
+            Ok(received) => Err(UploadError::Length {
+                received,
+                announced: announced.unwrap_or_default(),
+            }),
             Err(FillError::Body(reason)) => Err(UploadError::Body(reason)),
             Err(FillError::Write(source)) => Err(written(source).into()),
         }
@@ -139,10 +156,18 @@ impl<D: Driver> Uploads<D> {
     ///
     /// # Errors
     /// When the digest is wrong or the storage fails.
-    pub async fn finish(&self, mut session: Session, name: &RepoName, id: &str, digest: &Digest) -> Result<(), UploadError> {
+    pub async fn finish(
+        &self,
+        mut session: Session,
+        name: &RepoName,
+        id: &str,
+        digest: &Digest,
+    ) -> Result<(), UploadError> {
         let path = layout::upload_data(name, id);
         let computed = match (session.hasher.take(), self.driver.stat(&path).await?) {
-            (Some(hasher), Some(stat)) if session.hashed == stat.size && hasher.algorithm() == digest.algorithm() => hasher.finish(),
+            (Some(hasher), Some(stat)) if session.hashed == stat.size && hasher.algorithm() == digest.algorithm() => {
+                hasher.finish()
+            }
             (_, Some(_)) => self.hash_again(&path, digest.algorithm()).await?,
             (_, None) => {
                 self.driver.append(&path, 0).await?;
@@ -170,8 +195,16 @@ impl<D: Driver> Uploads<D> {
     }
 
     async fn hash_again(&self, path: &str, algorithm: Algorithm) -> Result<Digest, StorageError> {
-        let failed = |source| StorageError { action: "read", path: path.to_owned(), source };
-        let content = self.driver.open(path).await?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let failed = |source| StorageError {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        };
+        let content = self
+            .driver
+            .open(path)
+            .await?
+            .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         let hashing = tokio::task::spawn_blocking(move || {
             let mut file = content.file;
             let mut hasher = Hasher::new(algorithm);
@@ -183,7 +216,11 @@ impl<D: Driver> Uploads<D> {
                 }
             }
         });
-        hashing.await.map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed)
+        hashing
+            .await
+            .map_err(io::Error::other)
+            .and_then(|outcome| outcome)
+            .map_err(failed)
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<AsyncMutex<Progress>>>> {
@@ -221,7 +258,9 @@ impl Sink {
                     received += data.len() as u64;
                     gathered.extend_from_slice(&data);
                     if gathered.len() >= PIECE {
-                        self.write(std::mem::take(&mut gathered)).await.map_err(FillError::Write)?;
+                        self.write(std::mem::take(&mut gathered))
+                            .await
+                            .map_err(FillError::Write)?;
                         gathered.reserve(PIECE + (PIECE >> 2));
                     }
                 }
@@ -252,7 +291,9 @@ impl Sink {
     }
 
     async fn wait(&mut self) -> io::Result<()> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
         let (target, written) = pending.await.map_err(io::Error::other)?;
         self.target = Some(target);
         written

@@ -54,7 +54,11 @@ impl<'de> Deserialize<'de> for Audience {
             serde_json::Value::String(one) => Ok(Self(vec![one])),
             serde_json::Value::Array(many) => many
                 .into_iter()
-                .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| D::Error::custom("aud holds no text")))
+                .map(|item| {
+                    item.as_str()
+                        .map(str::to_owned)
+                        .ok_or_else(|| D::Error::custom("aud holds no text"))
+                })
                 .collect::<Result<_, _>>()
                 .map(Self),
             _ => Err(D::Error::custom("aud is neither text nor list")),

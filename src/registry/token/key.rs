@@ -15,8 +15,15 @@ pub struct PublicKey {
 
 #[derive(Clone)]
 enum Material {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
-    Ec { curve: &'static str, x: Vec<u8>, y: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
+    Ec {
+        curve: &'static str,
+        x: Vec<u8>,
+        y: Vec<u8>,
+    },
 }
 
 /// A key that cannot be used.
@@ -40,7 +47,10 @@ impl PublicKey {
         let material = match info.parsed().map_err(|_| KeyError::Unreadable)? {
             Parsed::RSA(rsa) => {
                 let trim = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect();
-                Material::Rsa { modulus: trim(rsa.modulus), exponent: trim(rsa.exponent) }
+                Material::Rsa {
+                    modulus: trim(rsa.modulus),
+                    exponent: trim(rsa.exponent),
+                }
             }
             Parsed::EC(point) => {
                 let data = point.data();
@@ -50,11 +60,18 @@ impl PublicKey {
                     133 => ("P-521", 66),
                     _ => return Err(KeyError::Unsupported),
                 };
-                Material::Ec { curve, x: data[1..=width].to_vec(), y: data[1 + width..].to_vec() }
+                Material::Ec {
+                    curve,
+                    x: data[1..=width].to_vec(),
+                    y: data[1 + width..].to_vec(),
+                }
             }
             _ => return Err(KeyError::Unsupported),
         };
-        Ok(Self { spki: spki.to_vec(), material })
+        Ok(Self {
+            spki: spki.to_vec(),
+            material,
+        })
     }
 
     /// Returns the id that libtrust gives the key: the first 240 bits of the
@@ -62,7 +79,11 @@ impl PublicKey {
     pub fn libtrust_id(&self) -> String {
         let hash = Sha256::digest(&self.spki);
         let text = BASE32_NOPAD.encode(&hash[..30]);
-        text.as_bytes().chunks(4).map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(":")
+        text.as_bytes()
+            .chunks(4)
+            .map(|group| String::from_utf8_lossy(group))
+            .collect::<Vec<_>>()
+            .join(":")
     }
 
     /// Returns the JWK thumbprint (RFC 7638).
@@ -71,10 +92,18 @@ impl PublicKey {
         // The members in lexical order and without spaces, as the RFC requires.
         let json = match &self.material {
             Material::Rsa { modulus, exponent } => {
-                format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(exponent), encode(modulus))
+                format!(
+                    r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
+                    encode(exponent),
+                    encode(modulus)
+                )
             }
             Material::Ec { curve, x, y } => {
-                format!(r#"{{"crv":"{curve}","kty":"EC","x":"{}","y":"{}"}}"#, encode(x), encode(y))
+                format!(
+                    r#"{{"crv":"{curve}","kty":"EC","x":"{}","y":"{}"}}"#,
+                    encode(x),
+                    encode(y)
+                )
             }
         };
         encode(&Sha256::digest(json.as_bytes()))
@@ -85,7 +114,10 @@ impl PublicKey {
         match &self.material {
             Material::Rsa { .. } => algorithm.family() == AlgorithmFamily::Rsa,
             Material::Ec { curve, .. } => {
-                matches!((*curve, algorithm), ("P-256", Algorithm::ES256) | ("P-384", Algorithm::ES384))
+                matches!(
+                    (*curve, algorithm),
+                    ("P-256", Algorithm::ES256) | ("P-384", Algorithm::ES384)
+                )
             }
         }
     }
@@ -115,7 +147,10 @@ mod tests {
         let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
         let key = PublicKey {
             spki: Vec::new(),
-            material: Material::Rsa { modulus: BASE64URL_NOPAD.decode(n.as_bytes()).expect("valid"), exponent: vec![1, 0, 1] },
+            material: Material::Rsa {
+                modulus: BASE64URL_NOPAD.decode(n.as_bytes()).expect("valid"),
+                exponent: vec![1, 0, 1],
+            },
         };
         assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }

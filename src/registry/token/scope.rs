@@ -35,7 +35,11 @@ impl Scope {
 
     /// Makes the scope that lists all repositories.
     pub fn catalog() -> Self {
-        Self { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] }
+        Self {
+            kind: "registry".to_owned(),
+            name: "catalog".to_owned(),
+            actions: vec!["*".to_owned()],
+        }
     }
 
     /// Says whether this grant gives an action on a resource.
@@ -48,7 +52,11 @@ impl Scope {
     /// # Errors
     /// Names the first text that is no scope.
     pub fn parse_all<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, ScopeError> {
-        values.into_iter().flat_map(str::split_whitespace).map(str::parse).collect()
+        values
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .map(str::parse)
+            .collect()
     }
 }
 
@@ -64,8 +72,16 @@ impl FromStr for Scope {
         if kind.is_empty() || name.is_empty() {
             return Err(error());
         }
-        let actions = actions.split(',').filter(|action| !action.is_empty()).map(str::to_owned).collect();
-        Ok(Self { kind: kind.to_owned(), name: name.to_owned(), actions })
+        let actions = actions
+            .split(',')
+            .filter(|action| !action.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            actions,
+        })
     }
 }
 

@@ -19,20 +19,36 @@ fn unknown(digest: &Digest) -> Problem {
 /// Sends a blob or a part of it.
 pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<Response<Body>, Problem> {
     let app = &context.app;
-    if !app.metadata.has_blob(name, digest).await.map_err(|error| context.failed(&error))? {
+    if !app
+        .metadata
+        .has_blob(name, digest)
+        .await
+        .map_err(|error| context.failed(&error))?
+    {
         return Err(unknown(digest));
     }
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     if client_has(context, &text) {
-        return Ok(respond::empty(StatusCode::NOT_MODIFIED, &[("etag", &etag), ("docker-content-digest", &text)]));
+        return Ok(respond::empty(
+            StatusCode::NOT_MODIFIED,
+            &[("etag", &etag), ("docker-content-digest", &text)],
+        ));
     }
-    let content = app.blobs.open(digest).await.map_err(|error| context.failed(&error))?.ok_or_else(|| unknown(digest))?;
+    let content = app
+        .blobs
+        .open(digest)
+        .await
+        .map_err(|error| context.failed(&error))?
+        .ok_or_else(|| unknown(digest))?;
     let (status, first, length) = match ByteRange::parse(context.header(RANGE), content.size) {
         ByteRange::Whole => (StatusCode::OK, 0, content.size),
         ByteRange::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         ByteRange::Unsatisfiable => {
-            return Ok(respond::empty(StatusCode::RANGE_NOT_SATISFIABLE, &[("content-range", &format!("bytes */{}", content.size))]));
+            return Ok(respond::empty(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                &[("content-range", &format!("bytes */{}", content.size))],
+            ));
         }
     };
     let mut response = Response::new(Body::empty());
@@ -49,7 +65,13 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         ],
     );
     if status == StatusCode::PARTIAL_CONTENT {
-        respond::set(&mut response, &[("content-range", &format!("bytes {first}-{}/{}", first + length - 1, content.size))]);
+        respond::set(
+            &mut response,
+            &[(
+                "content-range",
+                &format!("bytes {first}-{}/{}", first + length - 1, content.size),
+            )],
+        );
     }
     if context.request.method() == Method::GET {
         context.notify("pull", name, |event| {
@@ -69,9 +91,17 @@ pub async fn delete(context: &Context, name: &RepoName, digest: &Digest) -> Resu
     if !app.config.storage.delete {
         return Err(Problem::new(ErrorCode::Unsupported));
     }
-    if !app.metadata.unlink_blob(name, digest).await.map_err(|error| context.failed(&error))? {
+    if !app
+        .metadata
+        .unlink_blob(name, digest)
+        .await
+        .map_err(|error| context.failed(&error))?
+    {
         return Err(unknown(digest));
     }
     context.notify("delete", name, |event| event.digest = digest.to_string());
-    Ok(respond::empty(StatusCode::ACCEPTED, &[("docker-content-digest", &digest.to_string())]))
+    Ok(respond::empty(
+        StatusCode::ACCEPTED,
+        &[("docker-content-digest", &digest.to_string())],
+    ))
 }

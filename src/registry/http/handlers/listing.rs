@@ -31,7 +31,10 @@ fn with_link(mut response: Response<Body>, path: &str, page: &Page, limit: usize
         && let Some(last) = page.names.last()
     {
         let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
-        respond::set(&mut response, &[("link", &format!("<{path}?last={last}&n={limit}>; rel=\"next\""))]);
+        respond::set(
+            &mut response,
+            &[("link", &format!("<{path}?last={last}&n={limit}>; rel=\"next\""))],
+        );
     }
     response
 }
@@ -43,7 +46,12 @@ pub async fn catalog(context: &Context) -> Result<Response<Body>, Problem> {
         return Err(Problem::new(ErrorCode::PaginationNumberInvalid).detail(json!({"n": limit})));
     }
     let last = context.query_one("last");
-    let page = context.app.metadata.repositories(last.as_deref(), limit).await.map_err(|error| context.failed(&error))?;
+    let page = context
+        .app
+        .metadata
+        .repositories(last.as_deref(), limit)
+        .await
+        .map_err(|error| context.failed(&error))?;
     let response = respond::json(StatusCode::OK, &json!({"repositories": page.names}));
     Ok(with_link(response, "/v2/_catalog", &page, limit))
 }
@@ -53,7 +61,12 @@ pub async fn tags(context: &Context, name: &RepoName) -> Result<Response<Body>, 
     let asked = page_size(context)?;
     let limit = asked.map_or(usize::MAX, |n| n.min(TAGS_LIMIT));
     let last = context.query_one("last");
-    let page = context.app.metadata.tags(name, last.as_deref(), limit).await.map_err(|error| context.failed(&error))?;
+    let page = context
+        .app
+        .metadata
+        .tags(name, last.as_deref(), limit)
+        .await
+        .map_err(|error| context.failed(&error))?;
     let page = page.ok_or_else(|| Problem::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()})))?;
     let response = respond::json(StatusCode::OK, &json!({"name": name.as_str(), "tags": page.names}));
     Ok(with_link(response, context.request.uri().path(), &page, limit))

@@ -30,12 +30,27 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
     let failed = |error: StorageError| context.failed(&error);
     let mut digest = match reference {
         Reference::Digest(digest) => digest.clone(),
-        Reference::Tag(tag) => metadata.resolve(name, tag).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?,
+        Reference::Tag(tag) => metadata
+            .resolve(name, tag)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| unknown(name, reference))?,
     };
-    let mut content = metadata.manifest(name, &digest).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?;
+    let mut content = metadata
+        .manifest(name, &digest)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| unknown(name, reference))?;
     let parsed = Manifest::parse(&content, None).map_err(|error| context.failed(&error))?;
     let mut media_type = parsed.media_type.clone();
-    let accept = Accept::parse(context.request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+    let accept = Accept::parse(
+        context
+            .request
+            .headers()
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok()),
+    );
     // A client from before manifest lists asks by tag and wants an image.
     if matches!(reference, Reference::Tag(_))
         && media_type == media_type::DOCKER_LIST
@@ -43,14 +58,23 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         && !accept.names(media_type::DOCKER_LIST)
         && let Some(entry) = parsed.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1)
     {
-        content = metadata.manifest(name, &entry.digest).await.map_err(failed)?.ok_or_else(|| unknown(name, reference))?;
+        content = metadata
+            .manifest(name, &entry.digest)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| unknown(name, reference))?;
         digest = entry.digest.clone();
-        media_type = Manifest::parse(&content, None).map_err(|error| context.failed(&error))?.media_type;
+        media_type = Manifest::parse(&content, None)
+            .map_err(|error| context.failed(&error))?
+            .media_type;
     }
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     if client_has(context, &text) {
-        return Ok(respond::empty(StatusCode::NOT_MODIFIED, &[("etag", &etag), ("docker-content-digest", &text)]));
+        return Ok(respond::empty(
+            StatusCode::NOT_MODIFIED,
+            &[("etag", &etag), ("docker-content-digest", &text)],
+        ));
     }
     context.notify("pull", name, |event| {
         event.media_type.clone_from(&media_type);
@@ -72,7 +96,9 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     let content = match body {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Problem::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {LIMIT} bytes")));
+            return Err(
+                Problem::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {LIMIT} bytes"))
+            );
         }
         Err(error) => return Err(Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string())),
     };
@@ -84,7 +110,8 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         Reference::Digest(claimed) => {
             let computed = Digest::of(claimed.algorithm(), &content);
             if computed != *claimed {
-                return Err(Problem::new(ErrorCode::DigestInvalid).detail(json!({"claimed": claimed.to_string(), "computed": computed.to_string()})));
+                return Err(Problem::new(ErrorCode::DigestInvalid)
+                    .detail(json!({"claimed": claimed.to_string(), "computed": computed.to_string()})));
             }
             (computed, Vec::new())
         }
@@ -93,10 +120,17 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     if !missing.is_empty() {
         return Err(missing
             .into_iter()
-            .fold(Problem::new(ErrorCode::ManifestBlobUnknown), |problem, digest| problem.detail(json!({"digest": digest.to_string()}))));
+            .fold(Problem::new(ErrorCode::ManifestBlobUnknown), |problem, digest| {
+                problem.detail(json!({"digest": digest.to_string()}))
+            }));
     }
     let size = content.len() as u64;
-    context.app.metadata.put_manifest(name, &digest, content, &tags).await.map_err(|error| context.failed(&error))?;
+    context
+        .app
+        .metadata
+        .put_manifest(name, &digest, content, &tags)
+        .await
+        .map_err(|error| context.failed(&error))?;
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/manifests/{text}"));
     context.notify("push", name, |event| {
@@ -106,7 +140,10 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         event.tag = tags.first().map(ToString::to_string);
         event.url.clone_from(&location);
     });
-    let mut response = respond::empty(StatusCode::CREATED, &[("location", &location), ("docker-content-digest", &text)]);
+    let mut response = respond::empty(
+        StatusCode::CREATED,
+        &[("location", &location), ("docker-content-digest", &text)],
+    );
     if let Some(subject) = &manifest.subject {
         respond::set(&mut response, &[("oci-subject", &subject.digest.to_string())]);
     }

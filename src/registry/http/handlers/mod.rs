@@ -8,8 +8,8 @@ mod upload;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::respond::{self, Problem};
 use super::Context;
+use super::respond::{self, Problem};
 use crate::registry::oci::Route;
 use crate::serve::Body;
 
@@ -53,6 +53,9 @@ pub async fn dispatch(route: Route, context: Context) -> Result<Response<Body>, 
 /// Says whether `If-None-Match` names a digest, quoted or bare.
 fn client_has(context: &Context, digest: &str) -> bool {
     context.header(hyper::header::IF_NONE_MATCH).is_some_and(|header| {
-        header.split(',').map(|item| item.trim().trim_start_matches("W/").trim_matches('"')).any(|item| item == digest || item == "*")
+        header
+            .split(',')
+            .map(|item| item.trim().trim_start_matches("W/").trim_matches('"'))
+            .any(|item| item == digest || item == "*")
     })
 }

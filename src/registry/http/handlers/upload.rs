@@ -9,9 +9,9 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::range::{ContentRange, upload_range};
 use crate::registry::oci::{Digest, ErrorCode, RepoName};
+use crate::registry::storage::StorageError;
 use crate::registry::storage::upload_state::UploadState;
 use crate::registry::storage::uploads::{Session, UploadError};
-use crate::registry::storage::StorageError;
 use crate::serve::Body;
 use crate::sys::clock::Clock;
 
@@ -23,7 +23,12 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
     {
         return Ok(response);
     }
-    let state = UploadState { name: name.to_string(), id: crate::serve::log::instance_id(), offset: 0, started_at: Clock::System.now() };
+    let state = UploadState {
+        name: name.to_string(),
+        id: crate::serve::log::instance_id(),
+        offset: 0,
+        started_at: Clock::System.now(),
+    };
     match context.query_one("digest") {
         None => Ok(in_progress(&context, StatusCode::ACCEPTED, &state)),
         Some(digest) => {
@@ -36,8 +41,12 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
 }
 
 async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Option<Response<Body>>, Problem> {
-    let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
-    let Some(from) = context.query_one("from").and_then(|from| from.parse::<RepoName>().ok()) else { return Ok(None) };
+    let Ok(digest) = digest.parse::<Digest>() else {
+        return Ok(None);
+    };
+    let Some(from) = context.query_one("from").and_then(|from| from.parse::<RepoName>().ok()) else {
+        return Ok(None);
+    };
     let metadata = &context.app.metadata;
     let failed = |error: StorageError| context.failed(&error);
     let stat = context.app.blobs.stat(&digest).await.map_err(failed)?;
@@ -60,7 +69,12 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
 pub async fn chunk(mut context: Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let mut state = known_state(&context, name, id)?;
     let mut session = context.app.uploads.session(id).await;
-    let size = context.app.uploads.size(name, id).await.map_err(|error| context.failed(&error))?;
+    let size = context
+        .app
+        .uploads
+        .size(name, id)
+        .await
+        .map_err(|error| context.failed(&error))?;
     let offset = offset_of(&context, &state, size)?;
     state.offset = receive(&mut context, &mut session, name, &state, offset).await?;
     Ok(in_progress(&context, StatusCode::ACCEPTED, &state))
@@ -69,10 +83,17 @@ pub async fn chunk(mut context: Context, name: &RepoName, id: &str) -> Result<Re
 /// Takes the last piece, which may be empty, and makes the upload a blob.
 pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let state = known_state(&context, name, id)?;
-    let digest = context.query_one("digest").ok_or_else(|| Problem::new(ErrorCode::DigestInvalid).detail("digest missing"))?;
+    let digest = context
+        .query_one("digest")
+        .ok_or_else(|| Problem::new(ErrorCode::DigestInvalid).detail("digest missing"))?;
     let digest = parse_digest(&digest)?;
     let mut session = context.app.uploads.session(id).await;
-    let size = context.app.uploads.size(name, id).await.map_err(|error| context.failed(&error))?;
+    let size = context
+        .app
+        .uploads
+        .size(name, id)
+        .await
+        .map_err(|error| context.failed(&error))?;
     let has_body = !hyper::body::Body::is_end_stream(context.request.body());
     if has_body {
         let offset = offset_of(&context, &state, size)?;
@@ -86,7 +107,12 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<R
 /// Tells how far an upload is.
 pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let mut state = known_state(context, name, id)?;
-    state.offset = context.app.uploads.size(name, id).await.map_err(|error| context.failed(&error))?;
+    state.offset = context
+        .app
+        .uploads
+        .size(name, id)
+        .await
+        .map_err(|error| context.failed(&error))?;
     Ok(in_progress(context, StatusCode::NO_CONTENT, &state))
 }
 
@@ -94,7 +120,12 @@ pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Resp
 pub async fn cancel(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let state = known_state(context, name, id)?;
     let session = context.app.uploads.session(id).await;
-    let removed = context.app.uploads.cancel(session, name, id).await.map_err(|error| context.failed(&error))?;
+    let removed = context
+        .app
+        .uploads
+        .cancel(session, name, id)
+        .await
+        .map_err(|error| context.failed(&error))?;
     if !removed && state.offset > 0 {
         return Err(Problem::new(ErrorCode::BlobUploadUnknown));
     }
@@ -103,8 +134,14 @@ pub async fn cancel(context: &Context, name: &RepoName, id: &str) -> Result<Resp
 
 /// Checks that the state in the URL is ours and belongs to this upload.
 fn known_state(context: &Context, name: &RepoName, id: &str) -> Result<UploadState, Problem> {
-    let text = context.query_one("_state").ok_or_else(|| Problem::new(ErrorCode::BlobUploadUnknown))?;
-    let state = context.app.signer.verify(&text).ok_or_else(|| Problem::new(ErrorCode::BlobUploadInvalid))?;
+    let text = context
+        .query_one("_state")
+        .ok_or_else(|| Problem::new(ErrorCode::BlobUploadUnknown))?;
+    let state = context
+        .app
+        .signer
+        .verify(&text)
+        .ok_or_else(|| Problem::new(ErrorCode::BlobUploadInvalid))?;
     if state.name != name.as_str() || state.id != id {
         return Err(Problem::new(ErrorCode::BlobUploadUnknown));
     }
@@ -128,7 +165,11 @@ fn offset_of(context: &Context, state: &UploadState, size: u64) -> Result<u64, P
             if announced(context).is_some_and(|length| length != range.len()) {
                 return Err(Problem::new(ErrorCode::SizeInvalid).detail(json!({"content_range": header})));
             }
-            if range.first == size { Ok(size) } else { Err(out_of_order()) }
+            if range.first == size {
+                Ok(size)
+            } else {
+                Err(out_of_order())
+            }
         }
     }
 }
@@ -144,18 +185,49 @@ async fn receive(
     state: &UploadState,
     offset: u64,
 ) -> Result<u64, Problem> {
-    let length = context.header(CONTENT_RANGE).and_then(ContentRange::parse).map(ContentRange::len).or_else(|| announced(context));
+    let length = context
+        .header(CONTENT_RANGE)
+        .and_then(ContentRange::parse)
+        .map(ContentRange::len)
+        .or_else(|| announced(context));
     let uploads = context.app.uploads.clone();
     let started_at = state.started_at.to_string();
-    let taken = uploads.append(session, name, &state.id, offset, context.request.body_mut(), length, &started_at).await;
+    let taken = uploads
+        .append(
+            session,
+            name,
+            &state.id,
+            offset,
+            context.request.body_mut(),
+            length,
+            &started_at,
+        )
+        .await;
     taken.map_err(|error| upload_problem(context, &error))
 }
 
-async fn complete(context: Context, session: Session, name: &RepoName, id: &str, digest: &Digest) -> Result<Response<Body>, Problem> {
+async fn complete(
+    context: Context,
+    session: Session,
+    name: &RepoName,
+    id: &str,
+    digest: &Digest,
+) -> Result<Response<Body>, Problem> {
     let app = &context.app;
-    app.uploads.finish(session, name, id, digest).await.map_err(|error| upload_problem(&context, &error))?;
-    app.metadata.link_blob(name, digest).await.map_err(|error| context.failed(&error))?;
-    let size = app.blobs.stat(digest).await.map_err(|error| context.failed(&error))?.map(|stat| stat.size);
+    app.uploads
+        .finish(session, name, id, digest)
+        .await
+        .map_err(|error| upload_problem(&context, &error))?;
+    app.metadata
+        .link_blob(name, digest)
+        .await
+        .map_err(|error| context.failed(&error))?;
+    let size = app
+        .blobs
+        .stat(digest)
+        .await
+        .map_err(|error| context.failed(&error))?
+        .map(|stat| stat.size);
     context.notify("push", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
@@ -169,26 +241,48 @@ fn upload_problem(context: &Context, error: &UploadError) -> Problem {
     match error {
         UploadError::Storage(source) => context.failed(source),
         UploadError::Body(reason) => {
-            context.app.logger.warn("client went away during an upload", vec![("correlation_id", context.id.as_str().into()), ("error", reason.as_str().into())]);
+            context.app.logger.warn(
+                "client went away during an upload",
+                vec![
+                    ("correlation_id", context.id.as_str().into()),
+                    ("error", reason.as_str().into()),
+                ],
+            );
             Problem::new(ErrorCode::SizeInvalid).detail("the body ended early")
         }
         UploadError::Length { .. } => Problem::new(ErrorCode::SizeInvalid).detail(error.to_string()),
-        UploadError::Digest { computed } => Problem::new(ErrorCode::DigestInvalid).detail(json!({"computed": computed.to_string()})),
+        UploadError::Digest { computed } => {
+            Problem::new(ErrorCode::DigestInvalid).detail(json!({"computed": computed.to_string()}))
+        }
     }
 }
 
 fn parse_digest(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|error| Problem::new(ErrorCode::DigestInvalid).detail(format!("{text}: {error}")))
+    text.parse()
+        .map_err(|error| Problem::new(ErrorCode::DigestInvalid).detail(format!("{text}: {error}")))
 }
 
 fn in_progress(context: &Context, status: StatusCode, state: &UploadState) -> Response<Body> {
     let signed = context.app.signer.sign(state);
-    let location = context.url(&format!("/v2/{}/blobs/uploads/{}?_state={signed}", state.name, state.id));
-    respond::empty(status, &[("location", &location), ("docker-upload-uuid", &state.id), ("range", &upload_range(state.offset))])
+    let location = context.url(&format!(
+        "/v2/{}/blobs/uploads/{}?_state={signed}",
+        state.name, state.id
+    ));
+    respond::empty(
+        status,
+        &[
+            ("location", &location),
+            ("docker-upload-uuid", &state.id),
+            ("range", &upload_range(state.offset)),
+        ],
+    )
 }
 
 fn created(context: &Context, name: &RepoName, digest: &Digest) -> Response<Body> {
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/blobs/{text}"));
-    respond::empty(StatusCode::CREATED, &[("location", &location), ("docker-content-digest", &text)])
+    respond::empty(
+        StatusCode::CREATED,
+        &[("location", &location), ("docker-content-digest", &text)],
+    )
 }

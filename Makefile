@@ -1,0 +1,56 @@
+# Everything a person or CI does with this tree. `make help` lists it.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/bash
+
+KDK_ROOT ?= $(CURDIR)/kdk-root
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+KDK := $(abspath $(TARGET_DIR))/release/kdk
+
+.PHONY: help build run test bootstrap check fmt lint doc deny generate bench install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the release binary
+	cargo build --release --locked
+
+run: build ## make a KDK root with a registry, start it, say what next
+	@test -f "$(KDK_ROOT)/kdk.yml" || "$(KDK)" init --with-registry "$(KDK_ROOT)"
+	@"$(KDK)" --root "$(KDK_ROOT)" reconfigure
+	@"$(KDK)" --root "$(KDK_ROOT)" start
+
+bootstrap: ## install what the tests need
+	support/bootstrap
+
+test: bootstrap ## install what the tests need, and run all tests
+	cargo test --locked
+
+check: ## all that CI runs
+	.ci/run
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## clippy, with warnings as errors
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc: ## build the documentation of the code, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+deny: ## check licences, bans and sources of dependencies (advisories where the network allows)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --offline check licenses bans sources || cargo deny check licenses bans sources
+	-cargo deny check advisories
+
+generate: ## write the generated files
+	cargo run --quiet --locked -- generate
+
+bench: build ## measure; prints one table
+	benches/startup "$(KDK)"
+
+install: ## install kdk for this user
+	cargo install --locked --path .
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,387 @@
+//! Self-signed certificates: made, recognised, renewed.
+//!
+//! A pair that kdk made is known by the recorded fingerprint of its
+//! certificate. Only such a pair is ever renewed; one that the user installed
+//! is never touched, at most complained about.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use data_encoding::HEXLOWER;
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_RSA_SHA256, RsaKeySize, SanType,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, write_atomic};
+
+/// Days that a certificate holds.
+const VALID_DAYS: i64 = 365;
+/// Days before its end from which a certificate is renewed.
+const RENEW_DAYS: i64 = 30;
+
+/// A certificate and its key, as they should be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What the pair is for, for people.
+    pub purpose: &'static str,
+    /// File of the certificate.
+    pub certificate: Utf8PathBuf,
+    /// File of the key.
+    pub key: Utf8PathBuf,
+    /// Names and addresses that it must hold for; the first is the common name.
+    pub names: Vec<String>,
+}
+
+/// What is to be done about a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is fine.
+    Keep,
+    /// It must be made; nothing is there.
+    Make,
+    /// It is ours and must be made anew.
+    Renew(String),
+    /// It is the user's, and something about it may cause trouble.
+    Complain(String),
+}
+
+/// Why certificates could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A pair could not be made.
+    #[error("cannot make a certificate for {name}: {reason}")]
+    Make {
+        /// The common name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Remembers which certificates kdk made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    version: u32,
+    fingerprints: Vec<String>,
+}
+
+/// Makes certificates and knows its own.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    record: Utf8PathBuf,
+}
+
+/// What a certificate says that matters here.
+struct Facts {
+    fingerprint: String,
+    not_after: i64,
+    names: Vec<String>,
+    public_key: Vec<u8>,
+}
+
+impl Authority {
+    /// Names the file of fingerprints.
+    pub fn new(record: Utf8PathBuf) -> Self {
+        Self { record }
+    }
+
+    /// Judges a pair.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn judge(&self, wanted: &Wanted, now: Timestamp) -> Result<Verdict, CertError> {
+        let certificate = read_optional(&wanted.certificate)?;
+        let key = read_optional(&wanted.key)?;
+        let (certificate, key) = match (certificate, key) {
+            (None, None) => return Ok(Verdict::Make),
+            (Some(_), None) => return Ok(Verdict::Renew(format!("its key {} is missing", wanted.key))),
+            (None, Some(_)) => {
+                return Ok(Verdict::Renew(format!(
+                    "the certificate {} is missing",
+                    wanted.certificate
+                )));
+            }
+            (Some(certificate), Some(key)) => (certificate, key),
+        };
+        let made = self.made()?;
+        let Some(facts) = facts(&certificate) else {
+            return Ok(Verdict::Complain(format!("{} is no certificate", wanted.certificate)));
+        };
+        let ours = made.contains(&facts.fingerprint);
+        let trouble = trouble(wanted, &facts, &key, now);
+        Ok(match (trouble, ours) {
+            (None, _) => Verdict::Keep,
+            (Some(reason), true) => Verdict::Renew(reason),
+            (Some(reason), false) => Verdict::Complain(reason),
+        })
+    }
+
+    /// Makes a pair and remembers it. What was there must be backed up before.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<(), CertError> {
+        let (certificate, key) = generate(wanted, now)?;
+        let fingerprint = facts(&certificate).map(|facts| facts.fingerprint).unwrap_or_default();
+        let mut fingerprints = self.made()?;
+        fingerprints.push(fingerprint);
+        let text = serde_json::to_string(&Made {
+            version: 1,
+            fingerprints,
+        })
+        .map_err(io::Error::other)?;
+        if let Some(parent) = self.record.parent() {
+            crate::sys::fs::create_private_dir(parent)?;
+        }
+        // Remembered first: a pair that is not remembered would count as the user's.
+        write_atomic(&self.record, text.as_bytes(), PRIVATE)?;
+        write_atomic(&wanted.key, key.as_bytes(), PRIVATE)?;
+        write_atomic(&wanted.certificate, certificate.as_bytes(), PUBLIC)?;
+        Ok(())
+    }
+
+    fn made(&self) -> Result<Vec<String>, CertError> {
+        let Some(text) = read_optional(&self.record)? else {
+            return Ok(Vec::new());
+        };
+        let made: Made = serde_json::from_str(&text).map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is damaged: {error}", self.record),
+            )
+        })?;
+        Ok(made.fingerprints)
+    }
+}
+
+/// Returns the SHA-256 fingerprint of the first certificate in a PEM text.
+pub fn fingerprint(pem: &str) -> Option<String> {
+    facts(pem).map(|facts| facts.fingerprint)
+}
+
+/// Returns the SHA-256 fingerprint of the certificate that a TLS server shows.
+///
+/// # Errors
+/// When there is no TLS server.
+pub fn served_fingerprint(address: &str, name: &str) -> io::Result<String> {
+    use std::io::Write as _;
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let seen = std::sync::Arc::new(Onlooker::default());
+    let config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(seen.clone())
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    let mut connection = rustls::ClientConnection::new(std::sync::Arc::new(config), name).map_err(io::Error::other)?;
+    let mut socket = std::net::TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    // Nothing is sent but the handshake.
+    let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+    let _ = stream.flush();
+    let der = seen
+        .certificate
+        .lock()
+        .map_err(|_| io::Error::other("poisoned"))?
+        .clone();
+    der.map(|der| HEXLOWER.encode(&Sha256::digest(&der)))
+        .ok_or_else(|| io::Error::other("no certificate was shown"))
+}
+
+/// Accepts every certificate and remembers it: nothing is sent after the handshake.
+#[derive(Debug, Default)]
+struct Onlooker {
+    certificate: std::sync::Mutex<Option<Vec<u8>>>,
+}
+
+impl rustls::client::danger::ServerCertVerifier for Onlooker {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        if let Ok(mut seen) = self.certificate.lock() {
+            *seen = Some(end_entity.to_vec());
+        }
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+fn generate(wanted: &Wanted, now: Timestamp) -> Result<(String, String), CertError> {
+    let common_name = wanted.names.first().cloned().unwrap_or_default();
+    let failed = |error: rcgen::Error| CertError::Make {
+        name: common_name.clone(),
+        reason: error.to_string(),
+    };
+    let mut params = CertificateParams::new(wanted.names.clone()).map_err(failed)?;
+    debug_assert!(
+        params
+            .subject_alt_names
+            .iter()
+            .all(|name| matches!(name, SanType::DnsName(_) | SanType::IpAddress(_)))
+    );
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, common_name.as_str());
+    params.distinguished_name = subject;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let end = today.saturating_add(VALID_DAYS.days());
+    let day = |date: jiff::civil::Date| {
+        rcgen::date_time_ymd(
+            i32::from(date.year()),
+            date.month().unsigned_abs(),
+            date.day().unsigned_abs(),
+        )
+    };
+    params.not_before = day(today);
+    params.not_after = day(end);
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(failed)?;
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+fn facts(pem: &str) -> Option<Facts> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let mut names = Vec::new();
+    if let Ok(Some(extension)) = certificate.subject_alternative_name() {
+        for name in &extension.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => {
+                    let address = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+                    let address = address.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
+                    names.extend(address.ok().map(|address| address.to_string()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Some(Facts {
+        fingerprint: HEXLOWER.encode(&Sha256::digest(&der)),
+        not_after: certificate.validity().not_after.timestamp(),
+        names,
+        public_key: certificate.public_key().raw.to_vec(),
+    })
+}
+
+/// Says what is wrong with a pair, if anything.
+fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<String> {
+    let public_key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .ok()
+        .and_then(|key| rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok())
+        .and_then(|key| key.public_key().map(|spki| spki.to_vec()));
+    if public_key.as_deref() != Some(facts.public_key.as_slice()) {
+        return Some(format!("{} does not go with {}", wanted.key, wanted.certificate));
+    }
+    let missing: Vec<&str> = wanted
+        .names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !covers(&facts.names, name))
+        .collect();
+    if !missing.is_empty() {
+        return Some(format!("the certificate does not hold for {}", missing.join(", ")));
+    }
+    let days = (facts.not_after - now.as_second()) / 86_400;
+    (days < RENEW_DAYS).then(|| {
+        if days < 0 {
+            "the certificate has expired".to_owned()
+        } else {
+            format!("the certificate expires in {days} days")
+        }
+    })
+}
+
+fn covers(names: &[String], wanted: &str) -> bool {
+    let wildcard = wanted.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+    names
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(wanted) || wildcard.as_ref() == Some(name))
+}
+
+/// Loads a certificate for messages: names and end.
+pub fn describe(path: &Utf8Path) -> Option<String> {
+    let facts = facts(&read_optional(path).ok()??)?;
+    let end = Timestamp::from_second(facts.not_after).ok()?.strftime("%Y-%m-%d");
+    Some(format!("holds for {} until {end}", facts.names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_made_recognised_and_renewed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| Utf8PathBuf::from_path_buf(directory.path().join(name)).expect("UTF-8");
+        let authority = Authority::new(path("made.json"));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let mut wanted = Wanted {
+            purpose: "test",
+            certificate: path("a.crt"),
+            key: path("a.key"),
+            names: names(&["registry.test", "127.0.0.1"]),
+        };
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("valid");
+        assert_eq!(authority.judge(&wanted, now).expect("judged"), Verdict::Make);
+        authority.make(&wanted, now).expect("made");
+        assert_eq!(authority.judge(&wanted, now).expect("judged"), Verdict::Keep);
+        assert_eq!(crate::sys::fs::mode(&wanted.key), Some(PRIVATE));
+        let later = now + jiff::SignedDuration::from_hours(340 * 24);
+        assert_eq!(
+            authority.judge(&wanted, later).expect("judged"),
+            Verdict::Renew("the certificate expires in 24 days".into())
+        );
+        wanted.names = names(&["other.test"]);
+        assert_eq!(
+            authority.judge(&wanted, now).expect("judged"),
+            Verdict::Renew("the certificate does not hold for other.test".into())
+        );
+        let stranger = Authority::new(path("none.json"));
+        assert!(matches!(
+            stranger.judge(&wanted, now).expect("judged"),
+            Verdict::Complain(_)
+        ));
+    }
+}

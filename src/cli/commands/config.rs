@@ -1,0 +1,362 @@
+//! `kdk config`: read and change settings.
+
+use std::process::Command;
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::cli::ui::{Tone, paint};
+use crate::config::settings::{self, Setting};
+use crate::config::{Config, ConfigError, edit, generate};
+use crate::root::Root;
+
+/// Subcommands of `kdk config`.
+#[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  kdk config get registry.port\n  kdk config set registry.port 5100\n  kdk config list --show-origin\n  kdk config set registry.config '{http: {prefix: /registry/}}'"
+)]
+pub enum ConfigCommand {
+    /// Print the value of a setting or a section
+    Get {
+        /// Key, such as registry.port
+        #[arg(required = true, value_name = "KEY")]
+        key: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a setting in kdk.yml
+    Set {
+        /// Key, such as registry.port
+        key: String,
+        /// New value; lists as a,b,c and maps as YAML
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Remove a setting from kdk.yml, so that its default holds
+    Unset {
+        /// Key, such as registry.port
+        key: String,
+    },
+    /// Print all settings
+    List {
+        /// Say where each value comes from
+        #[arg(long)]
+        show_origin: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Edit kdk.yml in your editor; only a valid file is kept
+    Edit,
+    /// Check kdk.yml
+    Validate {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON schema of kdk.yml, for editors
+    Schema,
+}
+
+/// Carries out a subcommand.
+pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
+    match command {
+        ConfigCommand::Get { key, json } => get(session, &key.join("."), json),
+        ConfigCommand::Set { key, value } => set(session, &key, &value),
+        ConfigCommand::Unset { key } => unset(session, &key),
+        ConfigCommand::List { show_origin, json } => list(session, show_origin, json),
+        ConfigCommand::Edit => edit_file(session),
+        ConfigCommand::Validate { json } => validate(session, json),
+        ConfigCommand::Schema => session.ui.json(&generate::schema()),
+    }
+}
+
+fn unknown(key: &str) -> CommandError {
+    let hint = settings::nearest(key).map(|near| format!("did you mean {near}?"));
+    let hint = hint.or_else(|| Some("see them all with: kdk config list".to_owned()));
+    ConfigError::UnknownKey {
+        key: key.to_owned(),
+        hint,
+    }
+    .into()
+}
+
+fn known(key: &str) -> Result<&'static Setting, CommandError> {
+    if let Some(setting) = settings::find(key) {
+        return Ok(setting);
+    }
+    if settings::is_section(key) {
+        return Err(CommandError::user(format!("{key} is a section, not a setting"))
+            .hint(format!("see what is in it with: kdk config get {key}")));
+    }
+    Err(unknown(key))
+}
+
+/// Loads the settings for reading. One bad value must not hide the others.
+fn lenient(session: &Session) -> Result<Config, CommandError> {
+    let root = session.root()?;
+    match Config::load(&root) {
+        Ok(config) => Ok(config),
+        Err(ConfigError::Problems(problems)) => {
+            problems
+                .iter()
+                .for_each(|problem| session.ui.warn(&problem.to_string()));
+            Ok(Config::parse_unchecked(&root, crate::sys::fs::read(&root.kdk_yml())?)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn get(session: &Session, key: &str, as_json: bool) -> Result<(), CommandError> {
+    let config = lenient(session)?;
+    let (value, secret) = match settings::find(key) {
+        Some(setting) => (config.value(setting), setting.is_secret()),
+        None if settings::is_section(key) => (section(&config, key), false),
+        None => return Err(unknown(key)),
+    };
+    if secret && !value.is_null() {
+        session.ui.hint("this is a secret");
+    }
+    if as_json {
+        return session.ui.json(&value);
+    }
+    match &value {
+        Value::Null => {}
+        Value::String(text) => session.ui.out(text.trim_end_matches('\n')),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items
+                .iter()
+                .filter_map(Value::as_str)
+                .for_each(|item| session.ui.out(item));
+        }
+        Value::Object(_) | Value::Array(_) => session.ui.out(yaml(&value)?.trim_end()),
+        scalar => session.ui.out(&scalar.to_string()),
+    }
+    Ok(())
+}
+
+/// Returns a section with its effective values; secrets are replaced.
+fn section(config: &Config, key: &str) -> Value {
+    let all = generate::list(config);
+    let inside = all.iter().filter(|listed| {
+        listed
+            .setting
+            .key
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.starts_with('.'))
+    });
+    let mut node = generate::nest(inside);
+    for part in key.split('.') {
+        node = node[part].take();
+    }
+    node
+}
+
+fn yaml(value: &Value) -> Result<String, CommandError> {
+    serde_yaml::to_string(value).map_err(|error| CommandError::user(error.to_string()))
+}
+
+fn shown(setting: &Setting, value: &Value) -> String {
+    match value {
+        _ if setting.is_secret() => "(secret)".to_owned(),
+        Value::Null => "nothing".to_owned(),
+        Value::String(text) => format!("'{text}'"),
+        other => format!("'{other}'"),
+    }
+}
+
+fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
+    let setting = known(key)?;
+    let root = session.root()?;
+    let value = setting.kind.parse(text).map_err(|wrong| {
+        let given = if setting.is_secret() {
+            "(secret)".to_owned()
+        } else {
+            format!("{text:?}")
+        };
+        CommandError::user(format!(
+            "{} must be {}, not {given}; nothing was written",
+            setting.key,
+            wrong.wanted.name()
+        ))
+    })?;
+    let config = load_for_edit(&root)?;
+    let before = config.value(setting);
+    let given = config.is_given(setting.key);
+    if given && before == value {
+        session.ui.warn(&format!(
+            "'{}' is already set to {}",
+            setting.key,
+            shown(setting, &value)
+        ));
+        return Ok(());
+    }
+    let edited = edit::set_in(config.text(), setting.key, &value).map_err(|reason| not_editable(&root, reason))?;
+    edit::replace(&config, &edited)?;
+    let was = match (given, before == value) {
+        (_, true) => format!("explicitly setting {}", shown(setting, &before)),
+        (true, false) => format!("previously {}", shown(setting, &before)),
+        (false, false) => format!("previously using default {}", shown(setting, &before)),
+    };
+    session.ui.done(&format!(
+        "'{}' is now set to {} ({was}).",
+        setting.key,
+        shown(setting, &value)
+    ));
+    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    Ok(())
+}
+
+/// Loads the settings for an edit that may mend them: values may be wrong,
+/// the YAML may not.
+fn load_for_edit(root: &Root) -> Result<Config, CommandError> {
+    Ok(Config::parse_unchecked(root, crate::sys::fs::read(&root.kdk_yml())?)?)
+}
+
+fn not_editable(root: &Root, reason: String) -> CommandError {
+    ConfigError::NotEditable {
+        path: root.kdk_yml(),
+        reason,
+    }
+    .into()
+}
+
+fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
+    let root = session.root()?;
+    let config = load_for_edit(&root)?;
+    // A key that is no setting may be removed too: that is how a mistake is mended.
+    let key = settings::find(key).map_or(key, |setting| setting.key);
+    let Some(edited) = edit::unset_in(config.text(), key).map_err(|reason| not_editable(&root, reason))? else {
+        if settings::find(key).is_none() && !settings::is_section(key) {
+            return Err(unknown(key));
+        }
+        session
+            .ui
+            .warn(&format!("'{key}' is not set in kdk.yml; its default holds already"));
+        return Ok(());
+    };
+    edit::replace(&config, &edited)?;
+    let now = settings::find(key).map(|setting| {
+        format!(
+            "; its default holds: {}",
+            shown(
+                setting,
+                &Config::parse_unchecked(&root, edited).map_or(Value::Null, |config| config.value(setting))
+            )
+        )
+    });
+    session
+        .ui
+        .done(&format!("'{key}' is removed{}.", now.unwrap_or_default()));
+    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    Ok(())
+}
+
+fn list(session: &Session, show_origin: bool, as_json: bool) -> Result<(), CommandError> {
+    let config = lenient(session)?;
+    let all = generate::list(&config);
+    if as_json {
+        let object: Map<String, Value> = all
+            .iter()
+            .map(|listed| {
+                (
+                    listed.setting.key.to_owned(),
+                    json!({"value": listed.value, "origin": listed.origin.to_string()}),
+                )
+            })
+            .collect();
+        return session.ui.json(&object);
+    }
+    if show_origin {
+        let rows: Vec<_> = all
+            .iter()
+            .map(|listed| {
+                let value = match &listed.value {
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                let tone = matches!(listed.origin, crate::config::Origin::File(_)).then_some(Tone::Strong);
+                vec![
+                    (listed.setting.key.to_owned(), tone),
+                    (value, None),
+                    (listed.origin.to_string(), Some(Tone::Faint)),
+                ]
+            })
+            .collect();
+        session.ui.table(&["KEY", "VALUE", "ORIGIN"], &rows);
+        return Ok(());
+    }
+    session.ui.out("---");
+    session.ui.out(yaml(&generate::nest(&all))?.trim_end());
+    Ok(())
+}
+
+fn edit_file(session: &Session) -> Result<(), CommandError> {
+    let root = session.root()?;
+    let text = crate::sys::fs::read(&root.kdk_yml())?;
+    let editor = ["VISUAL", "EDITOR"]
+        .iter()
+        .find_map(|name| crate::sys::env::var(name))
+        .unwrap_or_else(|| "vi".to_owned());
+    let draft = root.state().join("kdk.draft.yml");
+    crate::sys::fs::create_private_dir(&root.state())?;
+    crate::sys::fs::write_atomic(&draft, text.as_bytes(), crate::sys::fs::PRIVATE)?;
+    let mut words = editor.split_whitespace();
+    let program = words.next().unwrap_or("vi");
+    let status = Command::new(program)
+        .args(words)
+        .arg(&draft)
+        .status()
+        .map_err(|error| {
+            CommandError::user(format!("cannot run the editor {program}: {error}")).hint("name another in EDITOR")
+        })?;
+    let edited = crate::sys::fs::read(&draft)?;
+    if !status.success() || edited == text {
+        crate::sys::fs::remove(&draft)?;
+        session.ui.say("kdk.yml is unchanged.");
+        return Ok(());
+    }
+    let config = match Config::parse_unchecked(&root, text) {
+        Ok(config) => config,
+        Err(_) => Config::defaults(&root).with_text(crate::sys::fs::read(&root.kdk_yml())?),
+    };
+    edit::replace(&config, &edited).map_err(|error| {
+        CommandError::from(error).hint(format!("kdk.yml is unchanged; your draft is kept in {draft}"))
+    })?;
+    crate::sys::fs::remove(&draft)?;
+    session.ui.done("kdk.yml is saved.");
+    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    Ok(())
+}
+
+fn validate(session: &Session, as_json: bool) -> Result<(), CommandError> {
+    let root = session.root()?;
+    let outcome = Config::load(&root);
+    if as_json {
+        let problems: Vec<Value> = match &outcome {
+            Ok(_) => Vec::new(),
+            Err(ConfigError::Problems(problems)) => problems
+                .iter()
+                .map(|problem| json!({"file": problem.path, "line": problem.position.map(|at| at.line), "column": problem.position.map(|at| at.column), "message": problem.message, "hint": problem.hint}))
+                .collect(),
+            Err(error) => vec![json!({"file": root.kdk_yml(), "message": error.to_string()})],
+        };
+        session
+            .ui
+            .json(&json!({"valid": problems.is_empty(), "problems": problems}))?;
+        return if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(CommandError::silent(crate::cli::error::USER))
+        };
+    }
+    outcome?;
+    session
+        .ui
+        .done(&format!("{} is valid", paint(Tone::Name, root.kdk_yml().as_str())));
+    Ok(())
+}

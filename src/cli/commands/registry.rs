@@ -1,0 +1,103 @@
+//! `kdk registry`: the registry server's own verbs.
+
+use std::ffi::OsString;
+
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+
+use super::token::identity;
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::rails::config::Config as RailsConfig;
+use crate::rails::identity::Caller;
+use crate::rails::jwt_auth::{TokenService, grant};
+use crate::reconfigure::ADMIN;
+use crate::registry::command;
+use crate::registry::token::Scope;
+
+/// Subcommands of `kdk registry`.
+#[derive(Debug, Subcommand)]
+#[command(version = concat!("v", env!("CARGO_PKG_VERSION"), "-kdk"))]
+pub enum RegistryCommand {
+    /// Serve the registry of a configuration file
+    Serve {
+        /// The file (default: REGISTRY_CONFIGURATION_PATH, else the root's registry/config.yml)
+        config: Option<Utf8PathBuf>,
+    },
+    /// Print a bearer token for curl
+    #[command(
+        after_help = "Example:\n  curl -H \"Authorization: Bearer $(kdk registry token --scope registry:catalog:*)\" http://127.0.0.1:5000/v2/_catalog"
+    )]
+    Token {
+        /// What the token is to grant, such as repository:a/b:pull,push (repeatable)
+        #[arg(long, required = true)]
+        scope: Vec<String>,
+        /// User whose rights limit it
+        #[arg(long, default_value = ADMIN)]
+        user: String,
+    },
+}
+
+/// Reads a command line of the Go binary: called as `registry`, the binary is one.
+pub fn as_registry_binary(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_registry = arguments
+        .first()
+        .and_then(|name| std::path::Path::new(name).file_name())
+        .is_some_and(|name| name == "registry");
+    if is_registry {
+        arguments.insert(1, "registry".into());
+    }
+    arguments
+}
+
+/// Carries out a subcommand.
+pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandError> {
+    match command {
+        RegistryCommand::Serve { config } => {
+            let path =
+                match config.or_else(|| crate::sys::env::var("REGISTRY_CONFIGURATION_PATH").map(Utf8PathBuf::from)) {
+                    Some(path) => path,
+                    None => session.root()?.registry_config(),
+                };
+            Ok(command::serve(&path)?)
+        }
+        RegistryCommand::Token { scope, user } => token(session, &scope, &user),
+    }
+}
+
+fn token(session: &Session, scopes: &[String], user: &str) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let known = identity(&config)?.users()?;
+    let user = known
+        .into_iter()
+        .find(|known| known.name == user)
+        .ok_or_else(|| crate::rails::identity::IdentityError::NoUser(user.to_owned()))?;
+    let caller = Caller {
+        name: user.name,
+        admin: user.admin,
+    };
+    let rails = RailsConfig::load(&config.root().khulnasoft_yml())
+        .map_err(|error| CommandError::from(error).hint("render it with: kdk reconfigure"))?;
+    let registry = rails.registry.as_ref().ok_or_else(|| {
+        CommandError::user("the registry is not enabled")
+            .hint("enable it with: kdk config set registry.enabled true && kdk reconfigure")
+    })?;
+    let asked = Scope::parse_all(scopes.iter().map(String::as_str))?;
+    let mut granted = Vec::new();
+    for scope in asked {
+        let shown = scope.to_string();
+        match grant(scope.clone(), Some(&caller), &rails.public_repositories) {
+            Some(given) if given == scope => granted.push(given),
+            _ => {
+                return Err(CommandError::user(format!(
+                    "the user {} has no right to {shown}",
+                    caller.name
+                )));
+            }
+        }
+    }
+    session
+        .ui
+        .out(&TokenService::new(registry)?.token(&caller.name, granted)?);
+    Ok(())
+}

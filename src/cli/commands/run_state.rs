@@ -1,0 +1,369 @@
+//! `kdk start`, `stop`, `restart` and `kill`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::cli::ui::{Tone, paint};
+use crate::config::Config;
+use crate::root::Root;
+use crate::services::{self, RAILS, REGISTRY};
+use crate::supervisor::client::Outcome;
+use crate::supervisor::protocol::{Failure, JobSpec, JobStatus, Request, StateName};
+use crate::supervisor::tail::Source;
+use crate::sys;
+
+/// Log lines that are shown of a service that failed.
+const SHOWN_LINES: usize = 10;
+
+/// Arguments of `kdk start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kdk start\n  kdk start registry")]
+pub struct StartArgs {
+    /// Services to start (default: all)
+    services: Vec<String>,
+}
+
+/// Arguments of `kdk stop`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kdk stop\n  kdk stop registry")]
+pub struct StopArgs {
+    /// Services to stop (default: all, and the supervisor)
+    services: Vec<String>,
+}
+
+/// Arguments of `kdk restart`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kdk restart\n  kdk restart registry")]
+pub struct RestartArgs {
+    /// Services to restart (default: all)
+    services: Vec<String>,
+}
+
+/// Arguments of `kdk kill`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Only services of this root are killed. Without a terminal, say --yes or KDK_KILL_CONFIRM=true."
+)]
+pub struct KillArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// `kdk start`.
+pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let specs = services::pick(&config, &args.services)?;
+    bring_up(session, &config, specs)?;
+    if args.services.is_empty() {
+        what_next(session, &config);
+    }
+    Ok(())
+}
+
+/// `kdk stop`.
+pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
+    let root = session.root()?;
+    stop_named(session, &root, named(session, &root, &args.services)?)
+}
+
+/// `kdk restart`.
+pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let specs = services::pick(&config, &args.services)?;
+    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    // What is not enabled any more ends with a restart of everything.
+    let stopped = if args.services.is_empty() { None } else { Some(names) };
+    if let Some(outcome) = ask_stop(session, config.root(), stopped, false)? {
+        report_stop(session, &outcome)?;
+    }
+    bring_up(session, &config, specs)?;
+    if args.services.is_empty() {
+        what_next(session, &config);
+    }
+    Ok(())
+}
+
+/// `kdk kill`.
+pub fn kill(session: &Session, args: &KillArgs) -> Result<(), CommandError> {
+    let root = session.root()?;
+    session.ui.consent(
+        "End all services of this KDK at once, without letting them finish?",
+        args.yes,
+        "KDK_KILL_CONFIRM",
+    )?;
+    match ask_stop(session, &root, None, true)? {
+        None => session.ui.say("Nothing runs."),
+        Some(outcome) => report_stop(session, &outcome)?,
+    }
+    Ok(())
+}
+
+/// Stops and starts services that run.
+pub fn restart_named(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
+    let specs = services::pick(config, names)?;
+    if let Some(outcome) = ask_stop(session, config.root(), Some(names.to_vec()), false)? {
+        report_stop(session, &outcome)?;
+    }
+    bring_up(session, config, specs)
+}
+
+/// Stops services, all when none is named.
+pub fn stop_named(session: &Session, root: &Root, names: Option<Vec<String>>) -> Result<(), CommandError> {
+    match ask_stop(session, root, names, false)? {
+        None => session.ui.say("Nothing runs."),
+        Some(outcome) => report_stop(session, &outcome)?,
+    }
+    Ok(())
+}
+
+/// Resolves names for commands that must work with a broken `kdk.yml` too.
+fn named(session: &Session, root: &Root, names: &[String]) -> Result<Option<Vec<String>>, CommandError> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let known = services::supervisor(root).status()?;
+    let mut found = Vec::new();
+    for name in names {
+        let own = services::canonical(name);
+        if !known.iter().any(|job| job.name == own) {
+            // Not one that was ever started; the settings tell what is wrong with the name.
+            services::pick(&session.config()?, std::slice::from_ref(name))?;
+        }
+        found.push(own.to_owned());
+    }
+    Ok(Some(found))
+}
+
+fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>) -> Result<(), CommandError> {
+    let ui = &session.ui;
+    if specs.is_empty() {
+        return Err(CommandError::user("no service is enabled")
+            .hint("enable the registry with: kdk config set registry.enabled true && kdk reconfigure"));
+    }
+    for (path, service) in [
+        (config.root().registry_config(), REGISTRY),
+        (config.root().khulnasoft_yml(), RAILS),
+    ] {
+        if specs.iter().any(|spec| spec.name == service) && !path.exists() {
+            return Err(
+                CommandError::user(format!("{service} has no configuration yet: {path} does not exist"))
+                    .hint("make it with: kdk reconfigure"),
+            );
+        }
+    }
+    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let request = Request::Start {
+        jobs: specs,
+        wait_seconds: config.wait_seconds(),
+    };
+    let outcome = {
+        let progress = ui.progress(&format!("starting {}", names.join(", ")));
+        services::supervisor(config.root()).ask(&request, |status| {
+            progress.set(&format!("{}: {}", status.name, status.state.text()))
+        })?
+    };
+    for job in outcome.jobs.iter().filter(|job| names.contains(&job.name)) {
+        if !outcome.failures.iter().any(|failure| failure.name == job.name) {
+            ui.say(&format!("  {}", job_line(job)));
+        }
+    }
+    if names.iter().any(|name| name == REGISTRY)
+        && outcome
+            .jobs
+            .iter()
+            .any(|job| job.name == REGISTRY && job.state == StateName::Ready)
+    {
+        ui.done(&format!(
+            "A container registry is available at {}.",
+            config.registry_address()
+        ));
+    }
+    failed(session, config, &outcome)
+}
+
+fn job_line(job: &JobStatus) -> String {
+    let pid = job.pid.map(|pid| format!("(process {pid})")).unwrap_or_default();
+    format!(
+        "{} {} {pid} {}",
+        paint(Tone::Good, job.state.text()),
+        job.name,
+        paint(Tone::Faint, &job.address)
+    )
+}
+
+/// Explains what did not start.
+fn failed(session: &Session, config: &Config, outcome: &Outcome) -> Result<(), CommandError> {
+    let Some(last) = outcome.failures.last() else {
+        return Ok(());
+    };
+    let mut error = CommandError::user(
+        outcome
+            .failures
+            .iter()
+            .map(|failure| format!("{} {}", failure.name, failure.reason))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
+    for failure in &outcome.failures {
+        if failure.port_taken.is_none() && !failure.reason.contains("does not resolve") {
+            show_log(session, config, failure);
+        }
+        for hint in advice(config, failure) {
+            error = error.hint(hint);
+        }
+    }
+    Err(error.hint(format!("see more with: kdk tail --no-follow {}", last.name)))
+}
+
+fn show_log(session: &Session, config: &Config, failure: &Failure) {
+    let path = services::paths(config.root()).log(&failure.name);
+    let Ok(lines) = Source::new(&failure.name, path).last(SHOWN_LINES, None) else {
+        return;
+    };
+    for line in lines {
+        session.ui.say(&format!(
+            "  {} {}",
+            paint(Tone::Faint, &format!("{} :", line.service)),
+            line.text
+        ));
+    }
+}
+
+fn advice(config: &Config, failure: &Failure) -> Vec<String> {
+    let mut advice = Vec::new();
+    if let Some(port) = failure.port_taken {
+        let setting = if failure.name == REGISTRY {
+            "registry.port"
+        } else {
+            "port"
+        };
+        if is_airplay(port) {
+            advice.push("it is the AirPlay Receiver of macOS; turn it off in System Settings > General > AirDrop & Handoff, or take another port".to_owned());
+        }
+        advice.push(format!(
+            "choose another port: kdk config set {setting} {} && kdk reconfigure && kdk start",
+            port.saturating_add(100)
+        ));
+    }
+    if failure.reason.contains("does not resolve") {
+        for (key, host) in [
+            ("hostname", config.hostname()),
+            ("registry.host", config.registry_host()),
+        ] {
+            advice.extend(crate::reconfigure::unresolved(key, &host).filter(|line| !advice.contains(line)));
+        }
+    }
+    advice
+}
+
+/// Recognises macOS's AirPlay Receiver by its `Server` header.
+fn is_airplay(port: u16) -> bool {
+    let client = reqwest::blocking::Client::builder()
+        .timeout(Duration::from_secs(1))
+        .no_proxy()
+        .build();
+    let answer = client.and_then(|client| client.get(format!("http://127.0.0.1:{port}/")).send());
+    answer.is_ok_and(|answer| {
+        answer
+            .headers()
+            .get("server")
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|server| server.starts_with("AirTunes"))
+    })
+}
+
+fn ask_stop(
+    session: &Session,
+    root: &Root,
+    names: Option<Vec<String>>,
+    kill: bool,
+) -> Result<Option<Outcome>, CommandError> {
+    let progress = session.ui.progress("stopping");
+    let supervisor = services::supervisor(root);
+    let filter = names.clone();
+    let outcome = supervisor.stop(names, kill, |status| {
+        progress.set(&format!("{}: {}", status.name, status.state.text()))
+    })?;
+    // Of interest is only what was asked for.
+    Ok(outcome.map(|mut outcome| {
+        outcome
+            .jobs
+            .retain(|job| filter.as_ref().is_none_or(|names| names.contains(&job.name)));
+        outcome
+    }))
+}
+
+fn report_stop(session: &Session, outcome: &Outcome) -> Result<(), CommandError> {
+    for job in outcome.jobs.iter().filter(|job| job.state == StateName::Down) {
+        session
+            .ui
+            .say(&format!("  {} {}", paint(Tone::Faint, job.state.text()), job.name));
+    }
+    if outcome.failures.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<String> = outcome
+        .failures
+        .iter()
+        .map(|failure| format!("{} {}", failure.name, failure.reason))
+        .collect();
+    Err(CommandError::user(reasons.join("\n")).hint("end it without grace: kdk kill"))
+}
+
+/// Says what to do with what runs.
+fn what_next(session: &Session, config: &Config) {
+    let ui = &session.ui;
+    let root = config.root();
+    if config.rails_mode() == "embedded" {
+        ui.say(&format!(
+            "KhulnaSoft (the stand-in) is available at {}.",
+            paint(Tone::Name, &config.url())
+        ));
+    }
+    if !config.registry_enabled() {
+        ui.hint("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
+        return;
+    }
+    let address = config.registry_address();
+    let kdk = command_name(root);
+    ui.say(&format!("\n{}", paint(Tone::Strong, "What next:")));
+    let mut steps = Vec::new();
+    if config.registry_auth_enabled() {
+        steps.push((format!("{kdk} login"), "log docker or podman in"));
+    }
+    steps.push((
+        format!("docker push {address}/my-image"),
+        "after: docker tag IMAGE the same name",
+    ));
+    steps.push((format!("{kdk} tail registry"), "watch the registry"));
+    steps.push((format!("{kdk} stop"), "stop everything"));
+    let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, meaning) in steps {
+        ui.say(&format!("  {command:width$}  {}", paint(Tone::Faint, meaning)));
+    }
+}
+
+/// Returns how this kdk is called from here: by its name where that finds
+/// it, with the root where that is not found by itself.
+fn command_name(root: &Root) -> String {
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    let on_path = sys::process::find_program("kdk").and_then(|found| found.canonicalize_utf8().ok());
+    let name = if on_path == exe.canonicalize_utf8().ok() && on_path.is_some() {
+        "kdk".to_owned()
+    } else {
+        exe.into_string()
+    };
+    let here = sys::env::current_dir()
+        .ok()
+        .and_then(|here| here.canonicalize_utf8().ok());
+    let inside = here.is_some_and(|here| here.starts_with(root.path()));
+    if inside {
+        name
+    } else {
+        format!("{name} --root {}", root.path())
+    }
+}

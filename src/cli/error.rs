@@ -1,0 +1,155 @@
+//! Errors at the edge: a message, hints, an exit code.
+
+use std::io;
+
+/// Why a command ends badly.
+#[derive(Debug)]
+pub struct CommandError {
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hints: Vec<String>,
+    /// Exit code.
+    pub code: u8,
+}
+
+/// Exit code for a mistake of the user's, of the configuration, or findings.
+pub const USER: u8 = 1;
+/// Exit code for a dry run that would change something.
+pub const WOULD_CHANGE: u8 = 3;
+
+impl CommandError {
+    /// Makes an error that the user can mend.
+    pub fn user(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hints: Vec::new(),
+            code: USER,
+        }
+    }
+
+    /// Ends with an exit code; all has been said.
+    pub fn silent(code: u8) -> Self {
+        Self {
+            message: String::new(),
+            hints: Vec::new(),
+            code,
+        }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+/// Joins an error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+macro_rules! from {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                Self::user(chain(&error))
+            }
+        })+
+    };
+}
+
+from!(
+    io::Error,
+    crate::reconfigure::ReconfigureError,
+    crate::certs::CertError,
+    crate::supervisor::client::ClientError,
+    crate::rails::StartError,
+    crate::rails::config::ConfigError,
+    crate::rails::jwt_auth::KeyError,
+    crate::registry::token::scope::ScopeError,
+    crate::render::RenderError,
+    jsonwebtoken::errors::Error,
+);
+
+impl From<crate::registry::command::CommandError> for CommandError {
+    fn from(error: crate::registry::command::CommandError) -> Self {
+        Self::user(chain(&error))
+    }
+}
+
+impl From<crate::root::RootError> for CommandError {
+    fn from(error: crate::root::RootError) -> Self {
+        use crate::root::RootError;
+        let hint = match &error {
+            RootError::NotFound { .. } => {
+                Some("make one with: kdk init, or name one with --root or KDK_ROOT".to_owned())
+            }
+            RootError::NotARoot { path, .. } => Some(format!("make it one with: kdk init {path}")),
+            RootError::Unsafe { .. } | RootError::Io(_) => None,
+        };
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
+
+impl From<crate::config::ConfigError> for CommandError {
+    fn from(error: crate::config::ConfigError) -> Self {
+        use crate::config::ConfigError;
+        let hint = match &error {
+            ConfigError::UnknownKey { hint, .. } => hint.clone(),
+            ConfigError::Changed(_) => Some("run the command again".to_owned()),
+            ConfigError::NotEditable { .. } => Some("edit it with: kdk config edit".to_owned()),
+            ConfigError::Io(_) | ConfigError::Yaml { .. } | ConfigError::Problems(_) => None,
+        };
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
+
+impl From<crate::services::NameError> for CommandError {
+    fn from(error: crate::services::NameError) -> Self {
+        use crate::services::NameError;
+        let hint = match &error {
+            NameError::Unknown {
+                suggestion: Some(near), ..
+            } => Some(format!("did you mean {near}?")),
+            NameError::Unknown { known, .. } => Some(format!("the services are: {}", known.join(", "))),
+            NameError::Disabled { hint, .. } => Some(format!("enable it with: {hint}")),
+            NameError::Removed { .. } => None,
+        };
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
+
+impl From<crate::rails::identity::IdentityError> for CommandError {
+    fn from(error: crate::rails::identity::IdentityError) -> Self {
+        use crate::rails::identity::IdentityError;
+        let hint = match &error {
+            IdentityError::NoUser(_) => Some("see the users with: kdk user list".to_owned()),
+            IdentityError::NoToken(_) => Some("see the tokens with: kdk token list".to_owned()),
+            _ => None,
+        };
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
+
+impl From<crate::services::source::SourceError> for CommandError {
+    fn from(error: crate::services::source::SourceError) -> Self {
+        Self::user(chain(&error))
+            .hint("what ran before goes on running; the built-in registry is: kdk config set registry.version embedded")
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line: what was typed, and the command that carries it out.
+
+pub mod commands;
+pub mod error;
+pub mod ui;
+
+use std::ffi::OsString;
+
+use camino::Utf8PathBuf;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::root::Root;
+use commands::{
+    completions, config, diff_config, init, login, rails, reconfigure, registry, run_state, status, tail, token,
+    trust_docker_registry, user,
+};
+use error::CommandError;
+use ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  kdk init my-kdk && cd my-kdk           make a root
+  kdk config set registry.enabled true   change a setting
+  kdk reconfigure && kdk start           apply it, and run
+  kdk login                              log docker or podman in
+  kdk tail registry                      watch the registry
+  kdk status                             see what runs
+
+Environment:
+  KDK_ROOT   the root to work in, unless --root names one
+  NO_COLOR   no colours";
+
+/// A developer environment around a container registry, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "kdk", version, about, after_help = EXAMPLES, disable_help_subcommand = false, max_term_width = 100)]
+pub struct Cli {
+    /// KDK root to work in (default: KDK_ROOT, else the nearest directory upwards with a kdk.yml)
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<Utf8PathBuf>,
+    /// Say only what was asked for, and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a KDK root
+    Init(init::InitArgs),
+    /// Read and change settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Bring files, certificates and services in line with kdk.yml
+    Reconfigure(reconfigure::ReconfigureArgs),
+    /// Show what reconfigure would change
+    DiffConfig(diff_config::DiffConfigArgs),
+    /// Start services, and wait until they are ready
+    Start(run_state::StartArgs),
+    /// Stop services
+    Stop(run_state::StopArgs),
+    /// Restart services
+    Restart(run_state::RestartArgs),
+    /// Show what runs
+    Status(status::StatusArgs),
+    /// Show and follow logs
+    Tail(tail::TailArgs),
+    /// End everything of this root at once, without grace
+    Kill(run_state::KillArgs),
+    /// Put the registry's certificate where Docker and podman look for it
+    TrustDockerRegistry(trust_docker_registry::TrustArgs),
+    /// Log a container client in to the registry
+    Login(login::LoginArgs),
+    /// Manage users
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Manage personal access tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The container registry itself
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
+    /// The Rails stand-in itself
+    #[command(subcommand)]
+    Rails(rails::RailsCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the man pages
+    Man(completions::ManArgs),
+    /// Print the version
+    Version,
+    /// Run the supervisor of this root
+    #[command(hide = true)]
+    Supervise,
+    /// Write the generated files of the source tree
+    #[command(hide = true)]
+    Generate(completions::GenerateArgs),
+}
+
+/// What commands work with.
+pub struct Session {
+    /// The terminal.
+    pub ui: Ui,
+    root: Option<Utf8PathBuf>,
+}
+
+impl Session {
+    /// Finds the root.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn root(&self) -> Result<Root, CommandError> {
+        Ok(Root::find(self.root.as_deref())?)
+    }
+
+    /// Finds the root and loads its settings.
+    ///
+    /// # Errors
+    /// When there is none, or the settings are wrong.
+    pub fn config(&self) -> Result<Config, CommandError> {
+        Ok(Config::load(&self.root()?)?)
+    }
+}
+
+/// Returns the command line's definition, for completions and man pages.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs a command line and returns its exit code.
+pub fn run(arguments: Vec<OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(registry::as_registry_binary(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream is theirs.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    let session = Session {
+        ui: Ui::new(cli.quiet),
+        root: cli.root,
+    };
+    if !cli.command.is_long_lived() {
+        // `kdk … | head` ends quietly; servers must not end because a client does.
+        crate::sys::signal::restore_sigpipe();
+    }
+    match dispatch(&session, cli.command) {
+        Ok(()) => 0,
+        Err(error) => {
+            if !error.message.is_empty() {
+                session.ui.error(&error.message);
+            }
+            error.hints.iter().for_each(|hint| session.ui.hint(hint));
+            error.code
+        }
+    }
+}
+
+impl Command {
+    fn is_long_lived(&self) -> bool {
+        matches!(
+            self,
+            Self::Supervise
+                | Self::Rails(rails::RailsCommand::Serve { .. })
+                | Self::Registry(registry::RegistryCommand::Serve { .. })
+        )
+    }
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Init(args) => init::run(session, &args),
+        Command::Config(command) => config::run(session, command),
+        Command::Reconfigure(args) => reconfigure::run(session, &args),
+        Command::DiffConfig(args) => diff_config::run(session, &args),
+        Command::Start(args) => run_state::start(session, &args),
+        Command::Stop(args) => run_state::stop(session, &args),
+        Command::Restart(args) => run_state::restart(session, &args),
+        Command::Status(args) => status::run(session, &args),
+        Command::Tail(args) => tail::run(session, &args),
+        Command::Kill(args) => run_state::kill(session, &args),
+        Command::TrustDockerRegistry(args) => trust_docker_registry::run(session, &args),
+        Command::Login(args) => login::run(session, &args),
+        Command::User(command) => user::run(session, command),
+        Command::Token(command) => token::run(session, command),
+        Command::Registry(command) => registry::run(session, command),
+        Command::Rails(command) => rails::run(command),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(session, &args),
+        Command::Version => {
+            session.ui.out(&format!("kdk {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Command::Supervise => Ok(crate::supervisor::daemon::run(crate::services::paths(
+            &session.root()?,
+        ))?),
+        Command::Generate(args) => completions::generate(session, &args),
+    }
+}

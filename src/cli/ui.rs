@@ -1,0 +1,194 @@
+//! The terminal: the only place that prints, asks and shows progress.
+//!
+//! Results go to standard output, talk to standard error. Colour appears on
+//! a terminal only, and never with `NO_COLOR`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::error::CommandError;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// How a piece of text is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Odd,
+    /// Wrong.
+    Bad,
+    /// Of less interest.
+    Faint,
+    /// Important.
+    Strong,
+    /// A place or name.
+    Name,
+}
+
+/// The terminal.
+#[derive(Debug, Default)]
+pub struct Ui {
+    quiet: bool,
+}
+
+impl Ui {
+    /// Makes a terminal. A quiet one says only what was asked for, and errors.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// Writes a line of the result.
+    pub fn out(&self, line: &str) {
+        // Nobody reads any more: there is nothing left to do about it.
+        let _ = writeln!(anstream::stdout(), "{line}");
+    }
+
+    /// Writes a result as JSON.
+    ///
+    /// # Errors
+    /// Never for values that are JSON.
+    pub fn json<T: Serialize>(&self, value: &T) -> Result<(), CommandError> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+        self.out(&text);
+        Ok(())
+    }
+
+    /// Says what happens.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr(), "{line}");
+        }
+    }
+
+    /// Says that something is done.
+    pub fn done(&self, line: &str) {
+        self.say(&format!("{GREEN}✔{GREEN:#} {line}"));
+    }
+
+    /// Says what somebody should look at.
+    pub fn warn(&self, line: &str) {
+        let _ = writeln!(anstream::stderr(), "{YELLOW}warning:{YELLOW:#} {line}");
+    }
+
+    /// Says what failed.
+    pub fn error(&self, line: &str) {
+        let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {line}");
+    }
+
+    /// Says what to do about it.
+    pub fn hint(&self, line: &str) {
+        let _ = writeln!(anstream::stderr(), "{CYAN}hint:{CYAN:#} {line}");
+    }
+
+    /// Asks before something is destroyed. Without a terminal the answer is
+    /// no, unless it was given beforehand.
+    ///
+    /// # Errors
+    /// When the answer is no.
+    pub fn consent(&self, question: &str, given: bool, variable: &str) -> Result<(), CommandError> {
+        if given || crate::sys::env::flag(variable) {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(CommandError::user(format!(
+                "{question} There is no terminal to ask on, so nothing was done"
+            ))
+            .hint(format!("say yes beforehand with --yes, or {variable}=true")));
+        }
+        let _ = write!(anstream::stderr(), "{BOLD}{question}{BOLD:#} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            Ok(())
+        } else {
+            Err(CommandError::user("nothing was done"))
+        }
+    }
+
+    /// Shows that something goes on, until it is dropped or finished.
+    pub fn progress(&self, message: &str) -> Progress {
+        let shown = !self.quiet && io::stderr().is_terminal();
+        let target = if shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+            bar.set_style(style);
+        }
+        bar.set_message(message.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress(bar)
+    }
+
+    /// Writes a table; columns are as wide as their widest cell.
+    pub fn table(&self, head: &[&str], rows: &[Vec<(String, Option<Tone>)>]) {
+        let width = |column: usize| {
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|(text, _)| text.chars().count());
+            cells.chain([head[column].len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let line = |cells: Vec<(String, Option<Tone>)>| {
+            let mut line = String::new();
+            for (column, (text, tone)) in cells.iter().enumerate() {
+                let pad = widths[column].saturating_sub(text.chars().count()) + 2;
+                let last = column + 1 == cells.len();
+                line.push_str(&tone.map_or_else(|| text.clone(), |tone| paint(tone, text)));
+                line.push_str(&" ".repeat(if last { 0 } else { pad }));
+            }
+            line.trim_end().to_owned()
+        };
+        self.out(&line(
+            head.iter()
+                .map(|text| ((*text).to_owned(), Some(Tone::Faint)))
+                .collect(),
+        ));
+        for row in rows {
+            self.out(&line(row.clone()));
+        }
+    }
+}
+
+/// Gives text a tone, for terminals.
+pub fn paint(tone: Tone, text: &str) -> String {
+    let style = match tone {
+        Tone::Good => GREEN,
+        Tone::Odd => YELLOW,
+        Tone::Bad => RED,
+        Tone::Faint => DIM,
+        Tone::Strong => BOLD,
+        Tone::Name => CYAN,
+    };
+    format!("{style}{text}{style:#}")
+}
+
+/// Something that goes on.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Says what goes on now.
+    pub fn set(&self, message: &str) {
+        self.0.set_message(message.to_owned());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,3 @@
+//! How container clients are told of the registry.
+
+pub mod trust;

@@ -1,0 +1,249 @@
+//! Changing `kdk.yml` in place: comments, order and quoting survive.
+//!
+//! The YAML is edited as a syntax tree. After every edit the text is parsed
+//! again and must hold exactly the change that was asked for; the whole must
+//! be valid; and the file must still be the one that was loaded. Else
+//! nothing is written.
+
+use std::str::FromStr as _;
+
+use camino::Utf8PathBuf;
+use serde_json::Value;
+use yaml_edit::path::YamlPath as _;
+use yaml_edit::{Document, Mapping, YamlValue};
+
+use super::{Config, ConfigError, Position};
+use crate::sys::clock::{Clock, backup_stamp};
+use crate::sys::fs::{Lock, PUBLIC, back_up, create_private_dir, mode, read, write_atomic};
+
+/// Finds where a key stands in a YAML text; its nearest section when it does not.
+pub fn position(text: &str, key: &str) -> Option<Position> {
+    let document = Document::from_str(text).ok()?;
+    let mut mapping: Option<Mapping> = document.as_mapping();
+    let mut found = None;
+    for part in key.split('.') {
+        let Some(entry) = mapping.as_ref().and_then(|mapping| mapping.find_entry_by_key(part)) else {
+            break;
+        };
+        found = entry.key_node().map(|node| node.byte_range().start as usize);
+        mapping = entry.value_node().and_then(|value| value.as_mapping().cloned());
+    }
+    found.map(|offset| at(text, offset))
+}
+
+fn at(text: &str, offset: usize) -> Position {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Position { line, column }
+}
+
+/// Sets a key in a YAML text.
+///
+/// # Errors
+/// A reason, when the text cannot be edited so that it holds the value.
+pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
+    if !has_content(text) {
+        // There is nothing to keep but comments, which stay above.
+        let separator = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        let parts: Vec<&str> = key.split('.').collect();
+        let mut nested = value.clone();
+        for part in parts.iter().rev() {
+            nested = Value::Object([((*part).to_owned(), nested)].into_iter().collect());
+        }
+        let yaml = serde_yaml::to_string(&nested).map_err(|error| error.to_string())?;
+        return Ok(format!("{text}{separator}{yaml}"));
+    }
+    let document = Document::from_str(text).map_err(|error| error.to_string())?;
+    let outcome = match value {
+        Value::Bool(flag) => document.try_set_path(key, *flag).map(|_| ()),
+        Value::Number(number) if number.is_i64() => document
+            .try_set_path(key, number.as_i64().unwrap_or_default())
+            .map(|_| ()),
+        Value::String(line) if !line.contains('\n') => document.try_set_path(key, line.as_str()).map(|_| ()),
+        other => {
+            let node = YamlValue::parse_raw(&other.to_string()).map_err(|error| error.to_string())?;
+            document.try_set_path(key, node).map(|_| ())
+        }
+    };
+    outcome.map_err(|error| error.to_string())?;
+    let mut edited = document.to_string();
+    if text.ends_with('\n') && !edited.ends_with('\n') {
+        edited.push('\n');
+    }
+    let mut expected = parse(text)?;
+    put(&mut expected, key, Some(value));
+    if parse(&edited)? == expected {
+        Ok(edited)
+    } else {
+        Err("the edited file would not say what it should".to_owned())
+    }
+}
+
+/// Removes a key from a YAML text; says whether it was there.
+///
+/// # Errors
+/// A reason, when the text cannot be edited so.
+pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
+    let mut expected = parse(text)?;
+    if !put(&mut expected, key, None) {
+        return Ok(None);
+    }
+    let document = Document::from_str(text).map_err(|error| error.to_string())?;
+    document.try_remove_path(key).map_err(|error| error.to_string())?;
+    let edited = document.to_string();
+    if without_empty(parse(&edited)?) == without_empty(expected) {
+        Ok(Some(edited))
+    } else {
+        Err("the edited file would not say what it should".to_owned())
+    }
+}
+
+fn has_content(text: &str) -> bool {
+    !matches!(
+        serde_yaml::from_str::<serde_yaml::Value>(text),
+        Ok(serde_yaml::Value::Null)
+    )
+}
+
+fn parse(text: &str) -> Result<Value, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
+/// A section that lost its last key may stay as null or as an empty map.
+fn without_empty(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept: serde_json::Map<String, Value> = map
+                .into_iter()
+                .map(|(key, value)| (key, without_empty(value)))
+                .filter(|(_, value)| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()))
+                .collect();
+            Value::Object(kept)
+        }
+        other => other,
+    }
+}
+
+fn put(tree: &mut Value, key: &str, value: Option<&Value>) -> bool {
+    if !tree.is_object() {
+        if value.is_none() {
+            return false;
+        }
+        *tree = Value::Object(serde_json::Map::new());
+    }
+    let Some(map) = tree.as_object_mut() else { return false };
+    match (key.split_once('.'), value) {
+        (None, Some(value)) => map.insert(key.to_owned(), value.clone()).is_none() || true,
+        (None, None) => map.shift_remove(key).is_some(),
+        (Some((first, rest)), Some(_)) => put(map.entry(first).or_insert(Value::Null), rest, value),
+        (Some((first, rest)), None) => map.get_mut(first).is_some_and(|inner| put(inner, rest, None)),
+    }
+}
+
+/// Replaces `kdk.yml`, whose loaded state is `config`, by `text`.
+///
+/// Returns the backup of the old file.
+///
+/// # Errors
+/// When the text is no valid configuration, or the file changed meanwhile.
+pub fn replace(config: &Config, text: &str) -> Result<Utf8PathBuf, ConfigError> {
+    let root = config.root();
+    let path = root.kdk_yml();
+    Config::parse(root, text.to_owned())?;
+    create_private_dir(&root.state())?;
+    let _lock = Lock::take(&root.state().join("config.lock"))?;
+    if read(&path)? != config.text() {
+        return Err(ConfigError::Changed(path));
+    }
+    let stamp = backup_stamp(Clock::System.now());
+    let backup = back_up(&path, "kdk.yml", &root.backups(), &stamp)?;
+    write_atomic(&path, text.as_bytes(), mode(&path).unwrap_or(PUBLIC))?;
+    Ok(backup)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# top\nhostname: kdk.test # host\n\nregistry:\n  # the port\n  port: 5000   # inline\n  host: 'registry.test'\n\n# other\ngitaly:\n  enabled: false\n";
+
+    #[test]
+    fn comments_order_and_quoting_survive() {
+        let edited = set_in(FILE, "registry.port", &Value::from(5100)).expect("edited");
+        assert_eq!(edited, FILE.replace("5000", "5100"));
+        let edited = set_in(FILE, "registry.host", &Value::from("a: b #c")).expect("edited");
+        assert_eq!(edited, FILE.replace("registry.test", "a: b #c"));
+        let edited = set_in(FILE, "registry.self_signed", &Value::from(true)).expect("edited");
+        assert_eq!(
+            edited,
+            FILE.replace("'registry.test'\n", "'registry.test'\n  self_signed: true\n")
+        );
+    }
+
+    #[test]
+    fn awkward_files_are_edited() {
+        for (text, expected) in [
+            ("", "registry:\n  port: 5100\n"),
+            ("# only a comment", "# only a comment\nregistry:\n  port: 5100\n"),
+            (
+                "---\n# hi\nhostname: a\n",
+                "---\n# hi\nhostname: a\nregistry:\n  port: 5100\n",
+            ),
+            ("registry:\nhostname: a\n", "registry:\n  port: 5100\nhostname: a\n"),
+            ("registry: {enabled: true}\n", "registry: {enabled: true, port: 5100}\n"),
+        ] {
+            assert_eq!(
+                set_in(text, "registry.port", &Value::from(5100)).as_deref(),
+                Ok(expected),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_are_set() {
+        for value in [
+            serde_json::json!(["a", "b: c"]),
+            serde_json::json!({"HTTP": {"a": "1", "b": [true]}}),
+            serde_json::json!([]),
+        ] {
+            let edited = set_in(FILE, "registry.config", &value).expect("edited");
+            assert!(edited.contains("# the port"), "{edited}");
+            assert_eq!(parse(&edited).expect("valid")["registry"]["config"], value);
+        }
+        let pem = Value::from("-----BEGIN X-----\nabc\n-----END X-----\n");
+        let edited = set_in(FILE, "registry.internal_key", &pem).expect("edited");
+        assert_eq!(parse(&edited).expect("valid")["registry"]["internal_key"], pem);
+    }
+
+    #[test]
+    fn removing_leaves_the_rest() {
+        let edited = unset_in(FILE, "registry.host").expect("edited").expect("was there");
+        assert_eq!(edited, FILE.replace("  host: 'registry.test'\n", ""));
+        assert_eq!(unset_in(FILE, "registry.nothing"), Ok(None));
+        assert_eq!(unset_in(FILE, "webpack.port"), Ok(None));
+    }
+
+    #[test]
+    fn positions_count_from_one() {
+        assert_eq!(position(FILE, "registry.port"), Some(Position { line: 6, column: 3 }));
+        assert_eq!(position(FILE, "registry.absent"), Some(Position { line: 4, column: 1 }));
+        assert_eq!(position(FILE, "absent"), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn what_is_set_is_read_back(text in "[ -~]{0,30}") {
+            if let Ok(edited) = set_in(FILE, "registry.issuer", &Value::from(text.clone())) {
+                proptest::prop_assert_eq!(&parse(&edited).unwrap()["registry"]["issuer"], &Value::from(text));
+                proptest::prop_assert!(edited.contains("# the port"));
+            }
+        }
+    }
+}

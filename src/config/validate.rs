@@ -1,0 +1,265 @@
+//! Judging a whole `kdk.yml`: unknown keys, wrong kinds, contradictions.
+
+use serde_json::{Map, Value};
+
+use super::schema::{INERT, REMOVED, SECTIONS};
+use super::{Config, Position, Problem, edit, settings};
+use crate::sys::net::is_loopback_literal;
+
+/// Returns everything that is wrong, in the order of the file.
+pub fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    walk(config, "", &config.tree, &mut found);
+    if found.is_empty() {
+        contradictions(config, &mut found);
+    }
+    found.sort_by_key(|problem| problem.position.map(|at| (at.line, at.column)));
+    found
+}
+
+fn problem(config: &Config, key: &str, message: String, hint: Option<String>) -> Problem {
+    let position: Option<Position> = edit::position(&config.text, key);
+    Problem {
+        path: config.root.kdk_yml(),
+        position,
+        message,
+        hint,
+    }
+}
+
+fn walk(config: &Config, section: &str, map: &Map<String, Value>, found: &mut Vec<Problem>) {
+    for (name, value) in map {
+        let key = if section.is_empty() {
+            name.clone()
+        } else {
+            format!("{section}.{name}")
+        };
+        if let Some(setting) = settings::find(&key).filter(|setting| setting.key == key) {
+            if !value.is_null() && setting.kind.accept(value).is_err() {
+                let shown = if setting.is_secret() {
+                    "(secret)".to_owned()
+                } else {
+                    short(value)
+                };
+                found.push(problem(
+                    config,
+                    &key,
+                    format!("{key} must be {}, not {shown}", setting.kind.name()),
+                    None,
+                ));
+            }
+        } else if settings::is_section(&key) {
+            match value {
+                Value::Object(inner) => walk(config, &key, inner, found),
+                Value::Null => {}
+                _ => found.push(problem(
+                    config,
+                    &key,
+                    format!("{key} is a section of settings, not {}", short(value)),
+                    None,
+                )),
+            }
+        } else if let Some((_, instead)) = REMOVED
+            .iter()
+            .find(|(old, _)| *old == key)
+            .filter(|_| !section.is_empty())
+        {
+            found.push(problem(
+                config,
+                &key,
+                format!("{key} does not exist any more"),
+                Some((*instead).to_owned()),
+            ));
+        } else if !section.is_empty() && !is_inert(&key) {
+            found.push(unknown(config, &key));
+        } else if section.is_empty()
+            && let Some(near) = nearly_ours(name)
+        {
+            found.push(problem(
+                config,
+                &key,
+                format!("there is no section {name:?}"),
+                Some(format!("did you mean {near:?}?")),
+            ));
+        }
+    }
+}
+
+fn unknown(config: &Config, key: &str) -> Problem {
+    let hint = settings::nearest(key).map(|near| format!("did you mean {near}?"));
+    let hint = hint.unwrap_or_else(|| "see: kdk config list".to_owned());
+    problem(config, key, format!("there is no setting {key}"), Some(hint))
+}
+
+fn is_inert(key: &str) -> bool {
+    INERT.iter().any(|known| match known.strip_suffix('.') {
+        Some(section) => key == section || key.starts_with(known),
+        None => key == *known,
+    })
+}
+
+/// Returns the managed name that an unmanaged top-level name nearly is.
+fn nearly_ours(name: &str) -> Option<&'static str> {
+    let top = settings::all()
+        .map(|setting| setting.key)
+        .filter(|key| !key.contains('.'));
+    SECTIONS
+        .iter()
+        .copied()
+        .chain(top)
+        .filter(|known| known.len() > 3)
+        .find(|known| strsim::damerau_levenshtein(known, name) == 1)
+}
+
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Object(_) => "a map".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn contradictions(config: &Config, found: &mut Vec<Problem>) {
+    ports(config, found);
+    let exclusive: Vec<&str> = [
+        ("registry.version", config.registry_version() != "embedded"),
+        ("registry.bin", config.registry_bin().is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, set)| set.then_some(key))
+    .collect();
+    if let [_, .., last] = exclusive.as_slice() {
+        let message = format!("{} exclude each other", exclusive.join(" and "));
+        found.push(problem(
+            config,
+            last,
+            message,
+            Some(format!("remove one, as by: kdk config unset {last}")),
+        ));
+    }
+    if let Some(url) = config.registry_external_url() {
+        let usable = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !usable {
+            found.push(problem(
+                config,
+                "registry.external_url",
+                format!("registry.external_url must be a URL such as https://registry.example.com, not {url:?}"),
+                None,
+            ));
+        }
+    }
+    for (key, pattern) in config
+        .protected_config_files()
+        .iter()
+        .map(|pattern| ("kdk.protected_config_files", pattern))
+    {
+        if pattern.starts_with('/') {
+            found.push(problem(
+                config,
+                key,
+                format!("{key}: {pattern:?} must be relative to the root"),
+                None,
+            ));
+        }
+    }
+    realm(config, found);
+    if config.registry_internal_key().is_some() != config.registry_internal_certificate().is_some() {
+        let key = if config.registry_internal_key().is_some() {
+            "registry.internal_key"
+        } else {
+            "registry.internal_certificate"
+        };
+        found.push(problem(
+            config,
+            key,
+            "registry.internal_key and registry.internal_certificate go together; one is missing".to_owned(),
+            None,
+        ));
+    }
+    if config
+        .relative_url_root()
+        .contains(|c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c)))
+    {
+        found.push(problem(
+            config,
+            "relative_url_root",
+            "relative_url_root must be a path such as /khulnasoft".to_owned(),
+            None,
+        ));
+    }
+}
+
+/// A client follows the realm with its credentials. From another machine, a
+/// loopback realm would lead it to itself.
+fn realm(config: &Config, found: &mut Vec<Problem>) {
+    if !config.registry_enabled()
+        || !config.registry_auth_enabled()
+        || is_loopback_literal(&config.registry_listen_address())
+    {
+        return;
+    }
+    let realm = config.registry_token_realm();
+    let local = url::Url::parse(&realm)
+        .ok()
+        .and_then(|url| url.host_str().map(is_loopback_literal))
+        .unwrap_or(false);
+    if local {
+        let key = ["registry.listen_address", "listen_address", "hostname"]
+            .into_iter()
+            .find(|key| config.is_given(key))
+            .unwrap_or("registry.listen_address");
+        let message = format!(
+            "the registry listens on {}, for other machines too, but would send their logins to {realm}, on their own machine",
+            config.registry_listen_address()
+        );
+        found.push(problem(
+            config,
+            key,
+            message,
+            Some("set hostname to a name that others know, as by: kdk config set hostname kdk.test".to_owned()),
+        ));
+    }
+}
+
+fn ports(config: &Config, found: &mut Vec<Problem>) {
+    let debug = config
+        .registry_debug_addr()
+        .and_then(|address| address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()));
+    let claims = [
+        ("port", Some(config.port()), config.rails_mode() == "embedded"),
+        ("registry.port", Some(config.registry_port()), config.registry_enabled()),
+        ("registry.debug_addr", debug, config.registry_enabled()),
+        (
+            "postgresql.port",
+            Some(config.postgresql_port()),
+            config.postgresql_enabled(),
+        ),
+        (
+            "object_store.port",
+            Some(config.object_store_port()),
+            config.object_store_enabled(),
+        ),
+    ];
+    for (index, (key, port, enabled)) in claims.iter().enumerate() {
+        let rival = claims[..index]
+            .iter()
+            .find(|(_, other, claimed)| *claimed && other == port);
+        if *enabled
+            && port.is_some()
+            && let Some((other, ..)) = rival
+        {
+            let message = format!("{key} is {}, which {other} has already", port.unwrap_or_default());
+            let at = if config.is_given(key) { key } else { other };
+            found.push(problem(
+                config,
+                at,
+                message,
+                Some(format!(
+                    "choose another, as by: kdk config set {key} {}",
+                    port.unwrap_or_default().saturating_add(100)
+                )),
+            ));
+        }
+    }
+}

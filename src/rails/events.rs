@@ -1,0 +1,84 @@
+//! The receiver of the registry's notifications.
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{App, error};
+use crate::serve::Body;
+
+/// Largest envelope in bytes.
+const LIMIT: usize = 1 << 20;
+/// The actions that Rails takes.
+const ACTIONS: [&str; 3] = ["push", "pull", "delete"];
+
+/// Takes events and logs them.
+pub async fn receive(app: &App, request: Request<Incoming>) -> Response<Body> {
+    let secret = app
+        .config
+        .registry
+        .as_ref()
+        .and_then(|registry| registry.notification_secret.as_deref());
+    let sent = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes().to_vec())
+        .unwrap_or_default();
+    // Comparing digests takes the same time wherever the texts differ.
+    let trusted =
+        secret.is_some_and(|secret| !secret.is_empty() && Sha256::digest(secret.as_bytes()) == Sha256::digest(&sent));
+    if !trusted {
+        app.logger
+            .warn("event refused: the notification secret does not match", Vec::new());
+        return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid Token");
+    }
+    let Ok(body) = Limited::new(request.into_body(), LIMIT).collect().await else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "INVALID",
+            "the envelope is too large or incomplete",
+        );
+    };
+    let envelope: Value = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(envelope) => envelope,
+        Err(reason) => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "INVALID",
+                &format!("the envelope is no JSON: {reason}"),
+            );
+        }
+    };
+    let Some(events) = envelope.get("events").and_then(Value::as_array) else {
+        return error(StatusCode::BAD_REQUEST, "INVALID", "events is missing");
+    };
+    if let Some(other) = events
+        .iter()
+        .find(|event| !event["action"].as_str().is_some_and(|action| ACTIONS.contains(&action)))
+    {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "INVALID",
+            &format!("events[action] does not have a valid value: {}", other["action"]),
+        );
+    }
+    for event in events {
+        let target = &event["target"];
+        app.logger.info(
+            "registry event",
+            vec![
+                ("action", event["action"].clone()),
+                ("actor", event["actor"]["name"].clone()),
+                ("digest", target["digest"].clone()),
+                ("media_type", target["mediaType"].clone()),
+                ("repository", target["repository"].clone()),
+                ("size", target["size"].clone()),
+                ("tag", target["tag"].clone()),
+            ],
+        );
+    }
+    super::json(StatusCode::OK, &json!({}))
+}

@@ -1,0 +1,487 @@
+//! Bringing a root in line with its `kdk.yml`: plan, then apply.
+//!
+//! Planning changes nothing. Applying writes only what differs, backs up
+//! what it replaces, and says which services must be restarted.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+
+use crate::certs::{Authority, CertError, Verdict, Wanted};
+use crate::config::Config;
+use crate::rails::identity::{Identity, IdentityError};
+use crate::render::context::Secrets;
+use crate::render::{self, RenderError, Rendered, graft};
+use crate::root::Root;
+use crate::services::{RAILS, REGISTRY};
+use crate::sys::clock::backup_stamp;
+use crate::sys::fs::{PRIVATE, PUBLIC, back_up, create_dir, create_private_dir, mode, read_optional, write_atomic};
+
+/// The user that exists from the first reconfigure.
+pub const ADMIN: &str = "root";
+
+/// Files of old times that KDK once read, and the settings instead of them.
+const LOOSE_FILES: [(&str, &str); 8] = [
+    ("registry_enabled", "registry.enabled"),
+    ("registry_port", "registry.port"),
+    ("registry_host", "registry.host"),
+    ("registry_image", "registry.bin, or registry.version for a git ref"),
+    ("registry_external_port", "registry.external_url"),
+    ("host", "hostname"),
+    ("port", "port"),
+    (
+        "auto_devops_enabled",
+        "nothing: the tunnel for Auto DevOps was removed in 2020",
+    ),
+];
+
+/// Why a root could not be brought in line.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconfigureError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A file could not be rendered.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// Certificates could not be handled.
+    #[error(transparent)]
+    Certificates(#[from] CertError),
+    /// Users could not be handled.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another tool's file could not be changed in part.
+    #[error("{path} is another tool's file and cannot be changed in part: {reason}")]
+    Graft {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What would happen to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is made.
+    Create,
+    /// Its text changes.
+    Update,
+    /// Only its permission bits change.
+    Restrict,
+    /// It is as it should be.
+    Keep,
+    /// It would change, but is protected in `kdk.yml`.
+    Protected,
+}
+
+/// A file and what would happen to it.
+#[derive(Clone, Debug)]
+pub struct FileChange {
+    /// The file.
+    pub path: Utf8PathBuf,
+    /// What happens to it.
+    pub action: Action,
+    /// Its text now, empty when it does not exist.
+    pub old: String,
+    /// Its text afterwards.
+    pub new: String,
+    mode: u32,
+}
+
+/// A certificate pair and what would happen to it.
+#[derive(Clone, Debug)]
+pub struct PairChange {
+    /// The pair.
+    pub wanted: Wanted,
+    /// What happens to it.
+    pub verdict: Verdict,
+}
+
+/// Everything that would happen.
+#[derive(Debug)]
+pub struct Plan {
+    /// The files, in order.
+    pub files: Vec<FileChange>,
+    /// The certificate pairs.
+    pub pairs: Vec<PairChange>,
+    /// Things that the user should know.
+    pub notices: Vec<String>,
+    new_secrets: Option<Secrets>,
+    new_admin: bool,
+}
+
+impl Plan {
+    /// Says whether anything would change.
+    pub fn changes_anything(&self) -> bool {
+        self.new_secrets.is_some()
+            || self.new_admin
+            || self
+                .files
+                .iter()
+                .any(|file| !matches!(file.action, Action::Keep | Action::Protected))
+            || self
+                .pairs
+                .iter()
+                .any(|pair| matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)))
+    }
+
+    /// Returns the services that read something which changes.
+    pub fn affected(&self, root: &Root) -> BTreeSet<&'static str> {
+        let mut affected = BTreeSet::new();
+        for file in self
+            .files
+            .iter()
+            .filter(|file| matches!(file.action, Action::Create | Action::Update))
+        {
+            if file.path == root.registry_config() {
+                affected.insert(REGISTRY);
+            } else if file.path == root.khulnasoft_yml() {
+                affected.insert(RAILS);
+            }
+        }
+        for pair in self
+            .pairs
+            .iter()
+            .filter(|pair| matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)))
+        {
+            affected.insert(REGISTRY);
+            if pair.wanted.certificate == root.signing_pair().0 {
+                affected.insert(RAILS);
+            }
+        }
+        affected
+    }
+}
+
+/// Returns the pairs that the settings ask for.
+pub fn wanted_pairs(config: &Config) -> Vec<Wanted> {
+    let mut pairs = Vec::new();
+    let (certificate, key) = config.root().signing_pair();
+    if config.path(&config.registry_key()) == key && config.registry_internal_key().is_none() {
+        let names = unique([config.hostname(), "localhost".into(), "127.0.0.1".into()]);
+        pairs.push(Wanted {
+            purpose: "signing tokens",
+            certificate,
+            key,
+            names,
+        });
+    }
+    if config.registry_enabled() && config.registry_self_signed() {
+        pairs.push(registry_pair(config));
+    }
+    pairs
+}
+
+/// Returns the registry's own TLS pair.
+pub fn registry_pair(config: &Config) -> Wanted {
+    let (certificate, key) = config.root().registry_pair();
+    let external = config
+        .registry_external_url()
+        .and_then(|url| url::Url::parse(&url).ok()?.host_str().map(str::to_owned));
+    let names = [
+        Some(config.registry_host()),
+        Some(config.hostname()),
+        external,
+        Some("localhost".into()),
+        Some("127.0.0.1".into()),
+    ];
+    Wanted {
+        purpose: "the registry's HTTPS",
+        certificate,
+        key,
+        names: unique(names.into_iter().flatten()),
+    }
+}
+
+fn unique(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// Plans; changes nothing.
+///
+/// # Errors
+/// When something cannot be read or rendered.
+pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
+    let root = config.root();
+    let kept = Secrets::load(&root.secrets())?;
+    let new_secrets = if kept.is_some() {
+        None
+    } else {
+        Some(Secrets::generate()?)
+    };
+    let secrets = kept
+        .as_ref()
+        .or(new_secrets.as_ref())
+        .cloned()
+        .unwrap_or_else(Secrets::example);
+    let mut files = Vec::new();
+    for rendered in render::render(config, &secrets)? {
+        files.push(file_change(config, rendered)?);
+    }
+    if let (Some(key), Some(certificate)) = (config.registry_internal_key(), config.registry_internal_certificate()) {
+        let (certificate_path, key_path) = root.signing_pair();
+        for (path, text, mode) in [(key_path, key, PRIVATE), (certificate_path, certificate, PUBLIC)] {
+            let text = if text.ends_with('\n') {
+                text
+            } else {
+                format!("{text}\n")
+            };
+            files.push(file_change(
+                config,
+                Rendered {
+                    path,
+                    text,
+                    mode,
+                    graft: &[],
+                },
+            )?);
+        }
+    }
+    let authority = Authority::new(root.certificates());
+    let mut pairs = Vec::new();
+    for wanted in wanted_pairs(config) {
+        let verdict = authority.judge(&wanted, now)?;
+        pairs.push(PairChange { wanted, verdict });
+    }
+    let embedded = config.rails_mode() == "embedded";
+    let new_admin = embedded && Identity::new(&root.identity()).users()?.is_empty();
+    Ok(Plan {
+        notices: notices(config),
+        files,
+        pairs,
+        new_secrets,
+        new_admin,
+    })
+}
+
+fn file_change(config: &Config, rendered: Rendered) -> Result<FileChange, ReconfigureError> {
+    let Rendered {
+        path,
+        mut text,
+        mode: wanted_mode,
+        graft: keys,
+    } = rendered;
+    let old = read_optional(&path)?;
+    let theirs = old.as_deref().filter(|old| !keys.is_empty() && !graft::is_ours(old));
+    if let Some(theirs) = theirs {
+        text = graft::graft(theirs, &text, keys).map_err(|reason| ReconfigureError::Graft {
+            path: path.clone(),
+            reason,
+        })?;
+    }
+    let is_theirs = theirs.is_some();
+    let current_mode = mode(&path);
+    let relative = config.root().relative(&path);
+    let protected = !config.overwrite_changes()
+        && config
+            .protected_config_files()
+            .iter()
+            .any(|glob| matches(glob, relative.as_str()));
+    let action = match &old {
+        None => Action::Create,
+        Some(old) if *old == text => {
+            let loose = current_mode.is_some_and(|bits| bits & 0o077 & !wanted_mode != 0);
+            if loose && !is_theirs {
+                Action::Restrict
+            } else {
+                Action::Keep
+            }
+        }
+        Some(_) if protected => Action::Protected,
+        Some(_) => Action::Update,
+    };
+    let mode = if is_theirs {
+        current_mode.unwrap_or(wanted_mode)
+    } else {
+        wanted_mode
+    };
+    Ok(FileChange {
+        path,
+        action,
+        old: old.unwrap_or_default(),
+        new: text,
+        mode,
+    })
+}
+
+/// Matches a glob in which `*` stands for any characters.
+fn matches(glob: &str, path: &str) -> bool {
+    let mut parts = glob.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = path.strip_prefix(first) else {
+        return false;
+    };
+    let Some((last, middle)) = parts
+        .clone()
+        .collect::<Vec<_>>()
+        .split_last()
+        .map(|(last, middle)| (*last, middle.to_vec()))
+    else {
+        return rest.is_empty();
+    };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn notices(config: &Config) -> Vec<String> {
+    let root = config.root();
+    let mut notices = Vec::new();
+    for (file, instead) in LOOSE_FILES {
+        if root.join(file).is_file() {
+            notices.push(format!(
+                "the file {file} is not read any more; use the setting {instead}, and remove the file"
+            ));
+        }
+    }
+    let unmanaged = config.unmanaged();
+    let removed = crate::config::schema::REMOVED
+        .iter()
+        .filter(|(key, _)| unmanaged.contains(key));
+    notices.extend(removed.map(|(key, instead)| format!("{key} in kdk.yml has no effect: {instead}")));
+    let others: Vec<&str> = unmanaged
+        .into_iter()
+        .filter(|name| !crate::config::schema::REMOVED.iter().any(|(key, _)| key == name))
+        .collect();
+    if !others.is_empty() {
+        notices.push(format!(
+            "kdk.yml has sections that this tool does not manage; they are kept: {}",
+            others.join(", ")
+        ));
+    }
+    for (key, host) in [
+        ("hostname", config.hostname()),
+        ("registry.host", config.registry_host()),
+    ] {
+        if (key == "hostname" || config.registry_enabled()) && !notices.iter().any(|text| text.contains(&host)) {
+            notices.extend(unresolved(key, &host));
+        }
+    }
+    notices
+}
+
+/// Returns the line for the hosts file that a name needs.
+pub fn unresolved(key: &str, host: &str) -> Option<String> {
+    crate::sys::net::resolve(host)
+        .is_err()
+        .then(|| format!("{key} {host} does not resolve; add this line to /etc/hosts: 127.0.0.1 {host}"))
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Files that were written.
+    pub written: Vec<Utf8PathBuf>,
+    /// Backups of what was replaced.
+    pub backups: Vec<Utf8PathBuf>,
+    /// Whether clients must be told to trust a new certificate.
+    pub trust_again: bool,
+}
+
+/// Does what was planned.
+///
+/// # Errors
+/// When something cannot be written. What was written before stays; running
+/// it again goes on from there.
+pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, ReconfigureError> {
+    let root = config.root();
+    let mut applied = Applied::default();
+    let stamp = backup_stamp(now);
+    create_private_dir(&root.state())?;
+    if let Some(secrets) = &plan.new_secrets {
+        secrets.save(&root.secrets())?;
+    }
+    let authority = Authority::new(root.certificates());
+    for pair in &plan.pairs {
+        if matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)) {
+            applied
+                .backups
+                .extend(make_pair(root, &authority, &pair.wanted, &stamp, now)?);
+            applied.written.push(pair.wanted.certificate.clone());
+            applied.trust_again |= pair.wanted.certificate == root.registry_pair().0;
+        }
+    }
+    if config.registry_enabled() && config.registry_storage().is_none() {
+        create_dir(&config.path(&config.registry_path()))?;
+    }
+    for file in &plan.files {
+        match file.action {
+            Action::Keep | Action::Protected => continue,
+            Action::Update => applied.backups.push(back_up(
+                &file.path,
+                root.relative(&file.path).as_str(),
+                &root.backups(),
+                &stamp,
+            )?),
+            Action::Create | Action::Restrict => {}
+        }
+        if let Some(parent) = file.path.parent() {
+            create_dir(parent)?;
+        }
+        write_atomic(&file.path, file.new.as_bytes(), file.mode)?;
+        applied.written.push(file.path.clone());
+    }
+    if plan.new_admin {
+        Identity::new(&root.identity()).add_user(ADMIN, true, None)?;
+    }
+    Ok(applied)
+}
+
+/// Makes a pair; what is there is backed up first.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub fn make_pair(
+    root: &Root,
+    authority: &Authority,
+    wanted: &Wanted,
+    stamp: &str,
+    now: Timestamp,
+) -> Result<Vec<Utf8PathBuf>, ReconfigureError> {
+    let mut backups = Vec::new();
+    for path in [&wanted.certificate, &wanted.key] {
+        if path.exists() {
+            backups.push(back_up(path, label(root, path), &root.backups(), stamp)?);
+        }
+    }
+    authority.make(wanted, now)?;
+    Ok(backups)
+}
+
+fn label<'a>(root: &Root, path: &'a Utf8Path) -> &'a str {
+    root.relative(path).as_str().trim_start_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn globs_match() {
+        for (glob, path, expected) in [
+            ("registry/config.yml", "registry/config.yml", true),
+            ("registry/config.yml", "registry/config.yml.x", false),
+            ("registry/*", "registry/config.yml", true),
+            ("*.yml", "a/b.yml", true),
+            ("*/config/*.yml", "khulnasoft/config/khulnasoft.yml", true),
+            ("*/other/*.yml", "khulnasoft/config/khulnasoft.yml", false),
+            ("**", "anything", true),
+        ] {
+            assert_eq!(matches(glob, path), expected, "{glob} {path}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The KDK root: where it is, and every path below it.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use sha2::{Digest as _, Sha256};
+
+use crate::sys;
+
+/// Longest path of a unix socket that every supported system takes, in bytes.
+const SOCKET_PATH_LIMIT: usize = 100;
+
+/// A KDK root: a directory that holds `kdk.yml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root(Utf8PathBuf);
+
+/// Why there is no root to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// No directory on the way up holds `kdk.yml`.
+    #[error("{start} is not in a KDK root: neither it nor a directory above holds kdk.yml")]
+    NotFound {
+        /// Where the search started.
+        start: Utf8PathBuf,
+    },
+    /// A directory that was named holds no `kdk.yml`.
+    #[error("{path}, named by {by}, is no KDK root: it holds no kdk.yml")]
+    NotARoot {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// `--root` or `KDK_ROOT`.
+        by: &'static str,
+    },
+    /// Somebody else could have put commands into the root.
+    #[error("{path} is not safe to use as a KDK root: {reason}")]
+    Unsafe {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The system did not say.
+    #[error("cannot look for a KDK root: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Root {
+    /// Finds the root: `--root`, else `KDK_ROOT`, else the nearest directory
+    /// upwards that holds `kdk.yml`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not safe: the root holds commands that
+    /// are run, so nobody else may be able to change it.
+    pub fn find(argument: Option<&Utf8Path>) -> Result<Self, RootError> {
+        let from_environment = sys::env::var("KDK_ROOT").map(Utf8PathBuf::from);
+        let named = argument
+            .map(|path| (path.to_owned(), "--root"))
+            .or(from_environment.map(|path| (path, "KDK_ROOT")));
+        let start = sys::env::current_dir()?;
+        let path = match named {
+            Some((path, by)) => {
+                let path = start.join(path);
+                if !path.join("kdk.yml").is_file() {
+                    return Err(RootError::NotARoot { path, by });
+                }
+                path
+            }
+            None => start
+                .ancestors()
+                .find(|directory| directory.join("kdk.yml").is_file())
+                .ok_or_else(|| RootError::NotFound { start: start.clone() })?
+                .to_owned(),
+        };
+        let root = Self::at(&path)?;
+        root.check_safety()?;
+        Ok(root)
+    }
+
+    /// Takes a directory as root, whatever it holds.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub fn at(path: &Utf8Path) -> io::Result<Self> {
+        Ok(Self(
+            path.canonicalize_utf8()
+                .map_err(|error| sys::fs::named(error, "cannot open", path))?,
+        ))
+    }
+
+    /// Returns a root at a path that need not exist, for documents about one.
+    pub fn example() -> Self {
+        Self("/home/git/kdk".into())
+    }
+
+    fn check_safety(&self) -> Result<(), RootError> {
+        let refuse = |reason: String| RootError::Unsafe {
+            path: self.0.clone(),
+            reason,
+        };
+        let owner = sys::fs::owner(&self.0)?;
+        let me = sys::process::user_id();
+        // Root's own files are no danger to anybody; root itself must not run others' commands.
+        if owner != me && owner != 0 {
+            return Err(refuse(format!(
+                "it belongs to another user (id {owner}); run kdk as that user"
+            )));
+        }
+        if sys::fs::mode(&self.0).is_some_and(|mode| mode & 0o002 != 0) {
+            return Err(refuse(format!("everybody may write to it; run: chmod o-w {}", self.0)));
+        }
+        Ok(())
+    }
+
+    /// Returns the root's own path.
+    pub fn path(&self) -> &Utf8Path {
+        &self.0
+    }
+
+    /// Returns a path below the root; an absolute one stays as it is.
+    pub fn join(&self, path: &str) -> Utf8PathBuf {
+        self.0.join(path)
+    }
+
+    /// The settings.
+    pub fn kdk_yml(&self) -> Utf8PathBuf {
+        self.join("kdk.yml")
+    }
+
+    /// The thin Makefile that `kdk init` writes.
+    pub fn makefile(&self) -> Utf8PathBuf {
+        self.join("Makefile")
+    }
+
+    /// What kdk keeps for itself; only its owner may enter.
+    pub fn state(&self) -> Utf8PathBuf {
+        self.join(".kdk")
+    }
+
+    /// Old versions of files that were replaced.
+    pub fn backups(&self) -> Utf8PathBuf {
+        self.join(".backups")
+    }
+
+    /// The user's own templates.
+    pub fn templates(&self) -> Utf8PathBuf {
+        self.join("templates")
+    }
+
+    /// Logs of all services.
+    pub fn logs(&self) -> Utf8PathBuf {
+        self.join("log")
+    }
+
+    /// The supervisor's socket. A deep root gets one in a directory of the
+    /// user's own, since socket paths are short.
+    pub fn socket(&self) -> Utf8PathBuf {
+        let near = self.state().join("socket");
+        if near.as_str().len() <= SOCKET_PATH_LIMIT {
+            return near;
+        }
+        let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(self.0.as_str().as_bytes())[..8]);
+        Utf8PathBuf::from(format!("/tmp/kdk-{}-{hash}", sys::process::user_id())).join("socket")
+    }
+
+    /// Secrets that were generated once.
+    pub fn secrets(&self) -> Utf8PathBuf {
+        self.state().join("secrets.json")
+    }
+
+    /// Users and tokens of the Rails stand-in.
+    pub fn identity(&self) -> Utf8PathBuf {
+        self.state().join("rails/identity.json")
+    }
+
+    /// Fingerprints of the certificates that kdk made.
+    pub fn certificates(&self) -> Utf8PathBuf {
+        self.state().join("certificates.json")
+    }
+
+    /// Commit that a registry was last built from.
+    pub fn build_stamp(&self) -> Utf8PathBuf {
+        self.state().join("registry-build.json")
+    }
+
+    /// Log of the last build of a registry.
+    pub fn build_log(&self) -> Utf8PathBuf {
+        self.logs().join("registry-build.log")
+    }
+
+    /// The registry's rendered configuration.
+    pub fn registry_config(&self) -> Utf8PathBuf {
+        self.join("registry/config.yml")
+    }
+
+    /// Rails' rendered configuration.
+    pub fn khulnasoft_yml(&self) -> Utf8PathBuf {
+        self.join("khulnasoft/config/khulnasoft.yml")
+    }
+
+    /// The registry's TLS certificate and key.
+    pub fn registry_pair(&self) -> (Utf8PathBuf, Utf8PathBuf) {
+        (self.join("registry_host.crt"), self.join("registry_host.key"))
+    }
+
+    /// The certificate and key that tokens are signed with.
+    pub fn signing_pair(&self) -> (Utf8PathBuf, Utf8PathBuf) {
+        (self.join("localhost.crt"), self.join("localhost.key"))
+    }
+
+    /// Returns a path relative to the root where it lies below it.
+    pub fn relative<'a>(&self, path: &'a Utf8Path) -> &'a Utf8Path {
+        path.strip_prefix(&self.0).unwrap_or(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_root_gets_a_short_socket_path() {
+        let near = Root("/home/a/kdk".into());
+        assert_eq!(near.socket(), "/home/a/kdk/.kdk/socket");
+        let deep = Root(format!("/home/{}", "deep/".repeat(30)).into());
+        assert!(deep.socket().as_str().len() <= SOCKET_PATH_LIMIT);
+        let other = Root(format!("/home/x{}", "deep/".repeat(30)).into());
+        assert_ne!(deep.socket(), other.socket());
+    }
+}

@@ -1,0 +1,301 @@
+//! The services of a root: what runs, as which command, when it is ready.
+
+pub mod source;
+
+use camino::Utf8PathBuf;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Config;
+use crate::supervisor::Paths;
+use crate::supervisor::client::Client;
+use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
+use crate::sys;
+use crate::sys::net::host_port;
+use crate::sys::signal::StopSignal;
+
+/// The registry's name.
+pub const REGISTRY: &str = "registry";
+/// The Rails stand-in's name.
+pub const RAILS: &str = "rails-web";
+
+/// Names that may be typed instead of a service's own.
+const ALIASES: [(&str, &str); 2] = [("rails", RAILS), ("web", RAILS)];
+
+/// Names of services that KDK once had.
+const REMOVED: [(&str, &str); 2] = [
+    (
+        "tunnel",
+        "the tunnel for Auto DevOps was removed in 2020; the registry is reached at registry.host directly",
+    ),
+    (
+        "registry-tunnel",
+        "the tunnel for Auto DevOps was removed in 2020; the registry is reached at registry.host directly",
+    ),
+];
+
+/// A name that is no service.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is no such service.
+    #[error("there is no service {name:?}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// What was meant, perhaps.
+        suggestion: Option<String>,
+        /// The services that there are.
+        known: Vec<String>,
+    },
+    /// The service is switched off.
+    #[error("the service {name} is not enabled")]
+    Disabled {
+        /// The name.
+        name: String,
+        /// How to enable it.
+        hint: String,
+    },
+    /// The service does not exist any more.
+    #[error("there is no service {name:?} any more: {instead}")]
+    Removed {
+        /// The name.
+        name: String,
+        /// What is instead of it.
+        instead: &'static str,
+    },
+}
+
+/// Returns the enabled services, those that others depend on first.
+pub fn catalogue(config: &Config) -> Vec<JobSpec> {
+    let mut services = Vec::new();
+    if config.rails_mode() == "embedded" {
+        services.push(rails(config));
+    }
+    if config.registry_enabled() {
+        services.push(registry(config));
+    }
+    services
+}
+
+/// Picks services by name or alias; all when none is named.
+///
+/// # Errors
+/// When a name is no enabled service.
+pub fn pick(config: &Config, names: &[String]) -> Result<Vec<JobSpec>, NameError> {
+    let all = catalogue(config);
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let mut picked: Vec<JobSpec> = Vec::new();
+    for name in names {
+        let service = resolve(name, &all)?;
+        if !picked.iter().any(|known| known.name == service.name) {
+            picked.push(service);
+        }
+    }
+    Ok(picked)
+}
+
+/// Returns the service's own name for a name or alias.
+pub fn canonical(name: &str) -> &str {
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, own)| own)
+}
+
+fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
+    let own = canonical(name);
+    if let Some(service) = all.iter().find(|service| service.name == own) {
+        return Ok(service.clone());
+    }
+    if let Some((_, instead)) = REMOVED.iter().find(|(removed, _)| *removed == name) {
+        return Err(NameError::Removed {
+            name: name.to_owned(),
+            instead,
+        });
+    }
+    match own {
+        REGISTRY => {
+            return Err(NameError::Disabled {
+                name: own.to_owned(),
+                hint: "kdk config set registry.enabled true && kdk reconfigure".into(),
+            });
+        }
+        RAILS => {
+            return Err(NameError::Disabled {
+                name: own.to_owned(),
+                hint: "kdk config set rails.mode embedded && kdk reconfigure".into(),
+            });
+        }
+        _ => {}
+    }
+    let known: Vec<String> = all.iter().map(|service| service.name.clone()).collect();
+    let candidates = known
+        .iter()
+        .map(String::as_str)
+        .chain(ALIASES.iter().map(|(alias, _)| *alias));
+    let suggestion = candidates
+        .map(|known| (strsim::damerau_levenshtein(known, name), known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, known)| known.to_owned());
+    Err(NameError::Unknown {
+        name: name.to_owned(),
+        suggestion,
+        known,
+    })
+}
+
+/// Returns a client of the root's supervisor.
+pub fn supervisor(config_root: &crate::root::Root) -> Client {
+    let root = config_root;
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    let daemon = vec![
+        exe.into_string(),
+        "--root".to_owned(),
+        root.path().to_string(),
+        "supervise".to_owned(),
+    ];
+    Client::new(paths(root), daemon)
+}
+
+/// Returns where the root's supervisor keeps its things.
+pub fn paths(root: &crate::root::Root) -> Paths {
+    Paths {
+        state: root.state(),
+        socket: root.socket(),
+        logs: root.logs(),
+    }
+}
+
+/// Returns the binary that serves as registry, and what stands before `serve`.
+pub fn registry_command(config: &Config) -> Vec<String> {
+    if let Some(bin) = config.registry_bin() {
+        return vec![config.path(&bin).into_string()];
+    }
+    if config.registry_version() != "embedded" {
+        return vec![config.path(&config.registry_dir()).join("bin/registry").into_string()];
+    }
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    vec![exe.into_string(), "registry".to_owned()]
+}
+
+fn registry(config: &Config) -> JobSpec {
+    let root = config.root();
+    let mut argv = registry_command(config);
+    argv.extend(["serve".to_owned(), root.relative(&root.registry_config()).to_string()]);
+    let mut env = environment();
+    for (name, value) in config.registry_env() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        env.retain(|(known, _)| *known != name);
+        env.push((name, text));
+    }
+    let listen = host_port(&config.registry_listen_address(), config.registry_port());
+    JobSpec {
+        name: REGISTRY.to_owned(),
+        argv,
+        env,
+        cwd: root.path().to_owned(),
+        stop: StopSpec {
+            signal: StopSignal::Term,
+            grace_seconds: config.wait_seconds(),
+        },
+        ready: Ready::Http(format!(
+            "{}://{}/v2/",
+            config.registry_scheme(),
+            reachable(&config.registry_listen_address(), config.registry_port())
+        )),
+        depends_on: Vec::new(),
+        listen: Some(listen),
+        address: format!("{}://{}", config.registry_scheme(), config.registry_address()),
+        fingerprint: String::new(),
+    }
+    .fingerprinted(&config.registry_env())
+}
+
+fn rails(config: &Config) -> JobSpec {
+    let root = config.root();
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    let scheme = if config.https_enabled() { "https" } else { "http" };
+    JobSpec {
+        name: RAILS.to_owned(),
+        argv: vec![
+            exe.into_string(),
+            "rails".into(),
+            "serve".into(),
+            root.relative(&root.khulnasoft_yml()).to_string(),
+        ],
+        env: environment(),
+        cwd: root.path().to_owned(),
+        stop: StopSpec {
+            signal: StopSignal::Term,
+            grace_seconds: config.wait_seconds(),
+        },
+        ready: Ready::Http(format!(
+            "{scheme}://{}/-/health",
+            reachable(&config.listen_address(), config.port())
+        )),
+        depends_on: Vec::new(),
+        listen: Some(host_port(&config.listen_address(), config.port())),
+        address: config.url(),
+        fingerprint: String::new(),
+    }
+    .fingerprinted(&serde_json::Map::new())
+}
+
+impl JobSpec {
+    /// Adds the fingerprint. The inherited environment does not count: it
+    /// differs from shell to shell.
+    fn fingerprinted(mut self, env: &serde_json::Map<String, serde_json::Value>) -> Self {
+        let text = serde_json::json!([self.argv, self.cwd, self.listen, env]).to_string();
+        self.fingerprint = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes())[..8]);
+        self
+    }
+}
+
+/// Returns where a listener can be reached from this machine.
+pub fn reachable(listen: &str, port: u16) -> String {
+    let host = match listen {
+        "0.0.0.0" => "127.0.0.1",
+        "::" | "[::]" => "::1",
+        other => other,
+    };
+    host_port(host, port)
+}
+
+/// The environment of services: what a login would give, not what happens to
+/// be exported in the shell that starts them.
+fn environment() -> Vec<(String, String)> {
+    const KEPT: [&str; 12] = [
+        "HOME",
+        "LANG",
+        "LOGNAME",
+        "NO_PROXY",
+        "PATH",
+        "SHELL",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "XDG_RUNTIME_DIR",
+    ];
+    sys::env::all()
+        .into_iter()
+        .filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"))
+        .collect()
+}
+
+/// Returns the log files of services that have one, enabled or not.
+pub fn logged(root: &crate::root::Root) -> Vec<(String, Utf8PathBuf)> {
+    let Ok(entries) = root.logs().read_dir_utf8() else {
+        return Vec::new();
+    };
+    let mut found: Vec<(String, Utf8PathBuf)> = entries
+        .flatten()
+        .map(|entry| (entry.file_name().to_owned(), entry.path().join("current")))
+        .filter(|(_, current)| current.exists())
+        .collect();
+    found.sort();
+    found
+}

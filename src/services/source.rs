@@ -1,0 +1,275 @@
+//! A development version of the registry: cloned, checked out, built.
+//!
+//! Local work is never lost: a checkout with changes is left as it is, and
+//! said so. A branch follows its remote as long as that is a fast-forward.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::sys;
+
+/// Lines of a failed build that are shown.
+const SHOWN_LINES: usize = 25;
+
+/// Why there is no such registry.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// git is not installed.
+    #[error("registry.version needs git, which is not on the PATH")]
+    NoGit,
+    /// A git command failed.
+    #[error("git {command} failed: {reason}")]
+    Git {
+        /// The command.
+        command: String,
+        /// What it said last.
+        reason: String,
+    },
+    /// The ref is neither a branch nor a tag nor a commit.
+    #[error("registry.version {version:?} is no branch, tag or commit of {repository}")]
+    NoRef {
+        /// The ref.
+        version: String,
+        /// The repository.
+        repository: String,
+    },
+    /// The build failed.
+    #[error("the build of {version} failed ({how}); its log is {log}\n{last}")]
+    Build {
+        /// The ref.
+        version: String,
+        /// How it ended.
+        how: String,
+        /// Where its output is.
+        log: Utf8PathBuf,
+        /// Its last lines.
+        last: String,
+    },
+    /// The build ended well but made no binary.
+    #[error("the build of {version} made no {binary}")]
+    NoBinary {
+        /// The ref.
+        version: String,
+        /// What it should have made.
+        binary: Utf8PathBuf,
+    },
+    /// Files could not be handled.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What a build was made from.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    commit: String,
+    command: String,
+    dirty: bool,
+}
+
+/// What came of preparing the version.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// A new binary was built from this commit.
+    Built(String),
+    /// The binary was built from this commit before.
+    Current(String),
+}
+
+/// Clones, checks out and builds `registry.version`. `say` is told what happens.
+///
+/// # Errors
+/// When a step fails. A binary that was there before stays.
+pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, SourceError> {
+    if sys::process::find_program("git").is_none() {
+        return Err(SourceError::NoGit);
+    }
+    let version = config.registry_version();
+    let directory = config.path(&config.registry_dir());
+    let repository = config.repositories_registry();
+    let fresh = !directory.join(".git").exists();
+    if fresh {
+        say(&format!("cloning {repository}"));
+        clone(config, &repository, &directory)?;
+    }
+    let git = |arguments: &[&str]| git_in(&directory, arguments);
+    let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    if dirty {
+        say(&format!(
+            "{directory} has changes of yours: it is built as it is, nothing is fetched or checked out"
+        ));
+    } else {
+        if fresh || config.registry_auto_update() {
+            if !fresh {
+                say(&format!("fetching {repository}"));
+            }
+            git(&["remote", "set-url", "origin", &absolute(config, &repository)])?;
+            git(&["fetch", "--quiet", "--tags", "--prune", "origin"])?;
+        }
+        check_out(
+            &directory,
+            &version,
+            &repository,
+            config.registry_auto_update(),
+            &mut say,
+        )?;
+    }
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let command = config.registry_build_command();
+    let binary = directory.join("bin/registry");
+    let stamp_path = config.root().build_stamp();
+    let stamp = Stamp {
+        commit: commit.clone(),
+        command: command.clone(),
+        dirty,
+    };
+    let last: Option<Stamp> = sys::fs::read_optional(&stamp_path)?.and_then(|text| serde_json::from_str(&text).ok());
+    if !dirty && binary.exists() && last.as_ref() == Some(&stamp) {
+        return Ok(Prepared::Current(commit));
+    }
+    say(&format!(
+        "building {version} ({}) with: {command}",
+        &commit[..commit.len().min(12)]
+    ));
+    build(config, &version, &directory, &command)?;
+    if !binary.exists() {
+        return Err(SourceError::NoBinary { version, binary });
+    }
+    sys::fs::write_atomic(
+        &stamp_path,
+        serde_json::to_string(&stamp).map_err(io::Error::other)?.as_bytes(),
+        sys::fs::PUBLIC,
+    )?;
+    Ok(Prepared::Built(commit))
+}
+
+/// A path counts from the root; anything with a colon is a URL.
+fn absolute(config: &Config, repository: &str) -> String {
+    if repository.contains(':') {
+        repository.to_owned()
+    } else {
+        config.path(repository).into_string()
+    }
+}
+
+fn clone(config: &Config, repository: &str, directory: &Utf8Path) -> Result<(), SourceError> {
+    let mut last = None;
+    for _ in 0..3 {
+        match git_in(
+            config.root().path(),
+            &[
+                "clone",
+                "--quiet",
+                "--",
+                &absolute(config, repository),
+                directory.as_str(),
+            ],
+        ) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or(SourceError::NoGit))
+}
+
+/// Checks the ref out: a branch as a branch that follows its remote, all else detached.
+fn check_out(
+    directory: &Utf8Path,
+    version: &str,
+    repository: &str,
+    follow: bool,
+    say: &mut impl FnMut(&str),
+) -> Result<(), SourceError> {
+    let git = |arguments: &[&str]| git_in(directory, arguments);
+    let exists = |name: &str| {
+        git(&[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &format!("{name}^{{commit}}"),
+        ])
+        .is_ok()
+    };
+    let remote = format!("refs/remotes/origin/{version}");
+    let local = format!("refs/heads/{version}");
+    if exists(&remote) {
+        if exists(&local) {
+            git(&["checkout", "--quiet", version, "--"])?;
+            if follow && git(&["merge", "--quiet", "--ff-only", &remote]).is_err() {
+                say(&format!(
+                    "the branch {version} has commits of yours: it is built as it is"
+                ));
+            }
+        } else {
+            git(&[
+                "checkout",
+                "--quiet",
+                "-b",
+                version,
+                "--track",
+                &format!("origin/{version}"),
+            ])?;
+        }
+    } else if exists(version) {
+        git(&["checkout", "--quiet", "--detach", version, "--"])?;
+    } else {
+        return Err(SourceError::NoRef {
+            version: version.to_owned(),
+            repository: repository.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn git_in(directory: &Utf8Path, arguments: &[&str]) -> Result<String, SourceError> {
+    let output = Command::new("git")
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let reason = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .lines()
+        .last()
+        .unwrap_or("it said nothing")
+        .to_owned();
+    Err(SourceError::Git {
+        command: arguments.first().copied().unwrap_or_default().to_owned(),
+        reason,
+    })
+}
+
+fn build(config: &Config, version: &str, directory: &Utf8Path, command: &str) -> Result<(), SourceError> {
+    let log_path = config.root().build_log();
+    sys::fs::create_dir(&config.root().logs())?;
+    sys::fs::remove(&log_path)?;
+    let log = sys::fs::append(&log_path, sys::fs::PUBLIC)?;
+    // The command is the user's own, from kdk.yml, and may need a shell.
+    let status = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = sys::fs::read_optional(&log_path)?.unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+    Err(SourceError::Build {
+        version: version.to_owned(),
+        how: status.to_string(),
+        log: log_path,
+        last,
+    })
+}

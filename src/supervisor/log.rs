@@ -1,0 +1,166 @@
+//! Logs: lines with a stamp, in files that are rotated by size.
+//!
+//! A service writes into a named pipe that stays open for reading and
+//! writing at both ends. So it neither blocks nor dies when the daemon that
+//! reads is killed; a successor reads on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::sys::clock::{Clock, log_stamp};
+use crate::sys::fs::{append, create_dir};
+
+/// Size from which a log is put aside.
+const ROTATE_AT: u64 = 10 << 20;
+/// Old logs that are kept.
+const KEPT: usize = 5;
+/// Permission bits of logs: they may hold what users would not tell everybody.
+const MODE: u32 = 0o640;
+/// Longest line in bytes; what is longer goes on in the next.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// Opens the pipe that a service writes to, making it when it is missing.
+///
+/// # Errors
+/// Those of the file system.
+pub fn open_pipe(path: &Utf8Path) -> io::Result<File> {
+    match mkfifo(path.as_std_path(), Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Returns another handle to a pipe, for a process to write to.
+///
+/// # Errors
+/// When there are no handles left.
+pub fn writer(pipe: &File) -> io::Result<OwnedFd> {
+    Ok(pipe.try_clone()?.into())
+}
+
+/// Copies lines from a pipe into a log, for as long as this process lives.
+///
+/// A log that cannot be written is tried again with every line; the service
+/// is never held up by it.
+pub fn copy(pipe: File, path: Utf8PathBuf) {
+    std::thread::spawn(move || {
+        let mut input = BufReader::new(pipe);
+        let mut log = Log::new(path);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = io::Read::by_ref(&mut input)
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut line);
+            match read {
+                Ok(0) | Err(_) => return,
+                Ok(_) => drop(log.write(&line)),
+            }
+        }
+    });
+}
+
+/// A log file that is rotated by size.
+pub struct Log {
+    path: Utf8PathBuf,
+    file: Option<File>,
+    size: u64,
+    clock: Clock,
+}
+
+impl Log {
+    /// Names a log; it is made when something is written.
+    pub fn new(path: Utf8PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            size: 0,
+            clock: Clock::System,
+        }
+    }
+
+    /// Writes a line with a stamp before it.
+    ///
+    /// # Errors
+    /// Those of the file system; the line is lost then.
+    pub fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let now = self.clock.now();
+        let mut stamped = log_stamp(now).into_bytes();
+        stamped.push(b' ');
+        stamped.extend_from_slice(line);
+        if !stamped.ends_with(b"\n") {
+            stamped.push(b'\n');
+        }
+        if self.size >= ROTATE_AT {
+            self.rotate(&log_stamp(now))?;
+        }
+        if self.file.is_none() || !self.path.exists() {
+            if let Some(parent) = self.path.parent() {
+                create_dir(parent)?;
+            }
+            let file = append(&self.path, MODE)?;
+            self.size = file.metadata()?.len();
+            self.file = Some(file);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(&stamped) {
+            self.file = None;
+            return Err(error);
+        }
+        self.size += stamped.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self, stamp: &str) -> io::Result<()> {
+        self.file = None;
+        self.size = 0;
+        std::fs::rename(&self.path, self.path.with_file_name(format!("@{stamp}.log")))?;
+        let mut old = old_logs(&self.path);
+        while old.len() > KEPT {
+            std::fs::remove_file(old.remove(0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the logs that were put aside, oldest first.
+pub fn old_logs(current: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let Some(entries) = current.parent().and_then(|parent| parent.read_dir_utf8().ok()) else {
+        return Vec::new();
+    };
+    let mut old: Vec<Utf8PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().starts_with('@') && entry.file_name().ends_with(".log"))
+        .map(|entry| entry.path().to_owned())
+        .collect();
+    old.sort();
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_stamped_and_rotated() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = Utf8PathBuf::from_path_buf(directory.path().join("svc/current")).expect("UTF-8");
+        let mut log = Log::new(path.clone());
+        for second in 0..8 {
+            log.clock = Clock::Fixed(format!("2024-09-26T21:36:{second:02}.51052Z").parse().expect("valid"));
+            log.write(b"hello\n").expect("written");
+            log.size = ROTATE_AT;
+        }
+        assert_eq!(
+            crate::sys::fs::read(&path).expect("there"),
+            "2024-09-26_21:36:07.51052 hello\n"
+        );
+        assert_eq!(old_logs(&path).len(), KEPT);
+    }
+}

@@ -1,0 +1,61 @@
+//! What a successor must know: which jobs should run, and as what.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::{JobSpec, VERSION};
+use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
+use crate::sys::process::Identity;
+
+/// The daemon's memory on disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Store {
+    /// Version of the format.
+    pub version: u32,
+    /// The jobs by name.
+    pub jobs: BTreeMap<String, Stored>,
+}
+
+/// One job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// As what it runs.
+    pub spec: JobSpec,
+    /// Whether it should run.
+    pub wanted: bool,
+    /// The process, while it runs.
+    pub process: Option<Identity>,
+    /// When that process was started.
+    pub started_at: Option<jiff::Timestamp>,
+    /// How often it was restarted.
+    pub restarts: u32,
+}
+
+impl Store {
+    /// Loads the store. A damaged one, or one of another version, is as good
+    /// as none: the jobs' own pid files still tell what runs.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn load(path: &Utf8Path) -> io::Result<Self> {
+        let Some(text) = read_optional(path)? else {
+            return Ok(Self::default());
+        };
+        Ok(serde_json::from_str(&text)
+            .ok()
+            .filter(|store: &Self| store.version == VERSION)
+            .unwrap_or_default())
+    }
+
+    /// Saves the store.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Utf8Path) -> io::Result<()> {
+        let text = serde_json::to_string(self).map_err(io::Error::other)?;
+        write_atomic(path, text.as_bytes(), PRIVATE)
+    }
+}
