@@ -111,7 +111,22 @@ fn has_content(text: &str) -> bool {
 }
 
 fn parse(text: &str) -> Result<Value, String> {
-    serde_yaml::from_str(text).map_err(|error| error.to_string())
+    serde_yaml::from_str(text)
+        .map(without_merges)
+        .map_err(|error| error.to_string())
+}
+
+/// Leaves merge keys out: they repeat what is compared where it is anchored.
+fn without_merges(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .filter(|(key, _)| key != "<<")
+                .map(|(key, value)| (key, without_merges(value)))
+                .collect(),
+        ),
+        other => other,
+    }
 }
 
 /// A section that lost its last key may stay as null or as an empty map.
