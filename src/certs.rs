@@ -102,18 +102,22 @@ impl Authority {
     pub fn judge(&self, wanted: &Wanted, now: Timestamp) -> Result<Verdict, CertError> {
         let certificate = read_optional(&wanted.certificate)?;
         let key = read_optional(&wanted.key)?;
+        let made = self.made()?;
         let (certificate, key) = match (certificate, key) {
             (None, None) => return Ok(Verdict::Make),
-            (Some(_), None) => return Ok(Verdict::Renew(format!("its key {} is missing", wanted.key))),
-            (None, Some(_)) => {
-                return Ok(Verdict::Renew(format!(
-                    "the certificate {} is missing",
-                    wanted.certificate
-                )));
+            (Some(certificate), None) => {
+                let ours = facts(&certificate).is_some_and(|facts| made.contains(&facts.fingerprint));
+                return Ok(renew_or_complain(ours, format!("its key {} is missing", wanted.key)));
+            }
+            (None, Some(key)) => {
+                let ours = public_key(&key).is_some_and(|key| made.contains(&key_mark(&key)));
+                return Ok(renew_or_complain(
+                    ours,
+                    format!("the certificate {} is missing", wanted.certificate),
+                ));
             }
             (Some(certificate), Some(key)) => (certificate, key),
         };
-        let made = self.made()?;
         let Some(facts) = facts(&certificate) else {
             return Ok(Verdict::Complain(format!("{} is no certificate", wanted.certificate)));
         };
@@ -132,9 +136,10 @@ impl Authority {
     /// When it cannot be made or written.
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<(), CertError> {
         let (certificate, key) = generate(wanted, now)?;
-        let fingerprint = facts(&certificate).map(|facts| facts.fingerprint).unwrap_or_default();
         let mut fingerprints = self.made()?;
-        fingerprints.push(fingerprint);
+        if let Some(facts) = facts(&certificate) {
+            fingerprints.extend([key_mark(&facts.public_key), facts.fingerprint]);
+        }
         let text = serde_json::to_string(&Made {
             version: 1,
             fingerprints,
@@ -305,13 +310,28 @@ fn facts(pem: &str) -> Option<Facts> {
     })
 }
 
+fn renew_or_complain(ours: bool, reason: String) -> Verdict {
+    if ours {
+        Verdict::Renew(reason)
+    } else {
+        Verdict::Complain(reason)
+    }
+}
+
+/// How a key is recorded.
+fn key_mark(public_key: &[u8]) -> String {
+    format!("key:{}", HEXLOWER.encode(&Sha256::digest(public_key)))
+}
+
+fn public_key(key: &str) -> Option<Vec<u8>> {
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?;
+    Some(key.public_key()?.to_vec())
+}
+
 /// Says what is wrong with a pair, if anything.
 fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<String> {
-    let public_key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .ok()
-        .and_then(|key| rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok())
-        .and_then(|key| key.public_key().map(|spki| spki.to_vec()));
-    if public_key.as_deref() != Some(facts.public_key.as_slice()) {
+    if public_key(key).as_deref() != Some(facts.public_key.as_slice()) {
         return Some(format!("{} does not go with {}", wanted.key, wanted.certificate));
     }
     let missing: Vec<&str> = wanted

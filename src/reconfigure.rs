@@ -3,7 +3,6 @@
 //! Planning changes nothing. Applying writes only what differs, backs up
 //! what it replaces, and says which services must be restarted.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,11 +12,12 @@ use crate::certs::{Authority, CertError, Verdict, Wanted};
 use crate::config::Config;
 use crate::rails::identity::{Identity, IdentityError};
 use crate::render::context::Secrets;
-use crate::render::{self, RenderError, Rendered, graft};
+use crate::render::{self, Ownership, RenderError, Rendered, graft};
 use crate::root::Root;
-use crate::services::{RAILS, REGISTRY};
 use crate::sys::clock::backup_stamp;
-use crate::sys::fs::{PRIVATE, PUBLIC, back_up, create_dir, create_private_dir, mode, read_optional, write_atomic};
+use crate::sys::fs::{
+    PRIVATE, PUBLIC, back_up, create_dir, create_private_dir, mode, read, read_optional, write_atomic,
+};
 
 /// The user that exists from the first reconfigure.
 pub const ADMIN: &str = "root";
@@ -88,6 +88,8 @@ pub struct FileChange {
     pub old: String,
     /// Its text afterwards.
     pub new: String,
+    /// Whether it is a private key, which is never shown.
+    pub is_key: bool,
     mode: u32,
 }
 
@@ -111,6 +113,7 @@ pub struct Plan {
     pub notices: Vec<String>,
     new_secrets: Option<Secrets>,
     new_admin: bool,
+    loose_keys: Vec<Utf8PathBuf>,
 }
 
 impl Plan {
@@ -118,6 +121,7 @@ impl Plan {
     pub fn changes_anything(&self) -> bool {
         self.new_secrets.is_some()
             || self.new_admin
+            || !self.loose_keys.is_empty()
             || self
                 .files
                 .iter()
@@ -126,33 +130,6 @@ impl Plan {
                 .pairs
                 .iter()
                 .any(|pair| matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)))
-    }
-
-    /// Returns the services that read something which changes.
-    pub fn affected(&self, root: &Root) -> BTreeSet<&'static str> {
-        let mut affected = BTreeSet::new();
-        for file in self
-            .files
-            .iter()
-            .filter(|file| matches!(file.action, Action::Create | Action::Update))
-        {
-            if file.path == root.registry_config() {
-                affected.insert(REGISTRY);
-            } else if file.path == root.khulnasoft_yml() {
-                affected.insert(RAILS);
-            }
-        }
-        for pair in self
-            .pairs
-            .iter()
-            .filter(|pair| matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)))
-        {
-            affected.insert(REGISTRY);
-            if pair.wanted.certificate == root.signing_pair().0 {
-                affected.insert(RAILS);
-            }
-        }
-        affected
     }
 }
 
@@ -199,7 +176,11 @@ pub fn registry_pair(config: &Config) -> Wanted {
 fn unique(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for name in names {
-        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        // An address has many spellings; certificates know one.
+        let name = bare
+            .parse::<std::net::IpAddr>()
+            .map_or_else(|_| bare.to_owned(), |address| address.to_string());
         if !all.contains(&name) {
             all.push(name);
         }
@@ -242,7 +223,11 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
                     path,
                     text,
                     mode,
-                    graft: &[],
+                    ownership: if mode == PRIVATE {
+                        Ownership::Key
+                    } else {
+                        Ownership::Ours
+                    },
                 },
             )?);
         }
@@ -253,6 +238,23 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
         let verdict = authority.judge(&wanted, now)?;
         pairs.push(PairChange { wanted, verdict });
     }
+    let makefile = root.makefile();
+    if !makefile.exists() {
+        files.push(file_change(
+            config,
+            Rendered {
+                path: makefile,
+                text: makefile_text(),
+                mode: PUBLIC,
+                ownership: Ownership::Theirs,
+            },
+        )?);
+    }
+    let keys = [root.signing_pair().1, root.registry_pair().1];
+    let loose_keys = keys
+        .into_iter()
+        .filter(|key| mode(key).is_some_and(|bits| bits & 0o077 != 0))
+        .collect();
     let embedded = config.rails_mode() == "embedded";
     let new_admin = embedded && Identity::new(&root.identity()).users()?.is_empty();
     Ok(Plan {
@@ -261,6 +263,7 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
         pairs,
         new_secrets,
         new_admin,
+        loose_keys,
     })
 }
 
@@ -269,41 +272,39 @@ fn file_change(config: &Config, rendered: Rendered) -> Result<FileChange, Reconf
         path,
         mut text,
         mode: wanted_mode,
-        graft: keys,
+        ownership,
     } = rendered;
     let old = read_optional(&path)?;
-    let theirs = old.as_deref().filter(|old| !keys.is_empty() && !graft::is_ours(old));
-    if let Some(theirs) = theirs {
-        text = graft::graft(theirs, &text, keys).map_err(|reason| ReconfigureError::Graft {
-            path: path.clone(),
-            reason,
-        })?;
-    }
-    let is_theirs = theirs.is_some();
     let current_mode = mode(&path);
     let relative = config.root().relative(&path);
-    let protected = !config.overwrite_changes()
-        && config
-            .protected_config_files()
-            .iter()
-            .any(|glob| matches(glob, relative.as_str()));
-    let action = match &old {
-        None => Action::Create,
-        Some(old) if *old == text => {
-            let loose = current_mode.is_some_and(|bits| bits & 0o077 & !wanted_mode != 0);
-            if loose && !is_theirs {
-                Action::Restrict
-            } else {
-                Action::Keep
-            }
-        }
-        Some(_) if protected => Action::Protected,
-        Some(_) => Action::Update,
-    };
-    let mode = if is_theirs {
-        current_mode.unwrap_or(wanted_mode)
+    let globs = config.protected_config_files();
+    let protected = !config.overwrite_changes() && globs.iter().any(|glob| matches(glob, relative.as_str()));
+    let theirs = old.as_deref().filter(|old| !graft::is_ours(old));
+    let mut kept_away = protected;
+    match (ownership, theirs) {
+        (Ownership::Shared(keys), Some(theirs)) => match graft::graft(theirs, &text, keys) {
+            Ok(grafted) => text = grafted,
+            // It would not have been written anyway.
+            Err(_) if protected => {}
+            Err(reason) => return Err(ReconfigureError::Graft { path, reason }),
+        },
+        (Ownership::Theirs, Some(_)) => kept_away = true,
+        _ => {}
+    }
+    // A file that gets a secret must not be readable by others, whoever made it.
+    let shared = matches!(ownership, Ownership::Shared(_)) && theirs.is_some();
+    let mode = if shared {
+        current_mode.unwrap_or(wanted_mode) & (wanted_mode | 0o100)
     } else {
         wanted_mode
+    };
+    let loose = current_mode.is_some_and(|bits| bits & 0o077 & !mode != 0);
+    let action = match &old {
+        None => Action::Create,
+        Some(old) if *old == text && loose => Action::Restrict,
+        Some(old) if *old == text => Action::Keep,
+        Some(_) if kept_away => Action::Protected,
+        Some(_) => Action::Update,
     };
     Ok(FileChange {
         path,
@@ -311,6 +312,7 @@ fn file_change(config: &Config, rendered: Rendered) -> Result<FileChange, Reconf
         old: old.unwrap_or_default(),
         new: text,
         mode,
+        is_key: ownership == Ownership::Key,
     })
 }
 
@@ -374,6 +376,25 @@ fn notices(config: &Config) -> Vec<String> {
     notices
 }
 
+/// Commands that the root's Makefile passes on.
+const TARGETS: &str = "reconfigure start stop restart status tail trust-docker-registry diff-config";
+
+/// Returns the thin Makefile of a root.
+pub fn makefile_text() -> String {
+    let exe = crate::sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    // Twice quoted: for make, then for the shell.
+    let exe = exe
+        .as_str()
+        .replace('\'', "'\\''")
+        .replace('$', "$$")
+        .replace('#', "\\#");
+    format!(
+        "# Passes targets on to kdk, for habits and documents. Written by kdk.\n\
+         KDK ?= $(shell command -v kdk || echo '{exe}')\n\n\
+         .PHONY: {TARGETS}\n{TARGETS}:\n\t@\"$(KDK)\" --root . $@\n"
+    )
+}
+
 /// Returns the line for the hosts file that a name needs.
 pub fn unresolved(key: &str, host: &str) -> Option<String> {
     crate::sys::net::resolve(host)
@@ -414,6 +435,9 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
             applied.written.push(pair.wanted.certificate.clone());
             applied.trust_again |= pair.wanted.certificate == root.registry_pair().0;
         }
+    }
+    for key in &plan.loose_keys {
+        write_atomic(key, read(key)?.as_bytes(), PRIVATE)?;
     }
     if config.registry_enabled() && config.registry_storage().is_none() {
         create_dir(&config.path(&config.registry_path()))?;

@@ -105,8 +105,14 @@ impl Root {
                 "it belongs to another user (id {owner}); run kdk as that user"
             )));
         }
-        if sys::fs::mode(&self.0).is_some_and(|mode| mode & 0o002 != 0) {
-            return Err(refuse(format!("everybody may write to it; run: chmod o-w {}", self.0)));
+        for path in [self.0.clone(), self.kdk_yml()] {
+            if sys::fs::mode(&path).is_some_and(|mode| mode & 0o002 != 0) {
+                return Err(refuse(format!("everybody may write to {path}; run: chmod o-w {path}")));
+            }
+        }
+        let owner = sys::fs::owner(&self.kdk_yml())?;
+        if owner != me && owner != 0 {
+            return Err(refuse(format!("its kdk.yml belongs to another user (id {owner})")));
         }
         Ok(())
     }
@@ -165,6 +171,11 @@ impl Root {
     /// Secrets that were generated once.
     pub fn secrets(&self) -> Utf8PathBuf {
         self.state().join("secrets.json")
+    }
+
+    /// The stand-in's own settings, beside those that it shares with Rails.
+    pub fn stand_in(&self) -> Utf8PathBuf {
+        self.state().join("rails/stand-in.yml")
     }
 
     /// Users and tokens of the Rails stand-in.

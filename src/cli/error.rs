@@ -147,6 +147,21 @@ impl From<crate::rails::identity::IdentityError> for CommandError {
     }
 }
 
+impl From<crate::services::Unready> for CommandError {
+    fn from(error: crate::services::Unready) -> Self {
+        use crate::services::Unready;
+        let hint = match &error {
+            Unready::NoConfiguration { .. } => "make it with: kdk reconfigure".to_owned(),
+            Unready::Unreadable { .. } => "see its permissions".to_owned(),
+            Unready::NoProgram { log: Some(log), .. } => {
+                format!("build it with: kdk reconfigure; the last build's log is {log}")
+            }
+            Unready::NoProgram { log: None, .. } => "correct it with: kdk config set registry.bin PATH".to_owned(),
+        };
+        Self::user(chain(&error)).hint(hint)
+    }
+}
+
 impl From<crate::services::source::SourceError> for CommandError {
     fn from(error: crate::services::source::SourceError) -> Self {
         Self::user(chain(&error))

@@ -130,6 +130,7 @@ pub fn definition() -> clap::Command {
 
 /// Runs a command line and returns its exit code.
 pub fn run(arguments: Vec<OsString>) -> u8 {
+    crate::sys::process::tighten_umask();
     let cli = match Cli::try_parse_from(registry::as_registry_binary(arguments)) {
         Ok(cli) => cli,
         Err(error) => {

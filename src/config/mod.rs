@@ -5,6 +5,7 @@
 
 pub mod edit;
 pub mod generate;
+pub mod redact;
 pub mod schema;
 pub mod settings;
 pub mod types;

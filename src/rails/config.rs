@@ -22,8 +22,16 @@ pub struct Config {
     pub registry: Option<RegistryConfig>,
 }
 
+impl std::fmt::Debug for RegistryConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryConfig")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What Rails knows of the registry.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RegistryConfig {
     /// `host[:port]` that images are named with.
     pub address: String,
@@ -70,13 +78,10 @@ pub enum ConfigError {
 struct Raw {
     khulnasoft: Khulnasoft,
     registry: Option<Registry>,
-    kdk: Option<Kdk>,
 }
 
 #[derive(Deserialize)]
 struct Khulnasoft {
-    host: String,
-    port: u16,
     #[serde(default)]
     https: bool,
     #[serde(default)]
@@ -97,8 +102,9 @@ struct Registry {
 }
 
 #[derive(Deserialize)]
-struct Kdk {
+struct StandIn {
     listen: String,
+    url: String,
     identity: Utf8PathBuf,
     certificate: Option<Utf8PathBuf>,
     key: Option<Utf8PathBuf>,
@@ -108,17 +114,20 @@ struct Kdk {
 }
 
 impl Config {
-    /// Loads a file; the section is `development`, as for a KDK.
+    /// Loads Rails' file, of which the section is `development`, as for a
+    /// KDK, and the stand-in's own.
     ///
     /// # Errors
-    /// When the file cannot be read or understood.
-    pub fn load(path: &Utf8Path) -> Result<Self, ConfigError> {
-        let yaml = |source| ConfigError::Yaml {
+    /// When a file cannot be read or understood.
+    pub fn load(path: &Utf8Path, own: &Utf8Path) -> Result<Self, ConfigError> {
+        let yaml = |path: &Utf8Path, source| ConfigError::Yaml {
             path: path.to_owned(),
             source,
         };
-        let mut tree: serde_yaml::Value = serde_yaml::from_str(&crate::sys::fs::read(path)?).map_err(yaml)?;
-        tree.apply_merge().map_err(yaml)?;
+        let stand_in: StandIn = serde_yaml::from_str(&crate::sys::fs::read(own)?).map_err(|error| yaml(own, error))?;
+        let text = crate::sys::fs::read(path)?;
+        let mut tree: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| yaml(path, error))?;
+        tree.apply_merge().map_err(|error| yaml(path, error))?;
         let section = ["development", "production"]
             .iter()
             .find_map(|name| tree.get(*name))
@@ -127,18 +136,10 @@ impl Config {
             path: path.to_owned(),
             missing: "the section development",
         })?;
-        let raw: Raw = serde_yaml::from_value(section).map_err(yaml)?;
-        let kdk = raw.kdk.ok_or(ConfigError::Missing {
-            path: path.to_owned(),
-            missing: "the section kdk",
-        })?;
-        let relative_url_root = raw
-            .khulnasoft
-            .relative_url_root
-            .unwrap_or_default()
-            .trim_end_matches('/')
-            .to_owned();
-        let scheme = if raw.khulnasoft.https { "https" } else { "http" };
+        let raw: Raw = serde_yaml::from_value(section).map_err(|error| yaml(path, error))?;
+        let relative_url_root = raw.khulnasoft.relative_url_root.unwrap_or_default();
+        let relative_url_root = relative_url_root.trim_matches('/');
+        let separator = if relative_url_root.is_empty() { "" } else { "/" };
         let registry = raw
             .registry
             .filter(|registry| registry.enabled)
@@ -148,22 +149,19 @@ impl Config {
                     |port| crate::sys::net::host_port(&registry.host, port),
                 ),
                 api_url: registry.api_url.trim_end_matches('/').to_owned(),
-                certificate: kdk.registry_certificate,
+                certificate: stand_in.registry_certificate,
                 key: registry.key,
                 issuer: registry.issuer,
                 notification_secret: registry.notification_secret,
                 token_expire_delay: registry.token_expire_delay.unwrap_or(5),
             });
         Ok(Self {
-            listen: kdk.listen,
-            url: format!(
-                "{scheme}://{}{relative_url_root}",
-                crate::sys::net::host_port(&raw.khulnasoft.host, raw.khulnasoft.port)
-            ),
-            relative_url_root,
-            tls: kdk.certificate.zip(kdk.key).filter(|_| raw.khulnasoft.https),
-            identity: kdk.identity,
-            public_repositories: kdk.public_repositories,
+            listen: stand_in.listen,
+            url: stand_in.url,
+            relative_url_root: format!("{separator}{relative_url_root}"),
+            tls: stand_in.certificate.zip(stand_in.key).filter(|_| raw.khulnasoft.https),
+            identity: stand_in.identity,
+            public_repositories: stand_in.public_repositories,
             registry,
         })
     }

@@ -99,7 +99,7 @@ impl TokenService {
 }
 
 /// Answers a request for a token.
-pub fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
+pub async fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
     let Some(tokens) = &app.tokens else {
         return error(
             StatusCode::NOT_FOUND,
@@ -126,7 +126,7 @@ pub fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
         Ok(scopes) => scopes,
         Err(reason) => return error(StatusCode::BAD_REQUEST, "INVALID_SCOPE", &reason.to_string()),
     };
-    let caller = match caller(app, request) {
+    let caller = match caller(app, request).await {
         Ok(caller) => caller,
         Err(response) => return *response,
     };

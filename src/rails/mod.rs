@@ -25,6 +25,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::access::Entry;
@@ -53,16 +54,19 @@ pub enum StartError {
 pub struct App {
     config: Config,
     identity: Identity,
+    logins: Semaphore,
     tokens: Option<TokenService>,
     logger: Logger,
 }
 
-/// Serves `khulnasoft.yml` until SIGTERM or SIGINT.
+/// Serves `khulnasoft.yml` until SIGTERM or SIGINT. `own` holds what the
+/// stand-in needs beside it.
 ///
 /// # Errors
 /// When the configuration cannot be used or the server cannot start.
-pub fn serve(path: &Utf8Path) -> Result<(), StartError> {
-    let config = Config::load(path)?;
+pub fn serve(path: &Utf8Path, own: &Utf8Path) -> Result<(), StartError> {
+    let config = Config::load(path, own)?;
+    crate::sys::process::never_block_on_output();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -90,6 +94,7 @@ async fn run(config: Config) -> Result<(), StartError> {
     );
     let app = Arc::new(App {
         identity: Identity::new(&config.identity),
+        logins: Semaphore::new(2),
         tokens,
         config,
         logger,
@@ -99,7 +104,7 @@ async fn run(config: Config) -> Result<(), StartError> {
         let app = Arc::clone(&app);
         move |request, peer| handle(Arc::clone(&app), request, peer)
     };
-    let serving = crate::serve::run(listener, acceptor, handler, stop.clone(), Some(Duration::from_secs(5)));
+    let serving = crate::serve::run(listener, acceptor, handler, stop.clone(), Duration::from_secs(5));
     tokio::pin!(serving);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -115,13 +120,13 @@ async fn run(config: Config) -> Result<(), StartError> {
 }
 
 async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-    let entry = Entry::begin(&request, &peer, &log::instance_id());
+    let entry = Entry::begin(&request, &peer, &log::instance_id(), &app.logger);
     let head = request.method() == Method::HEAD;
     let Ok(mut response) = answer(&app, request, &peer).await;
-    entry.finish(&app.logger, &response);
     if head {
         *response.body_mut() = Body::empty();
     }
+    entry.finish(&response);
     response
 }
 
@@ -141,7 +146,7 @@ async fn answer(app: &App, request: Request<Incoming>, peer: &Peer) -> Result<Re
     };
     let method = request.method().clone();
     Ok(match (method, path) {
-        (Method::GET, "/jwt/auth") => jwt_auth::answer(app, &request),
+        (Method::GET, "/jwt/auth") => jwt_auth::answer(app, &request).await,
         (Method::POST, "/api/v4/container_registry_event/events") => events::receive(app, request).await,
         (Method::GET | Method::HEAD, "/-/health" | "/-/liveness" | "/-/readiness") => {
             json(StatusCode::OK, &json!({"status": "ok"}))
@@ -164,7 +169,7 @@ async fn answer(app: &App, request: Request<Incoming>, peer: &Peer) -> Result<Re
 ///
 /// # Errors
 /// The answer, when credentials were sent and are wrong.
-fn caller(app: &App, request: &Request<Incoming>) -> Result<Option<Caller>, Box<Response<Body>>> {
+async fn caller(app: &App, request: &Request<Incoming>) -> Result<Option<Caller>, Box<Response<Body>>> {
     let Some(header) = request.headers().get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -178,26 +183,28 @@ fn caller(app: &App, request: &Request<Incoming>) -> Result<Option<Caller>, Box<
     let Some((user, password)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
         return Err(Box::new(denied("the Authorization header is not HTTP Basic")));
     };
-    match app.identity.authenticate(user, password) {
-        Ok(Some(caller)) => Ok(Some(caller)),
-        Ok(None) => {
+    // Checking a password is slow on purpose: not here, and only a few at a time.
+    let _turn = app.logins.acquire().await;
+    let (identity, name, password) = (app.identity.clone(), user.to_owned(), password.to_owned());
+    let checked = tokio::task::spawn_blocking(move || identity.authenticate(&name, &password)).await;
+    let failure = match checked {
+        Ok(Ok(Some(caller))) => return Ok(Some(caller)),
+        Ok(Ok(None)) => {
             app.logger.warn("login refused", vec![("user", user.into())]);
-            Err(Box::new(denied(
+            return Err(Box::new(denied(
                 "HTTP Basic: Access denied. The password must be a personal access token (kdk token create), or the user's own.",
-            )))
+            )));
         }
-        Err(failure) => {
-            app.logger.error(
-                "cannot read users and tokens",
-                vec![("error", failure.to_string().into())],
-            );
-            Err(Box::new(error(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "UNKNOWN",
-                "users and tokens cannot be read: see the log",
-            )))
-        }
-    }
+        Ok(Err(failure)) => failure.to_string(),
+        Err(failure) => failure.to_string(),
+    };
+    app.logger
+        .error("cannot read users and tokens", vec![("error", failure.into())]);
+    Err(Box::new(error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "UNKNOWN",
+        "users and tokens cannot be read: see the log",
+    )))
 }
 
 fn denied(message: &str) -> Response<Body> {

@@ -29,6 +29,7 @@ pub enum CommandError {
 /// When the configuration cannot be used or the server cannot start.
 pub fn serve(path: &Utf8Path) -> Result<(), CommandError> {
     let config = Config::load(path, &crate::sys::env::all())?;
+    crate::sys::process::never_block_on_output();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let registry = Registry::open(config).await?;

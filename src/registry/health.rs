@@ -12,6 +12,9 @@ use super::http::App;
 use super::http::respond;
 use crate::serve::Body;
 
+/// How long a check may take at least.
+const MINIMUM_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Starts the check that the configuration asks for.
 pub fn start(app: Arc<App>, stop: CancellationToken) {
     let check = app.config.health;
@@ -28,12 +31,15 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
     tokio::spawn(async move {
         let mut failures = 0;
         loop {
-            match app.check_storage().await {
+            // A disk that hangs is no better than one that fails.
+            let outcome = tokio::time::timeout(check.interval.max(MINIMUM_PATIENCE), app.check_storage()).await;
+            let outcome = outcome.map_err(|_| "the storage does not answer".to_owned());
+            match outcome.and_then(|checked| checked.map_err(|error| error.to_string())) {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
                     app.logger
-                        .error("storage health check failed", vec![("error", error.to_string().into())]);
+                        .error("storage health check failed", vec![("error", error.into())]);
                 }
             }
             app.unhealthy

@@ -122,10 +122,7 @@ impl Registry {
         logger.info("registry filesystem metadata in use", Vec::new());
         health::start(Arc::clone(&app), stop.clone());
         for endpoint in &app.config.endpoints {
-            logger.info(
-                &format!("configuring endpoint {} ({})", endpoint.name, endpoint.url),
-                Vec::new(),
-            );
+            logger.info(&format!("configuring endpoint {}", endpoint.name), Vec::new());
         }
         let suffix = if tls.is_some() { ", tls" } else { "" };
         logger.info(&format!("listening on {listener}{suffix}"), Vec::new());
@@ -137,7 +134,7 @@ impl Registry {
                 None,
                 move |request, _| health::answer(Arc::clone(&app), request),
                 stop,
-                Some(Duration::ZERO),
+                Duration::ZERO,
             ));
         }
         let drain = app.config.http.drain;
@@ -146,6 +143,8 @@ impl Registry {
             move |request, peer| http::handle(Arc::clone(&app), request, peer)
         };
         crate::serve::run(listener, tls, handler, stop, drain).await;
+        app.tasks.close();
+        let _ = tokio::time::timeout(drain, app.tasks.wait()).await;
         app.notifier.drain().await;
         logger.info("graceful shutdown successful", Vec::new());
     }
@@ -173,7 +172,18 @@ fn kept_secret(root: &Utf8Path) -> io::Result<String> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let secret = HEXLOWER.encode(&bytes);
-    crate::sys::fs::create_private_dir(&directory)?;
-    crate::sys::fs::write_atomic(&path, secret.as_bytes(), PRIVATE)?;
-    Ok(secret)
+    // A disk that cannot be written serves all the same; there is nothing to upload to.
+    let kept = crate::sys::fs::create_private_dir(&directory)
+        .and_then(|()| crate::sys::fs::write_atomic(&path, secret.as_bytes(), PRIVATE));
+    match kept {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(secret),
+    }
 }

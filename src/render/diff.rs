@@ -1,6 +1,9 @@
 //! Differences between texts, for people.
 
+use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
+
+use crate::config::redact::{REDACTED, secrets};
 
 /// One line of a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,18 +18,29 @@ pub enum Line {
     Added(String),
 }
 
-/// Keys whose values are not shown.
-const SECRET_KEYS: [&str; 6] = [
-    "secret",
-    "notification_secret",
-    "password",
-    "token",
-    "Authorization",
-    "accesskey",
-];
-
-/// Compares two texts; three lines around each change. Secrets are replaced.
+/// Compares two texts; three lines around each change. The secrets that
+/// either holds are replaced, however they are laid out.
 pub fn lines(old: &str, new: &str) -> Vec<Line> {
+    let mut hidden = Vec::new();
+    for text in [old, new] {
+        match serde_yaml::from_str::<Value>(text) {
+            Ok(tree) => secrets(&tree, &mut hidden),
+            // Not YAML, so TOML: `token = "…"`.
+            Err(_) => hidden.extend(text.lines().filter_map(|line| {
+                let (key, value) = line.split_once('=')?;
+                (key.trim() == "token")
+                    .then(|| value.trim().trim_matches('"').to_owned())
+                    .filter(|value| value.len() > 3)
+            })),
+        }
+    }
+    // The longest first, in case one holds another.
+    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let redact = |line: &str| {
+        hidden
+            .iter()
+            .fold(line.to_owned(), |line, secret| line.replace(secret, REDACTED))
+    };
     let diff = TextDiff::from_lines(old, new);
     let mut found = Vec::new();
     for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
@@ -43,46 +57,25 @@ pub fn lines(old: &str, new: &str) -> Vec<Line> {
     found
 }
 
-fn redact(line: &str) -> String {
-    let trimmed = line.trim_start().trim_start_matches("- ");
-    for key in SECRET_KEYS {
-        for separator in [":", " ="] {
-            let Some(value) = trimmed.strip_prefix(key).and_then(|rest| rest.strip_prefix(separator)) else {
-                continue;
-            };
-            if !value.trim().is_empty() {
-                return format!("{} [redacted]", &line[..line.len() - value.len()]);
-            }
-        }
-    }
-    // The endpoints are one line of JSON.
-    match line.split_once("\"Authorization\":[") {
-        Some((before, after)) => format!(
-            "{before}\"Authorization\":[\"[redacted]\"]{}",
-            after.split_once(']').map_or("", |(_, rest)| rest)
-        ),
-        None => line.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn changes_are_shown_and_secrets_are_not() {
-        let found = lines("a: 1\nb: 2\n", "a: 1\nb: 3\n  secret: \"x\"\n");
+        let found = lines(
+            "a: 1\nb: 2\n",
+            "a: 1\nb: 3\nhttp:\n  secret: hush-hush\n  headers: {Authorization: [bearer]}\n",
+        );
         let expected = [
-            Line::Hunk("@@ -1,2 +1,3 @@".into()),
+            Line::Hunk("@@ -1,2 +1,5 @@".into()),
             Line::Same("a: 1".into()),
             Line::Removed("b: 2".into()),
             Line::Added("b: 3".into()),
+            Line::Added("http:".into()),
             Line::Added("  secret: [redacted]".into()),
+            Line::Added("  headers: {Authorization: [[redacted]]}".into()),
         ];
         assert_eq!(found, expected);
-        assert_eq!(
-            redact(r#"e: [{"headers":{"Authorization":["s3"]},"x":1}]"#),
-            r#"e: [{"headers":{"Authorization":["[redacted]"]},"x":1}]"#
-        );
     }
 }

@@ -17,12 +17,13 @@ use crate::sys::fs::{PRIVATE, PUBLIC};
 use context::Secrets;
 
 /// The built-in templates by name.
-pub const TEMPLATES: [(&str, &str); 3] = [
+pub const TEMPLATES: [(&str, &str); 4] = [
     (REGISTRY, include_str!("../../templates/registry/config.yml.tera")),
     (
         KHULNASOFT,
         include_str!("../../templates/khulnasoft/config/khulnasoft.yml.tera"),
     ),
+    (STAND_IN, include_str!("../../templates/rails/stand-in.yml.tera")),
     (
         RUNNER,
         include_str!("../../templates/khulnasoft-runner-config.toml.tera"),
@@ -30,6 +31,7 @@ pub const TEMPLATES: [(&str, &str); 3] = [
 ];
 const REGISTRY: &str = "registry/config.yml.tera";
 const KHULNASOFT: &str = "khulnasoft/config/khulnasoft.yml.tera";
+const STAND_IN: &str = "rails/stand-in.yml.tera";
 const RUNNER: &str = "khulnasoft-runner-config.toml.tera";
 
 /// A file as it should be.
@@ -41,8 +43,21 @@ pub struct Rendered {
     pub text: String,
     /// Its permission bits.
     pub mode: u32,
-    /// Keys that alone are changed where another tool's file stands there.
-    pub graft: &'static [&'static str],
+    /// What happens where another tool's file stands there.
+    pub ownership: Ownership,
+}
+
+/// What happens to a file that another tool made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It is replaced; a backup is kept.
+    Ours,
+    /// Only these keys of it are changed.
+    Shared(&'static [&'static str]),
+    /// It is left alone.
+    Theirs,
+    /// It is replaced and never shown: it is a key.
+    Key,
 }
 
 /// Why a file could not be rendered.
@@ -86,15 +101,23 @@ pub fn render(config: &Config, secrets: &Secrets) -> Result<Vec<Rendered>, Rende
             path: root.registry_config(),
             text: registry(config, &values)?,
             mode: PRIVATE,
-            graft: &[],
+            ownership: Ownership::Ours,
         },
         Rendered {
             path: root.khulnasoft_yml(),
             text: yaml(config, KHULNASOFT, &values)?,
             mode: PRIVATE,
-            graft: KHULNASOFT_KEYS,
+            ownership: Ownership::Shared(KHULNASOFT_KEYS),
         },
     ];
+    if config.rails_mode() == "embedded" {
+        files.push(Rendered {
+            path: root.stand_in(),
+            text: yaml(config, STAND_IN, &values)?,
+            mode: PRIVATE,
+            ownership: Ownership::Ours,
+        });
+    }
     if config.runner_enabled() {
         let mode = if config.runner_token().is_some() {
             PRIVATE
@@ -106,7 +129,7 @@ pub fn render(config: &Config, secrets: &Secrets) -> Result<Vec<Rendered>, Rende
             path: config.path(&config.runner_config_file()),
             text,
             mode,
-            graft: &[],
+            ownership: Ownership::Theirs,
         });
     }
     Ok(files)
@@ -174,6 +197,9 @@ fn fill(config: &Config, name: &'static str, values: &Value) -> Result<String, R
     tera.register_filter(
         "json",
         |value: tera::Value, _: tera::Kwargs, _: &tera::State| -> tera::TeraResult<String> {
+            if value.is_undefined() {
+                return Err(tera::Error::message("a name in the template does not exist"));
+            }
             serde_json::to_string(&value).map_err(|error| tera::Error::message(error.to_string()))
         },
     );

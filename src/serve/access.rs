@@ -9,15 +9,28 @@ use super::log::{Fields, Logger};
 use crate::sys::clock::monotonic;
 
 /// What is known of a request before it is handled.
+///
+/// One that is dropped before it is finished is that of a client which went
+/// away; its line says 499, as other servers do.
 #[derive(Debug)]
 pub struct Entry {
     started: std::time::Instant,
     fields: Fields,
+    logger: Logger,
+    finished: bool,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.write(499, "", 0);
+        }
+    }
 }
 
 impl Entry {
     /// Notes a request. `correlation_id` joins the lines of one request.
-    pub fn begin<B>(request: &Request<B>, peer: &Peer, correlation_id: &str) -> Self {
+    pub fn begin<B>(request: &Request<B>, peer: &Peer, correlation_id: &str, logger: &Logger) -> Self {
         let header = |name| {
             request
                 .headers()
@@ -33,6 +46,8 @@ impl Entry {
             .unwrap_or_default();
         Self {
             started: monotonic(),
+            logger: logger.clone(),
+            finished: false,
             fields: vec![
                 ("correlation_id", correlation_id.into()),
                 ("host", header(HOST).into()),
@@ -49,23 +64,27 @@ impl Entry {
     }
 
     /// Writes the line.
-    pub fn finish(mut self, logger: &Logger, response: &Response<Body>) {
+    pub fn finish(mut self, response: &Response<Body>) {
         use hyper::body::Body as _;
         let content_type = response
             .headers()
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
+        let written = response.body().size_hint().exact().unwrap_or_default();
+        self.write(response.status().as_u16(), content_type.unwrap_or_default(), written);
+        self.finished = true;
+    }
+
+    fn write(&mut self, status: u16, content_type: &str, written: u64) {
+        let mut fields = std::mem::take(&mut self.fields);
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.fields.extend([
-            ("content_type", content_type.unwrap_or_default().into()),
+        fields.extend([
+            ("content_type", content_type.into()),
             ("duration_ms", milliseconds.into()),
-            ("status", response.status().as_u16().into()),
-            (
-                "written_bytes",
-                response.body().size_hint().exact().unwrap_or_default().into(),
-            ),
+            ("status", status.into()),
+            ("written_bytes", written.into()),
         ]);
-        logger.info("access", self.fields);
+        self.logger.info("access", fields);
     }
 }
 

@@ -14,16 +14,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Body;
 
-/// How long a client may take for its request's headers or a TLS handshake.
+/// How long a client may take for a TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection may stay idle, or take for a request's headers. Go's
+/// clients keep theirs for 90 seconds; closing sooner would cross a request.
+const IDLE: Duration = Duration::from_secs(120);
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -88,8 +92,7 @@ impl Listener {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let context = |error: io::Error| io::Error::new(error.kind(), format!("listen tcp {address}: {error}"));
         if matches!(bare, "" | "0.0.0.0" | "::") {
-            let both = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-            match TcpListener::bind(both).await {
+            match both_families(port) {
                 Ok(listener) => return Ok(Self::Tcp(listener)),
                 // A machine without IPv6.
                 Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {}
@@ -124,7 +127,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                // A connection that is gone already fails with its first use.
+                let _ = stream.set_nodelay(true);
+                // A client that vanished without a word must not stay for ever.
+                let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
                 Ok((Stream::Tcp(stream), Peer::Tcp { address, tls: false }))
             }
             Self::Unix(listener, _) => {
@@ -147,19 +153,28 @@ impl fmt::Display for Listener {
     }
 }
 
+/// Listens on every address of both families, whatever the system's default is.
+fn both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)))?;
+    socket.listen(1024)
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(tokio::net::UnixStream),
 }
 
 /// Serves connections until `stop` is cancelled, then lets requests under way
-/// finish for at most `drain` (no limit when `None`).
+/// finish for at most `drain`.
 pub async fn run<H, F>(
     listener: Listener,
     tls: Option<TlsAcceptor>,
     handler: H,
     stop: CancellationToken,
-    drain: Option<Duration>,
+    drain: Duration,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -189,12 +204,7 @@ pub async fn run<H, F>(
     }
     drop(listener);
     connections.close();
-    match drain {
-        Some(limit) => {
-            let _ = tokio::time::timeout(limit, connections.wait()).await;
-        }
-        None => connections.wait().await,
-    }
+    let _ = tokio::time::timeout(drain, connections.wait()).await;
 }
 
 async fn encrypted<H, F>(stream: TcpStream, peer: Peer, tls: &TlsAcceptor, handler: H, stop: CancellationToken)
@@ -203,7 +213,11 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let mut first = [0];
-    match tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await {
+    let peeked = tokio::select! {
+        () = stop.cancelled() => return,
+        peeked = tokio::time::timeout(PATIENCE, stream.peek(&mut first)) => peeked,
+    };
+    match peeked {
         Ok(Ok(1)) if first[0] == TLS_HANDSHAKE => {}
         Ok(Ok(1)) => return answer_plain(stream).await,
         _ => return,
@@ -269,7 +283,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

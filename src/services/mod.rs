@@ -210,7 +210,14 @@ fn registry(config: &Config) -> JobSpec {
         address: format!("{}://{}", config.registry_scheme(), config.registry_address()),
         fingerprint: String::new(),
     }
-    .fingerprinted(&config.registry_env())
+    .fingerprinted(
+        &config.registry_env(),
+        &[
+            root.registry_config(),
+            root.registry_pair().0,
+            config.path(&config.registry_rootcertbundle()),
+        ],
+    )
 }
 
 fn rails(config: &Config) -> JobSpec {
@@ -224,6 +231,8 @@ fn rails(config: &Config) -> JobSpec {
             "rails".into(),
             "serve".into(),
             root.relative(&root.khulnasoft_yml()).to_string(),
+            "--settings".into(),
+            root.relative(&root.stand_in()).to_string(),
         ],
         env: environment(),
         cwd: root.path().to_owned(),
@@ -240,17 +249,105 @@ fn rails(config: &Config) -> JobSpec {
         address: config.url(),
         fingerprint: String::new(),
     }
-    .fingerprinted(&serde_json::Map::new())
+    .fingerprinted(
+        &serde_json::Map::new(),
+        &[
+            root.khulnasoft_yml(),
+            root.stand_in(),
+            root.signing_pair().0,
+            root.registry_pair().0,
+        ],
+    )
 }
 
 impl JobSpec {
-    /// Adds the fingerprint. The inherited environment does not count: it
+    /// Adds the fingerprint: of what it runs, with which settings, and of the
+    /// files that it reads. The inherited environment does not count: it
     /// differs from shell to shell.
-    fn fingerprinted(mut self, env: &serde_json::Map<String, serde_json::Value>) -> Self {
-        let text = serde_json::json!([self.argv, self.cwd, self.listen, env]).to_string();
-        self.fingerprint = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes())[..8]);
+    fn fingerprinted(mut self, env: &serde_json::Map<String, serde_json::Value>, reads: &[Utf8PathBuf]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(serde_json::json!([self.argv, self.cwd, self.listen, env]).to_string());
+        let program = self.argv.first().map(Utf8PathBuf::from);
+        for path in reads {
+            // What cannot be read is the service's own business to complain about.
+            hasher.update(std::fs::read(path).unwrap_or_default());
+            hasher.update([0]);
+        }
+        // A binary that was built anew.
+        let built = program
+            .and_then(|path| std::fs::metadata(path).ok())
+            .and_then(|metadata| metadata.modified().ok());
+        hasher.update(format!("{built:?}"));
+        self.fingerprint = data_encoding::HEXLOWER.encode(&hasher.finalize()[..8]);
         self
     }
+}
+
+/// Says why a service could not even be tried.
+///
+/// # Errors
+/// A reason, when its configuration or its program is missing.
+pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
+    let root = config.root();
+    let file = if spec.name == REGISTRY {
+        root.registry_config()
+    } else {
+        root.khulnasoft_yml()
+    };
+    if let Err(error) = std::fs::File::open(&file) {
+        return Err(if error.kind() == std::io::ErrorKind::NotFound {
+            Unready::NoConfiguration {
+                name: spec.name.clone(),
+                file,
+            }
+        } else {
+            Unready::Unreadable {
+                file,
+                reason: error.to_string(),
+            }
+        });
+    }
+    let program = spec.argv.first().cloned().unwrap_or_default();
+    if which::which(&program).is_err() {
+        let built = config.registry_version() != "embedded" && spec.name == REGISTRY && config.registry_bin().is_none();
+        return Err(Unready::NoProgram {
+            name: spec.name.clone(),
+            program,
+            log: built.then(|| root.build_log()),
+        });
+    }
+    Ok(())
+}
+
+/// Why a service could not even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// Nothing was rendered yet.
+    #[error("{name} has no configuration yet: {file} does not exist")]
+    NoConfiguration {
+        /// The service.
+        name: String,
+        /// The file.
+        file: Utf8PathBuf,
+    },
+    /// The configuration cannot be read.
+    #[error("cannot read {file}: {reason}")]
+    Unreadable {
+        /// The file.
+        file: Utf8PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The program is not there.
+    #[error("{name} cannot run: {program} does not exist or is no program")]
+    NoProgram {
+        /// The service.
+        name: String,
+        /// The program.
+        program: String,
+        /// Log of the build that should have made it.
+        log: Option<Utf8PathBuf>,
+    },
 }
 
 /// Returns where a listener can be reached from this machine.

@@ -57,6 +57,9 @@ pub enum SourceError {
         /// What it should have made.
         binary: Utf8PathBuf,
     },
+    /// The directory is something else.
+    #[error("{0} is no clone of the registry; move it away, or set registry.dir")]
+    NotAClone(Utf8PathBuf),
     /// Files could not be handled.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -79,6 +82,11 @@ pub enum Prepared {
     Current(String),
 }
 
+/// Says whether the settings ask for a version that must be built.
+pub fn is_wanted(config: &Config) -> bool {
+    config.registry_enabled() && config.registry_bin().is_none() && config.registry_version() != "embedded"
+}
+
 /// Clones, checks out and builds `registry.version`. `say` is told what happens.
 ///
 /// # Errors
@@ -96,18 +104,31 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
         clone(config, &repository, &directory)?;
     }
     let git = |arguments: &[&str]| git_in(&directory, arguments);
-    let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    if dirty {
+    // Never work on a repository that merely lies around this directory.
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    if directory.canonicalize_utf8().ok().as_deref() != Some(Utf8Path::new(&top)) {
+        return Err(SourceError::NotAClone(directory));
+    }
+    let reason = own_work(&directory)?;
+    if let Some(reason) = reason {
         say(&format!(
-            "{directory} has changes of yours: it is built as it is, nothing is fetched or checked out"
+            "{directory} has {reason}: it is built as it is, nothing is fetched or checked out"
         ));
+        if !exists(&directory, &format!("refs/remotes/origin/{version}")) && !exists(&directory, &version) {
+            return Err(SourceError::NoRef { version, repository });
+        }
     } else {
         if fresh || config.registry_auto_update() {
             if !fresh {
                 say(&format!("fetching {repository}"));
             }
             git(&["remote", "set-url", "origin", &absolute(config, &repository)])?;
-            git(&["fetch", "--quiet", "--tags", "--prune", "origin"])?;
+            if let Err(error) = git(&["fetch", "--tags", "--force", "--prune", "origin"]) {
+                if fresh || !directory.join("bin/registry").exists() {
+                    return Err(error);
+                }
+                say(&format!("{error}; going on with what was fetched before"));
+            }
         }
         check_out(
             &directory,
@@ -121,6 +142,7 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
     let command = config.registry_build_command();
     let binary = directory.join("bin/registry");
     let stamp_path = config.root().build_stamp();
+    let dirty = reason.is_some();
     let stamp = Stamp {
         commit: commit.clone(),
         command: command.clone(),
@@ -134,16 +156,57 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
         "building {version} ({}) with: {command}",
         &commit[..commit.len().min(12)]
     ));
-    build(config, &version, &directory, &command)?;
-    if !binary.exists() {
-        return Err(SourceError::NoBinary { version, binary });
+    // Set aside, so that an old binary cannot pass for a new one; put back when there is none.
+    let aside = directory.join("bin/.registry.previous");
+    let had_binary = std::fs::rename(&binary, &aside).is_ok();
+    let built = build(config, &version, &directory, &command).and_then(|()| {
+        if binary.exists() {
+            Ok(())
+        } else {
+            Err(SourceError::NoBinary {
+                version,
+                binary: binary.clone(),
+            })
+        }
+    });
+    if let Err(error) = built {
+        if had_binary {
+            std::fs::rename(&aside, &binary)?;
+        }
+        return Err(error);
     }
-    sys::fs::write_atomic(
-        &stamp_path,
-        serde_json::to_string(&stamp).map_err(io::Error::other)?.as_bytes(),
-        sys::fs::PUBLIC,
-    )?;
+    sys::fs::remove(&aside)?;
+    let text = serde_json::to_string(&stamp).map_err(io::Error::other)?;
+    sys::fs::write_atomic(&stamp_path, text.as_bytes(), sys::fs::PUBLIC)?;
     Ok(Prepared::Built(commit))
+}
+
+/// Says what of the user's own work is in a clone and nowhere else.
+fn own_work(directory: &Utf8Path) -> Result<Option<&'static str>, SourceError> {
+    let git = |arguments: &[&str]| git_in(directory, arguments);
+    if !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
+        return Ok(Some("changes of yours"));
+    }
+    let detached = git(&["symbolic-ref", "--quiet", "HEAD"]).is_err();
+    let unborn = git(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_err();
+    if detached && !unborn && git(&["for-each-ref", "--contains", "HEAD"])?.is_empty() {
+        return Ok(Some("commits of yours on no branch"));
+    }
+    Ok(None)
+}
+
+fn exists(directory: &Utf8Path, name: &str) -> bool {
+    git_in(
+        directory,
+        &[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &format!("{name}^{{commit}}"),
+        ],
+    )
+    .is_ok()
 }
 
 /// A path counts from the root; anything with a colon is a URL.
@@ -155,20 +218,28 @@ fn absolute(config: &Config, repository: &str) -> String {
     }
 }
 
+/// Clones beside the directory first: an interrupted clone is no clone.
 fn clone(config: &Config, repository: &str, directory: &Utf8Path) -> Result<(), SourceError> {
+    if directory
+        .read_dir_utf8()
+        .is_ok_and(|mut entries| entries.next().is_some())
+    {
+        return Err(SourceError::NotAClone(directory.to_owned()));
+    }
+    let draft = directory.with_file_name(format!(".{}.clone", directory.file_name().unwrap_or("registry")));
     let mut last = None;
     for _ in 0..3 {
+        if draft.exists() {
+            std::fs::remove_dir_all(&draft)?;
+        }
         match git_in(
             config.root().path(),
-            &[
-                "clone",
-                "--quiet",
-                "--",
-                &absolute(config, repository),
-                directory.as_str(),
-            ],
+            &["clone", "--quiet", "--", &absolute(config, repository), draft.as_str()],
         ) {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                let _ = std::fs::remove_dir(directory);
+                return Ok(std::fs::rename(&draft, directory)?);
+            }
             Err(error) => last = Some(error),
         }
     }
@@ -184,16 +255,7 @@ fn check_out(
     say: &mut impl FnMut(&str),
 ) -> Result<(), SourceError> {
     let git = |arguments: &[&str]| git_in(directory, arguments);
-    let exists = |name: &str| {
-        git(&[
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            &format!("{name}^{{commit}}"),
-        ])
-        .is_ok()
-    };
+    let exists = |name: &str| exists(directory, name);
     let remote = format!("refs/remotes/origin/{version}");
     let local = format!("refs/heads/{version}");
     if exists(&remote) {
@@ -225,22 +287,37 @@ fn check_out(
     Ok(())
 }
 
+/// Runs git in a directory, and in no repository but the one that is there.
 fn git_in(directory: &Utf8Path, arguments: &[&str]) -> Result<String, SourceError> {
-    let output = Command::new("git")
+    let mut command = Command::new("git");
+    for variable in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+    ] {
+        command.env_remove(variable);
+    }
+    let ceiling = directory.parent().unwrap_or(directory);
+    let output = command
         .args(arguments)
         .current_dir(directory)
         .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CEILING_DIRECTORIES", ceiling)
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    let reason = String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .lines()
-        .last()
-        .unwrap_or("it said nothing")
-        .to_owned();
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let reason = if said.is_empty() {
+        format!("it said nothing ({})", output.status)
+    } else {
+        said
+    };
     Err(SourceError::Git {
         command: arguments.first().copied().unwrap_or_default().to_owned(),
         reason,

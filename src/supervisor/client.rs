@@ -9,7 +9,7 @@ use super::job::{self, Found};
 use super::protocol::{Envelope, Failure, JobStatus, Reply, Request, VERSION};
 use super::store::Store;
 use crate::sys;
-use crate::sys::clock::wait_until;
+use crate::sys::clock::monotonic;
 
 /// How long a daemon may take to come up.
 const DAEMON_START: Duration = Duration::from_secs(10);
@@ -69,37 +69,54 @@ impl Client {
 
     /// Asks for something and waits until it is done, reporting on the way.
     ///
+    /// A daemon that ends meanwhile, as one of another version does, leaves
+    /// the jobs to its successor, which is asked again: requests say how
+    /// things should be, so asking twice does no harm.
+    ///
     /// # Errors
     /// When a daemon cannot be reached or refuses.
     pub fn ask(&self, request: &Request, mut progress: impl FnMut(&JobStatus)) -> Result<Outcome, ClientError> {
-        // A daemon of another version ends at the first request and leaves the jobs to its successor.
-        for _ in 0..3 {
+        let deadline = monotonic() + DAEMON_START;
+        loop {
             let stream = self.connect()?;
-            let envelope = Envelope {
-                version: VERSION,
-                build: build_id(),
-                request: request.clone(),
-            };
-            let mut line = serde_json::to_string(&envelope).map_err(io::Error::other)?;
-            line.push('\n');
-            (&stream).write_all(line.as_bytes())?;
-            let mut replies = BufReader::new(&stream).lines();
-            loop {
-                let Some(reply) = replies.next() else { break };
-                match serde_json::from_str(&reply?) {
-                    Ok(Reply::Progress(status)) => progress(&status),
-                    Ok(Reply::Done { jobs, failures }) => return Ok(Outcome { jobs, failures }),
-                    Ok(Reply::Refused(reason)) => return Err(ClientError::Refused(reason)),
-                    Ok(Reply::Outdated) => break,
-                    Err(error) => return Err(io::Error::other(error).into()),
-                }
+            if let Some(outcome) = Self::exchange(&stream, request, &mut progress)? {
+                return Ok(outcome);
             }
-            // It is ending; the socket goes with it.
-            wait_until(DAEMON_START, || {
-                UnixStream::connect(&self.paths.socket).is_err().then_some(())
-            });
+            if monotonic() >= deadline {
+                return Err(ClientError::NotUp(self.paths.daemon_log()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        Err(ClientError::NotUp(self.paths.daemon_log()))
+    }
+
+    /// Sends a request and reads until it is done; nothing when the daemon ended before.
+    fn exchange(
+        stream: &UnixStream,
+        request: &Request,
+        progress: &mut impl FnMut(&JobStatus),
+    ) -> Result<Option<Outcome>, ClientError> {
+        let envelope = Envelope {
+            version: VERSION,
+            build: build_id(),
+            request: request.clone(),
+        };
+        let mut line = serde_json::to_string(&envelope).map_err(io::Error::other)?;
+        line.push('\n');
+        let mut writer = stream;
+        if writer.write_all(line.as_bytes()).is_err() {
+            return Ok(None);
+        }
+        for reply in BufReader::new(stream).lines() {
+            let Ok(reply) = reply else { return Ok(None) };
+            match serde_json::from_str(&reply) {
+                Ok(Reply::Progress(status)) => progress(&status),
+                Ok(Reply::Done { jobs, failures }) => return Ok(Some(Outcome { jobs, failures })),
+                Ok(Reply::Refused(reason)) => return Err(ClientError::Refused(reason)),
+                // Or of a version whose words are not ours.
+                Ok(Reply::Outdated) | Err(_) => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// Stops jobs, if there are any. Returns nothing when nothing ran.
@@ -113,7 +130,11 @@ impl Client {
         progress: impl FnMut(&JobStatus),
     ) -> Result<Option<Outcome>, ClientError> {
         if UnixStream::connect(&self.paths.socket).is_err() && !self.orphans()? {
-            return Ok(None);
+            // Jobs that should run, but do not, must not come back with the next daemon.
+            let store = Store::load(&self.paths.store())?;
+            if !store.jobs.values().any(|stored| stored.wanted) {
+                return Ok(None);
+            }
         }
         self.ask(&Request::Stop { names, kill }, progress).map(Some)
     }
@@ -132,20 +153,34 @@ impl Client {
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
-        if let Ok(stream) = UnixStream::connect(&self.paths.socket) {
-            return Ok(stream);
+        if let Some(parent) = self.paths.socket.parent().filter(|parent| parent.exists()) {
+            // A socket away from the root lies where others may make directories.
+            sys::fs::create_private_dir(parent)?;
         }
         let log = self.paths.daemon_log();
-        if let Some(parent) = log.parent() {
-            sys::fs::create_dir(parent)?;
+        let deadline = monotonic() + DAEMON_START;
+        let mut daemon: Option<std::process::Child> = None;
+        loop {
+            if let Ok(stream) = UnixStream::connect(&self.paths.socket) {
+                return Ok(stream);
+            }
+            // One that found the lock taken by a daemon that was ending has ended too.
+            let ended = daemon
+                .as_mut()
+                .is_none_or(|daemon| daemon.try_wait().is_ok_and(|status| status.is_some()));
+            if ended {
+                if let Some(parent) = log.parent() {
+                    sys::fs::create_dir(parent)?;
+                }
+                sys::fs::create_private_dir(&self.paths.state)?;
+                let argv: Vec<&str> = self.daemon.iter().map(String::as_str).collect();
+                daemon = Some(sys::process::spawn_detached(&argv, sys::fs::append(&log, 0o640)?)?);
+            }
+            if monotonic() >= deadline {
+                return Err(ClientError::NotUp(log));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        sys::fs::create_private_dir(&self.paths.state)?;
-        let argv: Vec<&str> = self.daemon.iter().map(String::as_str).collect();
-        let mut daemon = sys::process::spawn_detached(&argv, sys::fs::append(&log, 0o640)?)?;
-        let connected = wait_until(DAEMON_START, || UnixStream::connect(&self.paths.socket).ok());
-        // One that lost the race for the lock has ended already.
-        let _ = daemon.try_wait();
-        connected.ok_or(ClientError::NotUp(log))
     }
 }
 

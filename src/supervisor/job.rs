@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::protocol::JobSpec;
 use crate::sys::clock::wait_until;
-use crate::sys::fs::{Lock, read_optional};
+use crate::sys::fs::{SharedLock, read_optional};
 use crate::sys::process::{self, Identity, SpawnSpec};
 use nix::sys::signal::Signal;
 
@@ -36,11 +36,10 @@ impl Running {
         }
     }
 
-    /// Waits until the leader has ended, then makes sure that nothing of its
-    /// group is left. Returns how it ended, for people.
+    /// Waits until the leader has ended. Returns how, for people.
     pub fn wait(self) -> String {
         let pid = self.pid();
-        let outcome = match self {
+        match self {
             Self::Child(mut child) => match child.wait() {
                 Ok(status) => status.to_string(),
                 Err(error) => format!("ended ({error})"),
@@ -49,9 +48,25 @@ impl Running {
                 process::wait_gone(pid);
                 "ended".to_owned()
             }
-        };
-        end_group(pid, Duration::from_secs(2));
-        outcome
+        }
+    }
+}
+
+/// Makes sure that nothing is left of a job whose leader has ended: neither
+/// of its group, nor descendants that left the group but hold the pid file.
+pub fn clean_up(group: i32, pid_file: &Utf8Path) {
+    end_group(group, Duration::from_secs(2));
+    for pid in process::holders(pid_file) {
+        process::signal_process(pid, Signal::SIGTERM);
+    }
+    if wait_until(Duration::from_secs(2), || {
+        process::holders(pid_file).is_empty().then_some(())
+    })
+    .is_none()
+    {
+        for pid in process::holders(pid_file) {
+            process::signal_process(pid, Signal::SIGKILL);
+        }
     }
 }
 
@@ -78,9 +93,11 @@ pub fn pid_file(jobs: &Utf8Path, name: &str) -> Utf8PathBuf {
 /// # Errors
 /// When the program cannot be started, with its name in the message.
 pub fn start(spec: &JobSpec, jobs: &Utf8Path, output: OwnedFd) -> io::Result<Option<Child>> {
-    let Some(lock) = Lock::try_take(&pid_file(jobs, &spec.name))? else {
-        return Ok(None);
-    };
+    // Somebody may be probing the lock this instant.
+    let lock = wait_until(Duration::from_millis(200), || {
+        SharedLock::try_take(&pid_file(jobs, &spec.name)).transpose()
+    });
+    let Some(lock) = lock.transpose()? else { return Ok(None) };
     let spawned = process::spawn(SpawnSpec {
         argv: &spec.argv,
         env: &spec.env,
@@ -110,7 +127,7 @@ pub enum Found {
 /// When the pid file cannot be used.
 pub fn find(jobs: &Utf8Path, name: &str, known: Option<&Identity>) -> io::Result<Found> {
     let path = pid_file(jobs, name);
-    if !path.exists() || Lock::try_take(&path)?.is_some() {
+    if !SharedLock::is_held(&path)? {
         // The lock is free: nothing that kept the file open is left. A
         // service that closed it is still known by its identity.
         return Ok(match known.filter(|identity| identity.is_alive()) {

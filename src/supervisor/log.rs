@@ -1,8 +1,10 @@
 //! Logs: lines with a stamp, in files that are rotated by size.
 //!
 //! A service writes into a named pipe that stays open for reading and
-//! writing at both ends. So it neither blocks nor dies when the daemon that
-//! reads is killed; a successor reads on.
+//! writing at both ends. So it does not die when the daemon that reads is
+//! killed, and a successor reads on. Until then the pipe takes what it holds
+//! (1 MiB on Linux); beyond that, kdk's own servers drop lines, and others
+//! wait.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -33,15 +35,22 @@ pub fn open_pipe(path: &Utf8Path) -> io::Result<File> {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    OpenOptions::new().read(true).write(true).open(path)
+    let pipe = OpenOptions::new().read(true).write(true).open(path)?;
+    #[cfg(target_os = "linux")]
+    {
+        // A smaller pipe serves as well, only not as long.
+        let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+    }
+    Ok(pipe)
 }
 
-/// Returns another handle to a pipe, for a process to write to.
+/// Opens a pipe for a process to write to. Not a copy of the reader's handle:
+/// what the process sets on its own must not change the reader's.
 ///
 /// # Errors
-/// When there are no handles left.
-pub fn writer(pipe: &File) -> io::Result<OwnedFd> {
-    Ok(pipe.try_clone()?.into())
+/// Those of the file system.
+pub fn writer(path: &Utf8Path) -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).write(true).open(path)?.into())
 }
 
 /// Copies lines from a pipe into a log, for as long as this process lives.

@@ -78,6 +78,14 @@ pub enum Request {
         /// Seconds to wait at most.
         wait_seconds: u64,
     },
+    /// Stop jobs that run, start them all; answer as to `Start`. One request,
+    /// so that a client that goes away leaves nothing stopped.
+    Restart {
+        /// The jobs.
+        jobs: Vec<JobSpec>,
+        /// Seconds to wait at most, once they have ended.
+        wait_seconds: u64,
+    },
     /// Stop jobs; answer when they have ended.
     Stop {
         /// Their names; nothing means all, and the daemon ends too.

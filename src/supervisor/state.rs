@@ -18,6 +18,8 @@ pub enum JobState {
     Down,
     /// It waits for others.
     Waiting,
+    /// Its address is being looked at.
+    Checking,
     /// It runs.
     Alive {
         /// Process id of its leader, and of its group.
@@ -38,6 +40,8 @@ pub enum JobState {
         reason: String,
         /// The port that another process holds, when that is why.
         port_taken: Option<u16>,
+        /// When it is tried again.
+        until: Instant,
     },
 }
 
@@ -48,6 +52,8 @@ pub enum Phase {
     Starting,
     /// Ready.
     Ready,
+    /// Its leader has ended by itself; what is left of its group is ended.
+    Ending,
     /// Asked to end; killed at the time given.
     Stopping {
         /// When it is killed; nothing once it was.
@@ -61,6 +67,7 @@ impl JobState {
         match self {
             Self::Down => StateName::Down,
             Self::Waiting => StateName::Waiting,
+            Self::Checking => StateName::Starting,
             Self::Alive {
                 phase: Phase::Starting, ..
             } if failures >= LOOP_FROM => StateName::CrashLoop,
@@ -71,7 +78,7 @@ impl JobState {
                 phase: Phase::Ready, ..
             } => StateName::Ready,
             Self::Alive {
-                phase: Phase::Stopping { .. },
+                phase: Phase::Stopping { .. } | Phase::Ending,
                 ..
             } => StateName::Stopping,
             Self::Backoff { .. } if failures >= LOOP_FROM => StateName::CrashLoop,

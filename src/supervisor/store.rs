@@ -15,6 +15,9 @@ use crate::sys::process::Identity;
 pub struct Store {
     /// Version of the format.
     pub version: u32,
+    /// Boot of the machine in which it was written.
+    #[serde(default)]
+    pub boot: String,
     /// The jobs by name.
     pub jobs: BTreeMap<String, Stored>,
 }
@@ -22,8 +25,11 @@ pub struct Store {
 /// One job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stored {
-    /// As what it runs.
+    /// As what it should run.
     pub spec: JobSpec,
+    /// As what it was started, when that differs.
+    #[serde(default)]
+    pub running: Option<JobSpec>,
     /// Whether it should run.
     pub wanted: bool,
     /// The process, while it runs.

@@ -20,6 +20,9 @@ pub const PUBLIC: u32 = 0o644;
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()> {
+    // A link to the file stays a link.
+    let target = path.canonicalize_utf8();
+    let path = target.as_deref().unwrap_or(path);
     let parent = path
         .parent()
         .filter(|parent| !parent.as_str().is_empty())
@@ -40,16 +43,27 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()
     write().map_err(|error| named(error, "cannot write", path))
 }
 
-/// Creates a directory and its parents, readable by its owner alone.
+/// Creates a directory and its parents, readable by its owner alone. One that
+/// is there already is made so; one of another user's is refused.
 ///
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn create_private_dir(path: &Utf8Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| named(error, "cannot create", path))
+    let create = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let metadata = fs::symlink_metadata(path)?;
+        if metadata.uid() != crate::sys::process::user_id() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user",
+            ));
+        }
+        if metadata.is_dir() && metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(())
+    };
+    create().map_err(|error| named(error, "cannot create", path))
 }
 
 /// Creates a directory and its parents.
@@ -186,6 +200,64 @@ impl Lock {
         let mut text = String::new();
         self.file.read_to_string(&mut text)?;
         Ok(text)
+    }
+}
+
+/// A lock that processes inherit: it lasts as long as this handle or any
+/// process that was given it holds the file open.
+#[derive(Debug)]
+pub struct SharedLock(File);
+
+impl SharedLock {
+    /// Takes the lock, or returns nothing when somebody holds it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn try_take(path: &Utf8Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE)
+            .open(path)
+            .map_err(|error| named(error, "cannot open", path))?;
+        Ok(flock(&file, nix::libc::LOCK_EX)?.then_some(Self(file)))
+    }
+
+    /// Says whether somebody holds the lock, without taking it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn is_held(path: &Utf8Path) -> io::Result<bool> {
+        match File::open(path) {
+            Ok(file) => Ok(!flock(&file, nix::libc::LOCK_SH)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(named(error, "cannot open", path)),
+        }
+    }
+
+    /// Returns the locked file.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+/// Locks a file without waiting; says whether that succeeded. Unlike nix's
+/// guard, nothing here ever unlocks: that would unlock it for inheritors too.
+#[expect(unsafe_code, reason = "nix's flock releases the lock when its guard is dropped")]
+fn flock(file: &File, kind: i32) -> io::Result<bool> {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: the descriptor is open for the length of the call.
+    let outcome = unsafe { nix::libc::flock(file.as_raw_fd(), kind | nix::libc::LOCK_NB) };
+    if outcome == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock {
+        Ok(false)
+    } else {
+        Err(error)
     }
 }
 

@@ -98,9 +98,15 @@ pub fn spawn_detached(argv: &[&str], output: File) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors);
-    // SAFETY: setsid is async-signal-safe and allocates nothing.
+    // SAFETY: setsid, umask, close_range and fcntl are async-signal-safe and
+    // allocate nothing. Descriptors are only marked to be closed by exec, so
+    // that the one by which exec reports its failure still works.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(|_| ()).map_err(io::Error::from));
+        command.pre_exec(|| {
+            nix::libc::umask(0o022);
+            platform::close_on_exec_from(3);
+            nix::unistd::setsid().map(|_| ()).map_err(io::Error::from)
+        });
     }
     command.spawn()
 }
@@ -134,9 +140,29 @@ impl Identity {
     }
 }
 
+/// Returns the id of this boot of the machine.
+pub fn boot_id() -> String {
+    platform::boot_id()
+}
+
+/// Takes from new files and directories the right of others to write, on top
+/// of what the user's own mask takes.
+pub fn tighten_umask() {
+    use nix::sys::stat::{Mode, umask};
+    let current = umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    umask(current | Mode::S_IWGRP | Mode::S_IWOTH);
+}
+
 /// Waits until a process is gone; it need not be a child.
 pub fn wait_gone(pid: i32) {
     platform::wait_gone(pid);
+}
+
+/// Waits by looking again and again, where the system offers no event.
+fn poll_until_gone(pid: i32) {
+    while Identity::of(pid).is_some() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 /// Sends a signal to every process of a group. A group that is gone is no error.
@@ -152,6 +178,26 @@ pub fn signal_process(pid: i32, signal: Signal) {
 /// Says whether a group still has a living process.
 pub fn group_alive(group: i32) -> bool {
     platform::group_alive(group)
+}
+
+/// Returns the processes that hold a file open, as far as this user may see.
+pub fn holders(path: &Utf8Path) -> Vec<i32> {
+    platform::holders(path)
+}
+
+/// Keeps a server from standing still when nobody reads its output: a line
+/// that does not fit into the pipe is lost instead.
+pub fn never_block_on_output() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::stat::{SFlag, fstat};
+    let output = io::stdout();
+    let is_pipe = fstat(&output).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode).contains(SFlag::S_IFIFO));
+    if is_pipe && let Ok(flags) = fcntl(&output, FcntlArg::F_GETFL) {
+        let _ = fcntl(
+            &output,
+            FcntlArg::F_SETFL(OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK),
+        );
+    }
 }
 
 /// Returns the name of a process.
@@ -209,17 +255,54 @@ mod platform {
             .to_owned()
     }
 
-    #[expect(unsafe_code, reason = "pidfd_open has no safe wrapper in nix")]
+    /// Marks all descriptors from `first` on to be closed by exec.
+    #[expect(unsafe_code, reason = "called between fork and exec")]
+    pub(super) unsafe fn close_on_exec_from(first: i32) {
+        const CLOEXEC: u32 = 1 << 2;
+        // SAFETY: close_range only sets a flag here.
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOEXEC) };
+    }
+
+    pub(super) fn holders(path: &camino::Utf8Path) -> Vec<i32> {
+        let Ok(entries) = std::fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let me = i32::try_from(std::process::id()).unwrap_or_default();
+        entries
+            .flatten()
+            .filter_map(|entry| {
+                Some((
+                    entry.file_name().to_str()?.parse::<i32>().ok()?,
+                    entry.path().join("fd"),
+                ))
+            })
+            .filter(|(pid, _)| *pid != me)
+            .filter(|(_, descriptors)| {
+                let open = std::fs::read_dir(descriptors).into_iter().flatten().flatten();
+                open.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                    .any(|target| target == path.as_std_path())
+            })
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
     pub(super) fn wait_gone(pid: i32) {
+        if !wait_on_pidfd(pid) {
+            super::poll_until_gone(pid);
+        }
+    }
+
+    #[expect(unsafe_code, reason = "pidfd_open has no safe wrapper in nix")]
+    fn wait_on_pidfd(pid: i32) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd as _;
 
         // SAFETY: pidfd_open takes a pid and flags and returns a descriptor
         // that nobody else owns, or -1.
         let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let Ok(raw) = i32::try_from(raw) else { return };
+        let Ok(raw) = i32::try_from(raw) else { return false };
         if raw < 0 {
-            return;
+            return false;
         }
         // SAFETY: just opened, owned by nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -227,7 +310,7 @@ mod platform {
             let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => {}
-                _ => return,
+                outcome => return outcome.is_ok(),
             }
         }
     }
@@ -262,8 +345,10 @@ mod platform {
     use nix::unistd::Pid;
 
     fn ps(pid: i32, column: &str) -> Option<String> {
+        // The same text whatever the caller's language and zone are.
         let output = Command::new("ps")
             .args(["-o", column, "-p", &pid.to_string()])
+            .envs([("LC_ALL", "C"), ("TZ", "UTC")])
             .output()
             .ok()?;
         let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
@@ -292,7 +377,9 @@ mod platform {
     }
 
     pub(super) fn wait_gone(pid: i32) {
-        let Ok(queue) = Kqueue::new() else { return };
+        let Ok(queue) = Kqueue::new() else {
+            return super::poll_until_gone(pid);
+        };
         let Ok(ident) = usize::try_from(pid) else { return };
         let interest = KEvent::new(
             ident,
@@ -304,6 +391,21 @@ mod platform {
         );
         let mut events = [interest];
         while let Err(nix::errno::Errno::EINTR) = queue.kevent(&[interest], &mut events, None) {}
+        // Whatever the event said, it must really be gone.
+        super::poll_until_gone(pid);
+    }
+
+    /// Marks the usual descriptors from `first` on to be closed by exec.
+    #[expect(unsafe_code, reason = "called between fork and exec")]
+    pub(super) unsafe fn close_on_exec_from(first: i32) {
+        for descriptor in first..1024 {
+            // SAFETY: fcntl on a descriptor that is not open merely fails.
+            unsafe { nix::libc::fcntl(descriptor, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+        }
+    }
+
+    pub(super) fn holders(_: &camino::Utf8Path) -> Vec<i32> {
+        Vec::new()
     }
 
     pub(super) fn group_alive(group: i32) -> bool {

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::reconfigure::show_certificates;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::cli::ui::{Tone, paint};
@@ -29,7 +30,9 @@ pub fn run(session: &Session, args: &DiffConfigArgs) -> Result<(), CommandError>
             .iter()
             .map(|file| {
                 let mut diff = Vec::new();
-                show_plain(&file.old, &file.new, |line| diff.push(line));
+                if !file.is_key {
+                    show_plain(&file.old, &file.new, |line| diff.push(line));
+                }
                 json!({"file": config.root().relative(&file.path), "new": file.action == Action::Create, "protected": file.action == Action::Protected, "diff": diff})
             })
             .collect();
@@ -37,12 +40,17 @@ pub fn run(session: &Session, args: &DiffConfigArgs) -> Result<(), CommandError>
             .ui
             .json(&json!({"would_change": plan.changes_anything(), "files": files}))?;
     } else {
+        show_certificates(session, &config, &plan);
         for file in &changed {
             session
                 .ui
                 .out(&paint(Tone::Strong, config.root().relative(&file.path).as_str()));
             session.ui.out(&"-".repeat(80));
-            show_diff(&file.old, &file.new, |line| session.ui.out(&line));
+            if file.is_key {
+                session.ui.out("(a private key, which is not shown)");
+            } else {
+                show_diff(&file.old, &file.new, |line| session.ui.out(&line));
+            }
             session.ui.out("");
         }
     }

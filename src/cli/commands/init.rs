@@ -5,8 +5,8 @@ use clap::Args;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::reconfigure::makefile_text;
 use crate::root::Root;
-use crate::sys;
 use crate::sys::fs::{PUBLIC, create_dir, create_private_dir, write_atomic};
 
 /// Arguments of `kdk init`.
@@ -20,9 +20,6 @@ pub struct InitArgs {
     #[arg(long)]
     with_registry: bool,
 }
-
-/// Commands that the root's Makefile passes on.
-const TARGETS: &str = "reconfigure start stop restart status tail trust-docker-registry diff-config";
 
 /// Makes a root, unless it is one.
 pub fn run(session: &Session, args: &InitArgs) -> Result<(), CommandError> {
@@ -44,7 +41,7 @@ pub fn run(session: &Session, args: &InitArgs) -> Result<(), CommandError> {
         "---\n# Settings of this KDK. See them all: kdk config list. Change one: kdk config set KEY VALUE\n{registry}"
     );
     if !root.makefile().exists() {
-        write_atomic(&root.makefile(), makefile().as_bytes(), PUBLIC)?;
+        write_atomic(&root.makefile(), makefile_text().as_bytes(), PUBLIC)?;
     }
     // Last: its presence makes the directory a root.
     write_atomic(&root.kdk_yml(), settings.as_bytes(), PUBLIC)?;
@@ -55,13 +52,4 @@ pub fn run(session: &Session, args: &InitArgs) -> Result<(), CommandError> {
             .hint("next: kdk config set registry.enabled true && kdk reconfigure && kdk start");
     }
     Ok(())
-}
-
-fn makefile() -> String {
-    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
-    format!(
-        "# Passes targets on to kdk, for habits and documents. Written by kdk init.\n\
-         KDK ?= $(shell command -v kdk || echo '{exe}')\n\n\
-         .PHONY: {TARGETS}\n{TARGETS}:\n\t@\"$(KDK)\" --root '$(CURDIR)' $@\n"
-    )
 }

@@ -12,12 +12,15 @@ pub enum RailsCommand {
     Serve {
         /// The file
         config: Utf8PathBuf,
+        /// What the stand-in needs beside it
+        #[arg(long, default_value = ".kdk/rails/stand-in.yml")]
+        settings: Utf8PathBuf,
     },
 }
 
 /// Carries out a subcommand.
 pub fn run(command: RailsCommand) -> Result<(), CommandError> {
     match command {
-        RailsCommand::Serve { config } => Ok(crate::rails::serve(&config)?),
+        RailsCommand::Serve { config, settings } => Ok(crate::rails::serve(&config, &settings)?),
     }
 }

@@ -1,7 +1,5 @@
 //! `kdk reconfigure`: bring everything in line with kdk.yml.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 
 use super::diff_config::show_diff;
@@ -12,6 +10,7 @@ use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
 use crate::reconfigure::{Action, Plan, apply, plan};
 use crate::services::{self, REGISTRY, source};
+use crate::supervisor::protocol::StateName;
 use crate::sys::clock::Clock;
 use crate::sys::fs::Lock;
 
@@ -34,15 +33,7 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
     let now = Clock::System.now();
     let root = config.root();
     if args.dry_run {
-        let plan = plan(&config, now)?;
-        plan.notices.iter().for_each(|notice| ui.warn(notice));
-        show(session, &config, &plan);
-        if plan.changes_anything() {
-            ui.say("Nothing was changed: this was a dry run.");
-            return Err(CommandError::silent(WOULD_CHANGE));
-        }
-        ui.done("Nothing would change.");
-        return Ok(());
+        return dry_run(session, &config, &plan(&config, now)?);
     }
     crate::sys::fs::create_private_dir(&root.state())?;
     let _lock = Lock::take(&root.state().join("reconfigure.lock"))?;
@@ -56,56 +47,86 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
     for backup in &applied.backups {
         ui.say(&format!("  the old version is kept in {}", root.relative(backup)));
     }
-    let mut affected: BTreeSet<&str> = plan.affected(root);
-    let built =
-        if config.registry_enabled() && config.registry_bin().is_none() && config.registry_version() != "embedded" {
-            let progress = ui.progress("preparing the registry");
-            let prepared = source::prepare(&config, |line| {
-                progress.set(line);
-                ui.say(&format!("  {line}"));
-            })?;
-            matches!(prepared, source::Prepared::Built(_))
+    let built = build(session, &config);
+    if let Ok(built) = &built {
+        if plan.changes_anything() || matches!(built, Some(source::Prepared::Built(_))) {
+            ui.done("Successfully reconfigured!");
         } else {
-            false
-        };
-    if built {
-        affected.insert(REGISTRY);
+            ui.done("Nothing to change: everything is as kdk.yml says.");
+        }
     }
-    if plan.changes_anything() || built {
-        ui.done("Successfully reconfigured!");
-    } else {
-        ui.done("Nothing to change: everything is as kdk.yml says.");
-    }
-    restart(session, &config, &affected, args.no_restart)?;
+    // Even when the build failed: what was written must come to be used.
+    let restarted = restart(session, &config, args.no_restart, built.is_err());
+    built?;
+    restarted?;
     if applied.trust_again && config.registry_self_signed() {
         ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
     }
     Ok(())
 }
 
-/// Restarts running services that read something new; ends those that are not enabled any more.
-fn restart(session: &Session, config: &Config, affected: &BTreeSet<&str>, only_say: bool) -> Result<(), CommandError> {
-    let supervisor = services::supervisor(config.root());
-    let running: Vec<_> = supervisor
-        .status()?
-        .into_iter()
-        .filter(|job| !matches!(job.state, crate::supervisor::protocol::StateName::Down))
-        .collect();
+/// Builds the development version that the settings ask for, if they do.
+fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>, CommandError> {
+    if !source::is_wanted(config) {
+        return Ok(None);
+    }
+    let progress = session.ui.progress("preparing the registry");
+    let prepared = source::prepare(config, |line| {
+        progress.set(line);
+        session.ui.say(&format!("  {line}"));
+    })?;
+    Ok(Some(prepared))
+}
+
+fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {
+    let ui = &session.ui;
+    plan.notices.iter().for_each(|notice| ui.warn(notice));
+    show(session, config, plan);
+    if source::is_wanted(config) {
+        ui.say(&format!(
+            "  {} would be fetched and, where it changed, built",
+            config.registry_version()
+        ));
+    }
+    let (stale, disabled) = out_of_date(config)?;
+    for name in &stale {
+        ui.say(&format!("  {name} would be restarted"));
+    }
+    for name in &disabled {
+        ui.say(&format!("  {name} would be stopped, since it is not enabled any more"));
+    }
+    if plan.changes_anything() || !stale.is_empty() || !disabled.is_empty() {
+        ui.say("Nothing was changed: this was a dry run.");
+        return Err(CommandError::silent(WOULD_CHANGE));
+    }
+    ui.done("Nothing would change.");
+    Ok(())
+}
+
+/// Returns services that run with older settings, and such as are not enabled any more.
+fn out_of_date(config: &Config) -> Result<(Vec<String>, Vec<String>), CommandError> {
     let catalogue = services::catalogue(config);
-    let stale: Vec<String> = running
-        .iter()
-        .filter(|job| {
-            catalogue.iter().any(|spec| {
-                spec.name == job.name && (affected.contains(job.name.as_str()) || spec.fingerprint != job.fingerprint)
-            })
-        })
-        .map(|job| job.name.clone())
-        .collect();
-    let disabled: Vec<String> = running
-        .iter()
-        .filter(|job| catalogue.iter().all(|spec| spec.name != job.name))
-        .map(|job| job.name.clone())
-        .collect();
+    let (mut stale, mut disabled) = (Vec::new(), Vec::new());
+    for job in services::supervisor(config.root()).status()? {
+        if job.state == StateName::Down {
+            continue;
+        }
+        match catalogue.iter().find(|spec| spec.name == job.name) {
+            None => disabled.push(job.name),
+            Some(spec) if spec.fingerprint != job.fingerprint => stale.push(job.name),
+            Some(_) => {}
+        }
+    }
+    Ok((stale, disabled))
+}
+
+/// Restarts running services that read something new; ends those that are not enabled any more.
+fn restart(session: &Session, config: &Config, only_say: bool, build_failed: bool) -> Result<(), CommandError> {
+    let (mut stale, disabled) = out_of_date(config)?;
+    if build_failed {
+        // What ran before goes on running.
+        stale.retain(|name| name != REGISTRY);
+    }
     if only_say {
         if !stale.is_empty() {
             session
@@ -136,7 +157,14 @@ fn restart(session: &Session, config: &Config, affected: &BTreeSet<&str>, only_s
     Ok(())
 }
 
+/// Says what the plan does to certificates and files.
 fn show(session: &Session, config: &Config, plan: &Plan) {
+    show_certificates(session, config, plan);
+    show_files(session, config, plan);
+}
+
+/// Says what the plan does to certificates.
+pub fn show_certificates(session: &Session, config: &Config, plan: &Plan) {
     let ui = &session.ui;
     let root = config.root();
     for pair in &plan.pairs {
@@ -154,6 +182,11 @@ fn show(session: &Session, config: &Config, plan: &Plan) {
             )),
         }
     }
+}
+
+fn show_files(session: &Session, config: &Config, plan: &Plan) {
+    let ui = &session.ui;
+    let root = config.root();
     for file in &plan.files {
         let name = root.relative(&file.path);
         match file.action {
@@ -165,7 +198,9 @@ fn show(session: &Session, config: &Config, plan: &Plan) {
             )),
             Action::Update => {
                 ui.say(&format!("  changed file {name}"));
-                show_diff(&file.old, &file.new, |line| ui.say(&format!("  {line}")));
+                if !file.is_key {
+                    show_diff(&file.old, &file.new, |line| ui.say(&format!("  {line}")));
+                }
             }
         }
     }

@@ -76,7 +76,7 @@ fn token(session: &Session, scopes: &[String], user: &str) -> Result<(), Command
         name: user.name,
         admin: user.admin,
     };
-    let rails = RailsConfig::load(&config.root().khulnasoft_yml())
+    let rails = RailsConfig::load(&config.root().khulnasoft_yml(), &config.root().stand_in())
         .map_err(|error| CommandError::from(error).hint("render it with: kdk reconfigure"))?;
     let registry = rails.registry.as_ref().ok_or_else(|| {
         CommandError::user("the registry is not enabled")

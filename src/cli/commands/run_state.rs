@@ -9,11 +9,12 @@ use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::config::Config;
 use crate::root::Root;
-use crate::services::{self, RAILS, REGISTRY};
+use crate::services::{self, REGISTRY};
 use crate::supervisor::client::Outcome;
 use crate::supervisor::protocol::{Failure, JobSpec, JobStatus, Request, StateName};
 use crate::supervisor::tail::Source;
 use crate::sys;
+use crate::sys::clock::{Clock, log_stamp, wait_until};
 
 /// Log lines that are shown of a service that failed.
 const SHOWN_LINES: usize = 10;
@@ -57,7 +58,7 @@ pub struct KillArgs {
 pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
-    bring_up(session, &config, specs)?;
+    bring_up(session, &config, specs, false)?;
     if args.services.is_empty() {
         what_next(session, &config);
     }
@@ -74,13 +75,22 @@ pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
 pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
-    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-    // What is not enabled any more ends with a restart of everything.
-    let stopped = if args.services.is_empty() { None } else { Some(names) };
-    if let Some(outcome) = ask_stop(session, config.root(), stopped, false)? {
-        report_stop(session, &outcome)?;
+    ready(&config, &specs)?;
+    if args.services.is_empty() {
+        // What is not enabled any more ends with a restart of everything.
+        let running = services::supervisor(config.root()).status()?;
+        let others = running
+            .into_iter()
+            .filter(|job| job.state != StateName::Down)
+            .map(|job| job.name);
+        let others: Vec<String> = others
+            .filter(|name| specs.iter().all(|spec| spec.name != *name))
+            .collect();
+        if !others.is_empty() {
+            stop_named(session, config.root(), Some(others))?;
+        }
     }
-    bring_up(session, &config, specs)?;
+    bring_up(session, &config, specs, true)?;
     if args.services.is_empty() {
         what_next(session, &config);
     }
@@ -104,11 +114,7 @@ pub fn kill(session: &Session, args: &KillArgs) -> Result<(), CommandError> {
 
 /// Stops and starts services that run.
 pub fn restart_named(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
-    let specs = services::pick(config, names)?;
-    if let Some(outcome) = ask_stop(session, config.root(), Some(names.to_vec()), false)? {
-        report_stop(session, &outcome)?;
-    }
-    bring_up(session, config, specs)
+    bring_up(session, config, services::pick(config, names)?, true)
 }
 
 /// Stops services, all when none is named.
@@ -138,27 +144,39 @@ fn named(session: &Session, root: &Root, names: &[String]) -> Result<Option<Vec<
     Ok(Some(found))
 }
 
-fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>) -> Result<(), CommandError> {
-    let ui = &session.ui;
+/// Checks that services can be tried at all, before anything is stopped for them.
+fn ready(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
     if specs.is_empty() {
         return Err(CommandError::user("no service is enabled")
             .hint("enable the registry with: kdk config set registry.enabled true && kdk reconfigure"));
     }
-    for (path, service) in [
-        (config.root().registry_config(), REGISTRY),
-        (config.root().khulnasoft_yml(), RAILS),
-    ] {
-        if specs.iter().any(|spec| spec.name == service) && !path.exists() {
-            return Err(
-                CommandError::user(format!("{service} has no configuration yet: {path} does not exist"))
-                    .hint("make it with: kdk reconfigure"),
-            );
-        }
+    for spec in specs {
+        services::preflight(config, spec)?;
     }
+    Ok(())
+}
+
+/// Starts services, or restarts them, and waits until they are ready.
+fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool) -> Result<(), CommandError> {
+    let ui = &session.ui;
+    ready(config, &specs)?;
+    let since = log_stamp(Clock::System.now());
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let request = Request::Start {
-        jobs: specs,
-        wait_seconds: config.wait_seconds(),
+    let wanted: Vec<(String, String)> = specs
+        .iter()
+        .map(|spec| (spec.name.clone(), spec.fingerprint.clone()))
+        .collect();
+    let wait_seconds = config.wait_seconds();
+    let request = if again {
+        Request::Restart {
+            jobs: specs,
+            wait_seconds,
+        }
+    } else {
+        Request::Start {
+            jobs: specs,
+            wait_seconds,
+        }
     };
     let outcome = {
         let progress = ui.progress(&format!("starting {}", names.join(", ")));
@@ -166,23 +184,46 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>) -> Result<(
             progress.set(&format!("{}: {}", status.name, status.state.text()))
         })?
     };
+    let mut registry_answers = false;
     for job in outcome.jobs.iter().filter(|job| names.contains(&job.name)) {
-        if !outcome.failures.iter().any(|failure| failure.name == job.name) {
-            ui.say(&format!("  {}", job_line(job)));
+        if outcome.failures.iter().any(|failure| failure.name == job.name) {
+            continue;
         }
-    }
-    if names.iter().any(|name| name == REGISTRY)
-        && outcome
-            .jobs
+        ui.say(&format!("  {}", job_line(job)));
+        let current = wanted
             .iter()
-            .any(|job| job.name == REGISTRY && job.state == StateName::Ready)
-    {
+            .any(|(name, fingerprint)| *name == job.name && *fingerprint == job.fingerprint);
+        if !current {
+            ui.warn(&format!(
+                "{0} runs with older settings; apply the new ones with: kdk restart {0}",
+                job.name
+            ));
+        }
+        registry_answers |= job.name == REGISTRY && job.state == StateName::Ready && current;
+    }
+    if registry_answers {
         ui.done(&format!(
             "A container registry is available at {}.",
             config.registry_address()
         ));
+        for line in unresolved_hosts(config) {
+            ui.warn(&line);
+        }
     }
-    failed(session, config, &outcome)
+    failed(session, config, &outcome, &since)
+}
+
+fn unresolved_hosts(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (key, host) in [
+        ("hostname", config.hostname()),
+        ("registry.host", config.registry_host()),
+    ] {
+        let line = crate::reconfigure::unresolved(key, &host);
+        let known = lines.iter().any(|known| known.ends_with(&format!(" {host}")));
+        lines.extend(line.filter(|_| !known));
+    }
+    lines
 }
 
 fn job_line(job: &JobStatus) -> String {
@@ -196,7 +237,7 @@ fn job_line(job: &JobStatus) -> String {
 }
 
 /// Explains what did not start.
-fn failed(session: &Session, config: &Config, outcome: &Outcome) -> Result<(), CommandError> {
+fn failed(session: &Session, config: &Config, outcome: &Outcome, since: &str) -> Result<(), CommandError> {
     let Some(last) = outcome.failures.last() else {
         return Ok(());
     };
@@ -204,27 +245,34 @@ fn failed(session: &Session, config: &Config, outcome: &Outcome) -> Result<(), C
         outcome
             .failures
             .iter()
-            .map(|failure| format!("{} {}", failure.name, failure.reason))
+            .map(|failure| format!("{}: {}", failure.name, failure.reason))
             .collect::<Vec<_>>()
             .join("\n"),
     );
     for failure in &outcome.failures {
         if failure.port_taken.is_none() && !failure.reason.contains("does not resolve") {
-            show_log(session, config, failure);
+            show_log(session, config, failure, since);
         }
         for hint in advice(config, failure) {
-            error = error.hint(hint);
+            if !error.hints.contains(&hint) {
+                error = error.hint(hint);
+            }
         }
     }
     Err(error.hint(format!("see more with: kdk tail --no-follow {}", last.name)))
 }
 
-fn show_log(session: &Session, config: &Config, failure: &Failure) {
+/// Shows what a failed service said since it was started.
+fn show_log(session: &Session, config: &Config, failure: &Failure, since: &str) {
     let path = services::paths(config.root()).log(&failure.name);
-    let Ok(lines) = Source::new(&failure.name, path).last(SHOWN_LINES, None) else {
-        return;
+    // The last line may be on its way still.
+    let read = || {
+        let lines = Source::new(&failure.name, path.clone())
+            .last(SHOWN_LINES, Some(since))
+            .ok()?;
+        (!lines.is_empty()).then_some(lines)
     };
-    for line in lines {
+    for line in wait_until(Duration::from_millis(300), read).unwrap_or_default() {
         session.ui.say(&format!(
             "  {} {}",
             paint(Tone::Faint, &format!("{} :", line.service)),
@@ -250,12 +298,7 @@ fn advice(config: &Config, failure: &Failure) -> Vec<String> {
         ));
     }
     if failure.reason.contains("does not resolve") {
-        for (key, host) in [
-            ("hostname", config.hostname()),
-            ("registry.host", config.registry_host()),
-        ] {
-            advice.extend(crate::reconfigure::unresolved(key, &host).filter(|line| !advice.contains(line)));
-        }
+        advice.extend(unresolved_hosts(config));
     }
     advice
 }
@@ -309,7 +352,7 @@ fn report_stop(session: &Session, outcome: &Outcome) -> Result<(), CommandError>
     let reasons: Vec<String> = outcome
         .failures
         .iter()
-        .map(|failure| format!("{} {}", failure.name, failure.reason))
+        .map(|failure| format!("{}: {}", failure.name, failure.reason))
         .collect();
     Err(CommandError::user(reasons.join("\n")).hint("end it without grace: kdk kill"))
 }

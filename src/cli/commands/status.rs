@@ -47,6 +47,11 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         let enabled = catalogue.is_empty() || catalogue.iter().any(|spec| spec.name == job.name);
         (wanted.is_empty() || wanted.contains(&job.name.as_str())) && (enabled || job.state != StateName::Down)
     });
+    for job in jobs.iter_mut().filter(|job| job.state == StateName::Down) {
+        if let Some(spec) = catalogue.iter().find(|spec| spec.name == job.name) {
+            *job = JobStatus::down(spec);
+        }
+    }
     jobs.sort_by(|a, b| a.name.cmp(&b.name));
     let health: Vec<&str> = jobs
         .iter()

@@ -30,7 +30,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let wanted = registry_pair(&config);
     let placed = if args.remove {
-        let pem = crate::sys::fs::read_optional(&wanted.certificate)?.ok_or_else(|| {
+        let pem = bundle(&config)?.ok_or_else(|| {
             CommandError::user(format!(
                 "{} does not exist, so there is nothing to take away",
                 wanted.certificate
@@ -39,11 +39,26 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
         remove(&config, &pem)
     } else {
         ensure_pair(session, &config)?;
-        let pem = crate::sys::fs::read(&wanted.certificate)?;
-        refresh_registry(session, &config, &pem)?;
-        place(&config, &wanted.certificate, &pem)
+        refresh_registry(session, &config, &crate::sys::fs::read(&wanted.certificate)?)?;
+        let pem = bundle(&config)?.unwrap_or_default();
+        // What administrators copy by hand where rights are missing.
+        let file = config.root().state().join("ca.crt");
+        crate::sys::fs::write_atomic(&file, pem.as_bytes(), crate::sys::fs::PUBLIC)?;
+        place(&config, &file, &pem)
     };
     report(session, &config, args, &placed)
+}
+
+/// Returns what clients must trust: the registry's certificate, and that of
+/// the token service when it speaks HTTPS too, to which they are sent.
+fn bundle(config: &Config) -> Result<Option<String>, CommandError> {
+    let Some(mut pem) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
+        return Ok(None);
+    };
+    if config.https_enabled() && config.registry_auth_enabled() {
+        pem.push_str(&crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default());
+    }
+    Ok(Some(pem))
 }
 
 fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
@@ -151,11 +166,28 @@ fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Placed
     if !failures.is_empty() {
         return Err(CommandError::user(failures.join("\n")));
     }
-    if !args.remove && placed.iter().all(|item| matches!(item.done, Done::Denied(_))) {
+    if args.remove || !config.registry_self_signed() {
+        return Ok(());
+    }
+    let trusting = |denied: bool| {
+        let mut clients: Vec<&str> = Vec::new();
+        for item in placed
+            .iter()
+            .filter(|item| matches!(item.done, Done::Denied(_)) == denied)
+        {
+            if !clients.contains(&item.client) {
+                clients.push(item.client);
+            }
+        }
+        clients.join("; ")
+    };
+    let (yes, no) = (trusting(false), trusting(true));
+    if yes.is_empty() {
         return Err(CommandError::silent(USER));
     }
-    if !args.remove && config.registry_self_signed() {
-        ui.done(&format!("Clients on this machine trust {}.", config.registry_address()));
+    ui.done(&format!("These trust {} now: {yes}.", config.registry_address()));
+    if !no.is_empty() {
+        ui.warn(&format!("these do not: {no}"));
     }
     Ok(())
 }

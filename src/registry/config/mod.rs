@@ -93,7 +93,7 @@ pub struct TokenConfig {
 }
 
 /// How the server listens and answers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpConfig {
     /// `host:port`, or a path with `net: unix`.
     pub addr: String,
@@ -105,8 +105,8 @@ pub struct HttpConfig {
     pub relative_urls: bool,
     /// Secret that signs upload sessions.
     pub secret: Option<String>,
-    /// How long requests under way may take at a stop; nothing means no limit.
-    pub drain: Option<Duration>,
+    /// How long requests under way may take at a stop.
+    pub drain: Duration,
     /// Certificate and key for TLS.
     pub tls: Option<TlsConfig>,
     /// Headers on every answer.
@@ -137,8 +137,24 @@ pub struct HealthConfig {
     pub threshold: u32,
 }
 
+impl std::fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpConfig")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A receiver of events.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Endpoint {
     /// Its name, for the log.
     pub name: String,

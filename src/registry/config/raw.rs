@@ -14,6 +14,9 @@ use super::{
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
 
+/// How long requests under way may take at a stop, unless the file says.
+const DRAIN: Duration = Duration::from_secs(30);
+
 /// Keys that are read by other registries, or come later, and need no warning.
 const ACCEPTED: [&str; 12] = [
     "validation",
@@ -72,6 +75,12 @@ struct AccessLog {
 #[derive(Deserialize)]
 struct Storage {
     filesystem: Option<Filesystem>,
+    inmemory: Option<serde_yaml::Value>,
+    s3: Option<serde_yaml::Value>,
+    s3_v2: Option<serde_yaml::Value>,
+    gcs: Option<serde_yaml::Value>,
+    azure: Option<serde_yaml::Value>,
+    azure_v2: Option<serde_yaml::Value>,
     #[serde(default)]
     delete: Switch,
     #[serde(default)]
@@ -115,6 +124,8 @@ struct Cache {
 #[derive(Deserialize)]
 struct Auth {
     token: Option<Token>,
+    htpasswd: Option<serde_yaml::Value>,
+    silly: Option<serde_yaml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -149,6 +160,8 @@ struct Tls {
     certificate: Option<Utf8PathBuf>,
     key: Option<Utf8PathBuf>,
     minimumtls: Option<String>,
+    clientcas: Option<Vec<String>>,
+    letsencrypt: Option<serde_yaml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -244,6 +257,21 @@ impl Root {
                 ));
             }
         };
+        let storage = &self.storage;
+        let others = [
+            &storage.inmemory,
+            &storage.s3,
+            &storage.s3_v2,
+            &storage.gcs,
+            &storage.azure,
+            &storage.azure_v2,
+        ];
+        if others.into_iter().any(Option::is_some) {
+            return Err(error(
+                "storage",
+                "this version serves storage.filesystem only, and one driver at a time".into(),
+            ));
+        }
         let root = self
             .storage
             .filesystem
@@ -255,6 +283,19 @@ impl Root {
             })?
             .rootdirectory
             .unwrap_or_else(|| "/var/lib/registry".into());
+        // What guards the registry must not be passed over in silence.
+        if let Some(auth) = &self.auth {
+            if auth.htpasswd.is_some() || auth.silly.is_some() || auth.token.is_none() {
+                return Err(error("auth", "this version authorises by auth.token only".into()));
+            }
+        }
+        let tls = &self.http.tls;
+        if tls.clientcas.as_ref().is_some_and(|list| !list.is_empty()) || tls.letsencrypt.is_some() {
+            return Err(error(
+                "http.tls",
+                "clientcas and letsencrypt are not supported by this version".into(),
+            ));
+        }
         let auth = match self.auth.and_then(|auth| auth.token) {
             None => None,
             Some(token) => {
@@ -376,7 +417,8 @@ impl Root {
                     .http
                     .draintimeout
                     .map(|limit| limit.0)
-                    .filter(|limit| !limit.is_zero()),
+                    .filter(|limit| !limit.is_zero())
+                    .unwrap_or(DRAIN),
                 tls,
                 headers: flat(self.http.headers),
                 debug_addr: self.http.debug.addr,

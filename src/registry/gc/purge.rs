@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::registry::config::UploadPurging;
 use crate::registry::http::App;
+use crate::registry::oci::RepoName;
 use crate::registry::storage::{Driver, StorageError, layout};
 use crate::sys::clock::Clock;
 
@@ -45,6 +46,7 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
                     .logger
                     .error("upload purge failed", vec![("error", error.to_string().into())]),
             }
+            app.uploads.forget_idle();
             pause = purging.interval;
         }
     });
@@ -105,5 +107,9 @@ async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: Upload
     if purging.dry_run {
         return Ok(true);
     }
-    app.driver.remove(&directory).await
+    let Ok(name) = group.parse::<RepoName>() else {
+        return app.driver.remove(&directory).await;
+    };
+    let session = app.uploads.session(id).await;
+    app.uploads.cancel(session, &name, id).await
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio_util::task::TaskTracker;
 
 use super::auth::{Actor, Authorizer};
 use super::config::Config;
@@ -16,7 +17,7 @@ use super::metadata::Files;
 use super::notify::{Event, Notifier};
 use super::oci::{ErrorCode, RepoName, Route, RouteError};
 use super::storage::upload_state::StateSigner;
-use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads, layout};
+use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads};
 use super::token::Scope;
 use crate::serve::access::Entry;
 use crate::serve::{Body, Logger, Peer};
@@ -38,6 +39,8 @@ pub struct App {
     pub metadata: Files<Filesystem>,
     /// Receivers of events.
     pub notifier: Notifier,
+    /// Changes under way.
+    pub tasks: TaskTracker,
     /// Whether health checks failed too often.
     pub unhealthy: AtomicBool,
     authorizer: Authorizer,
@@ -52,6 +55,7 @@ impl App {
             uploads: Uploads::new(driver.clone()),
             metadata: Files::new(driver.clone()),
             notifier: Notifier::start(&config.endpoints, &logger),
+            tasks: TaskTracker::new(),
             unhealthy: AtomicBool::new(false),
             signer: StateSigner::new(secret),
             authorizer,
@@ -61,17 +65,19 @@ impl App {
         }
     }
 
-    /// Checks that the storage can be written and read.
+    /// Checks that the storage is there.
+    ///
+    /// Nothing is written: a full disk must not end pulls and deletions.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn check_storage(&self) -> Result<(), StorageError> {
-        let probe = format!("{}/.kdk-health", layout::repositories());
-        if self.config.storage.readonly {
-            return self.driver.list("").await.map(drop);
-        }
-        self.driver.write(&probe, bytes::Bytes::from_static(b"ok")).await?;
-        self.driver.remove(&probe).await.map(drop)
+        let gone = || StorageError {
+            action: "list",
+            path: self.config.storage.root.to_string(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        self.driver.list("").await?.map(drop).ok_or_else(gone)
     }
 }
 
@@ -180,8 +186,26 @@ impl Context {
 
 /// Answers a request, whatever happens, and logs it.
 pub async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return logged(app, request, peer).await;
+    }
+    // What changes something is carried through, also when its client goes
+    // away in the middle: half a change helps nobody.
+    let tasks = app.tasks.clone();
+    let logger = app.logger.clone();
+    tasks.spawn(logged(app, request, peer)).await.unwrap_or_else(|failure| {
+        logger.error("request failed", vec![("error", failure.to_string().into())]);
+        Problem::new(ErrorCode::Unknown).into_response()
+    })
+}
+
+async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let id = crate::serve::log::instance_id();
-    let entry = app.config.log.access.then(|| Entry::begin(&request, &peer, &id));
+    let entry = app
+        .config
+        .log
+        .access
+        .then(|| Entry::begin(&request, &peer, &id, &app.logger));
     let path = request.uri().path().to_owned();
     let head = request.method() == Method::HEAD;
     let mut response = answer(Arc::clone(&app), request, peer, id)
@@ -194,17 +218,20 @@ pub async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Re
             HeaderValue::from_static("registry/2.0"),
         );
         headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        for (name, _) in &app.config.http.headers {
+            headers.remove(name);
+        }
         for (name, value) in &app.config.http.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                headers.insert(name, value);
+                headers.append(name, value);
             }
         }
     }
-    if let Some(entry) = entry {
-        entry.finish(&app.logger, &response);
-    }
     if head {
         *response.body_mut() = Body::empty();
+    }
+    if let Some(entry) = entry {
+        entry.finish(&response);
     }
     response
 }

@@ -4,17 +4,28 @@
 //! in reverse. So a crash leaves at most garbage that nobody sees. An empty
 //! or garbled link reads as absent.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Metadata, Page};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Driver, StorageError, layout};
 
+/// Locks that repositories share by their names' hashes.
+const STRIPES: usize = 64;
+
 /// Link files on a driver.
+///
+/// Changes to the manifests and tags of one repository come one after the
+/// other: several files make one change.
 #[derive(Clone, Debug)]
 pub struct Files<D> {
     driver: D,
     blobs: Blobs<D>,
+    stripes: Arc<Vec<Mutex<()>>>,
 }
 
 impl<D: Driver> Files<D> {
@@ -23,7 +34,16 @@ impl<D: Driver> Files<D> {
         Self {
             blobs: Blobs::new(driver.clone()),
             driver,
+            stripes: Arc::new(std::iter::repeat_with(Mutex::default).take(STRIPES).collect()),
         }
+    }
+
+    /// Waits for its turn to change a repository.
+    async fn turn(&self, name: &RepoName) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();
+        self.stripes[stripe].lock().await
     }
 
     async fn link(&self, path: &str) -> Result<Option<Digest>, StorageError> {
@@ -89,6 +109,7 @@ impl<D: Driver> Metadata for Files<D> {
         content: Bytes,
         tags: &[Tag],
     ) -> Result<(), StorageError> {
+        let _turn = self.turn(name).await;
         self.blobs.put(digest, content).await?;
         self.write_link(&layout::revision_link(name, digest), digest).await?;
         for tag in tags {
@@ -100,6 +121,7 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+        let _turn = self.turn(name).await;
         if !self.has_manifest(name, digest).await? {
             return Ok(false);
         }
@@ -113,6 +135,7 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, StorageError> {
+        let _turn = self.turn(name).await;
         if self.resolve(name, tag).await?.is_none() {
             return Ok(false);
         }

@@ -191,11 +191,12 @@ async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, coun
             );
         }
     }
-    let client = match reqwest::Client::builder()
-        .timeout(endpoint.timeout)
-        .default_headers(headers)
-        .build()
-    {
+    let local = url::Url::parse(&endpoint.url)
+        .is_ok_and(|url| url.host_str().is_some_and(crate::sys::net::is_loopback_literal));
+    let builder = reqwest::Client::builder();
+    // A proxy is no way to this machine itself.
+    let builder = if local { builder.no_proxy() } else { builder };
+    let client = match builder.timeout(endpoint.timeout).default_headers(headers).build() {
         Ok(client) => client,
         Err(error) => {
             return logger.error(
@@ -212,7 +213,9 @@ async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, coun
             let reason = match client.post(&endpoint.url).body(body.clone()).send().await {
                 Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => break None,
                 // The request itself is wrong: it would be so the next time.
-                Ok(answer) if answer.status().is_client_error() => break Some(answer.status().to_string()),
+                Ok(answer) if answer.status().is_client_error() && !matches!(answer.status().as_u16(), 408 | 429) => {
+                    break Some(answer.status().to_string());
+                }
                 Ok(answer) => answer.status().to_string(),
                 Err(error) => error.without_url().to_string(),
             };

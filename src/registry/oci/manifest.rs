@@ -16,7 +16,7 @@ pub enum ManifestError {
     #[error("Schema 1 manifest not supported")]
     Schema1,
     /// A media type that is no manifest's.
-    #[error("unknown manifest media type {0:?}")]
+    #[error("unknown or missing manifest media type {0:?}")]
     MediaType(String),
     /// `Content-Type` and `mediaType` contradict each other.
     #[error("the content type {header:?} contradicts the manifest's mediaType {body:?}")]
@@ -100,6 +100,10 @@ impl Manifest {
                 header: header.to_owned(),
                 body: body.clone(),
             });
+        }
+        // It would come back as another type: Docker's types are told by this field.
+        if named.is_none() && claimed.is_some_and(|header| matches!(header, DOCKER_MANIFEST | DOCKER_LIST)) {
+            return Err(ManifestError::MediaType(String::new()));
         }
         let media_type = match (claimed, named) {
             (Some(header), _) => header.to_owned(),

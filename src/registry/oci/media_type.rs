@@ -19,6 +19,17 @@ pub fn essence(header: &str) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Returns the type of a stored manifest that this registry does not
+/// understand, such as one of schema 1 that another registry left.
+pub fn of_unknown(content: &[u8]) -> String {
+    let tree: serde_json::Value = serde_json::from_slice(content).unwrap_or_default();
+    match (tree["mediaType"].as_str(), tree["schemaVersion"].as_u64()) {
+        (Some(named), _) => named.to_owned(),
+        (None, Some(1)) => DOCKER_SCHEMA1[1].to_owned(),
+        _ => "application/octet-stream".to_owned(),
+    }
+}
+
 /// The media types a client takes, from all its `Accept` lines.
 ///
 /// Quality values are ignored, as the Go registries do; `*/*` is no claim.

@@ -36,6 +36,16 @@ impl Filesystem {
     /// When the directory cannot be made.
     pub fn open(root: &Utf8Path) -> io::Result<Self> {
         crate::sys::fs::create_dir(root)?;
+        // The way to it must survive a power loss as well as what is in it.
+        for directory in root
+            .ancestors()
+            .skip(1)
+            .take_while(|directory| !directory.as_str().is_empty())
+        {
+            if crate::sys::fs::sync_dir(directory).is_err() {
+                break;
+            }
+        }
         Ok(Self(Arc::new(Inner {
             root: root.to_owned(),
             durable: Mutex::default(),
@@ -132,8 +142,12 @@ impl Driver for Filesystem {
                 if fs::metadata(&target).is_ok_and(|there| there.len() == size) {
                     // Freshness protects it from a garbage collection that
                     // saw it without references a moment ago.
-                    let file = OpenOptions::new().append(true).open(&target)?;
-                    file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()))?;
+                    let Ok(file) = OpenOptions::new().append(true).open(&target) else {
+                        fs::remove_file(source)?;
+                        return File::open(parent)?.sync_all();
+                    };
+                    // A file of another owner's cannot be touched; it is kept all the same.
+                    let _ = file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()));
                     fs::remove_file(source)?;
                 } else {
                     File::open(source)?.sync_all()?;
@@ -152,8 +166,9 @@ impl Driver for Filesystem {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),
                 Ok(metadata) if metadata.is_dir() => {
-                    inner.forget_below(path);
-                    fs::remove_dir_all(path)
+                    let removed = remove_tree(path);
+                    inner.forget_around(path);
+                    removed
                 }
                 Ok(_) => fs::remove_file(path),
             };
@@ -186,18 +201,25 @@ impl Driver for Filesystem {
 
 impl Inner {
     /// Runs `work` in the parent of `path`, which is made durable first. When
-    /// another process removed a directory that was known, it is made again.
+    /// somebody removes a directory meanwhile, it is made again.
     fn in_durable_parent(&self, path: &Utf8Path, work: impl Fn(&Utf8Path) -> io::Result<()>) -> io::Result<()> {
+        const TRIES: usize = 8;
         let parent = path.parent().unwrap_or(&self.root);
-        self.make_durable(parent)?;
-        match work(parent) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.known().clear();
-                self.make_durable(parent)?;
-                work(parent)
+        let mut outcome = Ok(());
+        for _ in 0..TRIES {
+            outcome = self.make_durable(parent).and_then(|()| work(parent));
+            match &outcome {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget_around(parent),
+                _ => return outcome,
             }
-            other => other,
         }
+        outcome
+    }
+
+    /// Forgets that a directory, those above it and those below it are durable.
+    fn forget_around(&self, directory: &Utf8Path) {
+        self.known()
+            .retain(|known| !known.starts_with(directory) && !directory.starts_with(known));
     }
 
     fn make_durable(&self, directory: &Utf8Path) -> io::Result<()> {
@@ -220,13 +242,21 @@ impl Inner {
         Ok(())
     }
 
-    fn forget_below(&self, directory: &Utf8Path) {
-        self.known().retain(|known| !known.starts_with(directory));
-    }
-
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<Utf8PathBuf>> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes a tree, also when somebody puts something into it meanwhile.
+fn remove_tree(path: &Utf8Path) -> io::Result<()> {
+    const TRIES: usize = 8;
+    for _ in 1..TRIES {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 /// Reads "there is no such file, or a directory is in its place" as nothing.

@@ -5,10 +5,11 @@
 //! digest is kept in memory; after a restart it is computed again from the
 //! file. One request at a time works on an upload.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -54,16 +55,24 @@ pub struct Progress {
     /// Digest of the first `hashed` bytes.
     hasher: Option<Hasher>,
     hashed: u64,
+    /// Whether the upload has become a blob, or was given up.
+    ended: bool,
 }
 
 /// An upload that one request works on.
 pub type Session = OwnedMutexGuard<Progress>;
+
+/// How long a client may send nothing in the middle of a body.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many ended uploads are remembered, to tell them from such that have yet to begin.
+const REMEMBERED: usize = 10_000;
 
 /// Uploads of all repositories.
 #[derive(Clone)]
 pub struct Uploads<D> {
     driver: D,
     live: Arc<Mutex<HashMap<String, Arc<AsyncMutex<Progress>>>>>,
+    ended: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl<D: Driver> Uploads<D> {
@@ -72,25 +81,48 @@ impl<D: Driver> Uploads<D> {
         Self {
             driver,
             live: Arc::default(),
+            ended: Arc::default(),
         }
     }
 
     /// Waits for its turn on an upload.
     pub async fn session(&self, id: &str) -> Session {
-        let progress = Arc::clone(self.live().entry(id.to_owned()).or_default());
-        progress.lock_owned().await
+        loop {
+            let progress = Arc::clone(self.live().entry(id.to_owned()).or_default());
+            let session = progress.lock_owned().await;
+            // It may have ended while this request waited; whoever comes later
+            // has another lock then, and only one may be the upload's.
+            if !session.ended {
+                return session;
+            }
+        }
     }
 
-    /// Returns how many bytes have arrived.
+    /// Says whether an upload has ended, as far as that is remembered.
+    pub fn has_ended(&self, id: &str) -> bool {
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|ended| ended == id)
+    }
+
+    /// Forgets the running digests of uploads that nobody works on. They are
+    /// computed again should one go on.
+    pub fn forget_idle(&self) {
+        self.live().retain(|_, progress| Arc::strong_count(progress) > 1);
+    }
+
+    /// Returns how many bytes have arrived; nothing before the first.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn size(&self, name: &RepoName, id: &str) -> Result<u64, StorageError> {
+    pub async fn size(&self, name: &RepoName, id: &str) -> Result<Option<u64>, StorageError> {
         Ok(self
             .driver
             .stat(&layout::upload_data(name, id))
             .await?
-            .map_or(0, |stat| stat.size))
+            .map(|stat| stat.size))
     }
 
     /// Takes in a body after the `offset` bytes that are there. Returns the
@@ -142,10 +174,15 @@ impl<D: Driver> Uploads<D> {
         session.hashed = size;
         match received {
             Ok(received) if announced.is_none_or(|announced| announced == received) => Ok(size),
-            Ok(received) => Err(UploadError::Length {
-                received,
-                announced: announced.unwrap_or_default(),
-            }),
+            Ok(received) => {
+                // What cannot be placed must not stay: the client goes on from before it.
+                self.driver.append(&path, offset).await?;
+                session.hasher = None;
+                Err(UploadError::Length {
+                    received,
+                    announced: announced.unwrap_or_default(),
+                })
+            }
             Err(FillError::Body(reason)) => Err(UploadError::Body(reason)),
             Err(FillError::Write(source)) => Err(written(source).into()),
         }
@@ -187,10 +224,15 @@ impl<D: Driver> Uploads<D> {
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn cancel(&self, session: Session, name: &RepoName, id: &str) -> Result<bool, StorageError> {
+    pub async fn cancel(&self, mut session: Session, name: &RepoName, id: &str) -> Result<bool, StorageError> {
         let removed = self.driver.remove(&layout::upload(name, id)).await?;
+        session.ended = true;
         self.live().remove(id);
-        drop(session);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.len() >= REMEMBERED {
+            ended.pop_front();
+        }
+        ended.push_back(id.to_owned());
         Ok(removed)
     }
 
@@ -250,7 +292,11 @@ impl Sink {
         let mut received = 0;
         let mut gathered = BytesMut::new();
         let outcome = loop {
-            match body.frame().await {
+            let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => break Err(FillError::Body("nothing came for a minute".to_owned())),
+            };
+            match frame {
                 None => break Ok(()),
                 Some(Err(error)) => break Err(FillError::Body(error.to_string())),
                 Some(Ok(frame)) => {

@@ -10,28 +10,61 @@ pub struct Claims {
     /// Who made it.
     pub iss: String,
     /// Whom it is about; empty for nobody in particular.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub sub: String,
     /// For which service.
     pub aud: Audience,
     /// Until when it holds, in seconds since 1970.
+    #[serde(deserialize_with = "seconds")]
     pub exp: u64,
     /// From when it holds, in seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub nbf: Option<u64>,
     /// When it was made, in seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub iat: Option<u64>,
     /// Its own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
     /// What it grants.
-    #[serde(default, deserialize_with = "null_as_empty")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub access: Vec<Scope>,
 }
 
-fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Scope>, D::Error> {
-    Ok(Option::<Vec<Scope>>::deserialize(deserializer)?.unwrap_or_default())
+/// Reads null, which Go writes for what is empty, as empty.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads a NumericDate, which may have a fraction (RFC 7519, section 2).
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    use serde::de::Error as _;
+    optional_seconds(deserializer)?.ok_or_else(|| D::Error::custom("a time is missing"))
+}
+
+fn optional_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    use serde::de::Error as _;
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let whole = number.to_string();
+    let whole = whole.split('.').next().unwrap_or_default();
+    whole
+        .parse()
+        .map(Some)
+        .map_err(|_| D::Error::custom("a time is no number of seconds"))
 }
 
 /// One service or several.

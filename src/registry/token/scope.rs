@@ -14,7 +14,7 @@ pub struct Scope {
     /// Name of the repository, or `catalog`.
     pub name: String,
     /// `pull`, `push`, `delete`, or `*` for all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::claims::null_as_default")]
     pub actions: Vec<String>,
 }
 

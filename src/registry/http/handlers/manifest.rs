@@ -1,5 +1,7 @@
 //! `/v2/<name>/manifests/<reference>`.
 
+use std::collections::HashSet;
+
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Response, StatusCode};
@@ -9,7 +11,7 @@ use super::client_has;
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
-use crate::registry::oci::manifest::{Kind, Manifest};
+use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::media_type::{self, Accept};
 use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag};
 use crate::registry::storage::StorageError;
@@ -17,6 +19,8 @@ use crate::serve::Body;
 
 /// Largest manifest in bytes (OCI distribution-spec, "Pushing Manifests").
 const LIMIT: usize = 4 << 20;
+/// Errors that one answer holds at most.
+const SHOWN_ERRORS: usize = 100;
 /// The platform that a client without support for lists gets.
 const DEFAULT_PLATFORM: (&str, &str) = ("linux", "amd64");
 
@@ -41,8 +45,11 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         .await
         .map_err(failed)?
         .ok_or_else(|| unknown(name, reference))?;
-    let parsed = Manifest::parse(&content, None).map_err(|error| context.failed(&error))?;
-    let mut media_type = parsed.media_type.clone();
+    let parsed = Manifest::parse(&content, None).ok();
+    let mut media_type = parsed.as_ref().map_or_else(
+        || media_type::of_unknown(&content),
+        |manifest| manifest.media_type.clone(),
+    );
     let accept = Accept::parse(
         context
             .request
@@ -56,7 +63,9 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         && media_type == media_type::DOCKER_LIST
         && accept.names(media_type::DOCKER_MANIFEST)
         && !accept.names(media_type::DOCKER_LIST)
-        && let Some(entry) = parsed.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1)
+        && let Some(entry) = parsed
+            .as_ref()
+            .and_then(|list| list.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1))
     {
         content = metadata
             .manifest(name, &entry.digest)
@@ -150,28 +159,36 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     Ok(response)
 }
 
-/// Returns what a manifest refers to and the repository does not hold.
+/// Returns what a manifest refers to and the repository does not hold, up to
+/// as many as anybody can use.
 async fn missing_references(context: &Context, name: &RepoName, manifest: &Manifest) -> Result<Vec<Digest>, Problem> {
-    let metadata = &context.app.metadata;
     let failed = |error: StorageError| context.failed(&error);
+    let metadata = &context.app.metadata;
+    let (descriptors, is_index): (Vec<&Descriptor>, bool) = match &manifest.kind {
+        // A layer with URLs may be fetched from elsewhere.
+        Kind::Image { config, layers } => (
+            std::iter::once(config)
+                .chain(layers.iter().filter(|layer| !layer.has_urls))
+                .collect(),
+            false,
+        ),
+        Kind::Index { manifests } => (manifests.iter().collect(), true),
+    };
+    let mut seen = HashSet::new();
     let mut missing = Vec::new();
-    match &manifest.kind {
-        Kind::Image { config, layers } => {
-            // A layer with URLs may be fetched from elsewhere.
-            for part in std::iter::once(config).chain(layers.iter().filter(|layer| !layer.has_urls)) {
-                if !metadata.has_blob(name, &part.digest).await.map_err(failed)? {
-                    missing.push(part.digest.clone());
-                }
-            }
-        }
-        Kind::Index { manifests } => {
-            for entry in manifests {
-                // Build caches are indexes of blobs.
-                if !metadata.has_manifest(name, &entry.digest).await.map_err(failed)?
-                    && !metadata.has_blob(name, &entry.digest).await.map_err(failed)?
-                {
-                    missing.push(entry.digest.clone());
-                }
+    for digest in descriptors
+        .into_iter()
+        .map(|descriptor| &descriptor.digest)
+        .filter(|digest| seen.insert(*digest))
+    {
+        // Build caches are indexes of blobs. A link alone is not enough: a
+        // garbage collection may have left it behind.
+        let linked = (is_index && metadata.has_manifest(name, digest).await.map_err(failed)?)
+            || metadata.has_blob(name, digest).await.map_err(failed)?;
+        if !linked || context.app.blobs.stat(digest).await.map_err(failed)?.is_none() {
+            missing.push(digest.clone());
+            if missing.len() >= SHOWN_ERRORS {
+                break;
             }
         }
     }

@@ -34,7 +34,12 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
         Some(digest) => {
             let digest = parse_digest(&digest)?;
             let mut session = context.app.uploads.session(&state.id).await;
-            receive(&mut context, &mut session, name, &state, 0).await?;
+            if let Err(problem) = receive(&mut context, &mut session, name, &state, 0).await {
+                // Nobody knows the upload's address.
+                let cancelled = context.app.uploads.cancel(session, name, &state.id).await;
+                cancelled.map_err(|error| context.failed(&error))?;
+                return Err(problem);
+            }
             complete(context, session, name, &state.id, &digest).await
         }
     }
@@ -69,12 +74,7 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
 pub async fn chunk(mut context: Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let mut state = known_state(&context, name, id)?;
     let mut session = context.app.uploads.session(id).await;
-    let size = context
-        .app
-        .uploads
-        .size(name, id)
-        .await
-        .map_err(|error| context.failed(&error))?;
+    let size = arrived(&context, name, &state).await?;
     let offset = offset_of(&context, &state, size)?;
     state.offset = receive(&mut context, &mut session, name, &state, offset).await?;
     Ok(in_progress(&context, StatusCode::ACCEPTED, &state))
@@ -88,18 +88,11 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<R
         .ok_or_else(|| Problem::new(ErrorCode::DigestInvalid).detail("digest missing"))?;
     let digest = parse_digest(&digest)?;
     let mut session = context.app.uploads.session(id).await;
-    let size = context
-        .app
-        .uploads
-        .size(name, id)
-        .await
-        .map_err(|error| context.failed(&error))?;
+    let size = arrived(&context, name, &state).await?;
     let has_body = !hyper::body::Body::is_end_stream(context.request.body());
     if has_body {
         let offset = offset_of(&context, &state, size)?;
         receive(&mut context, &mut session, name, &state, offset).await?;
-    } else if context.header(CONTENT_RANGE).is_none() && state.offset > size {
-        return Err(Problem::new(ErrorCode::BlobUploadUnknown));
     }
     complete(context, session, name, id, &digest).await
 }
@@ -107,12 +100,7 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<R
 /// Tells how far an upload is.
 pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let mut state = known_state(context, name, id)?;
-    state.offset = context
-        .app
-        .uploads
-        .size(name, id)
-        .await
-        .map_err(|error| context.failed(&error))?;
+    state.offset = arrived(context, name, &state).await?;
     Ok(in_progress(context, StatusCode::NO_CONTENT, &state))
 }
 
@@ -120,16 +108,27 @@ pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Resp
 pub async fn cancel(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let state = known_state(context, name, id)?;
     let session = context.app.uploads.session(id).await;
-    let removed = context
+    arrived(context, name, &state).await?;
+    context
         .app
         .uploads
         .cancel(session, name, id)
         .await
         .map_err(|error| context.failed(&error))?;
-    if !removed && state.offset > 0 {
+    Ok(respond::empty(StatusCode::NO_CONTENT, &[("docker-upload-uuid", id)]))
+}
+
+/// Returns how much of an upload is there; an error when it has ended.
+async fn arrived(context: &Context, name: &RepoName, state: &UploadState) -> Result<u64, Problem> {
+    let uploads = &context.app.uploads;
+    let size = uploads
+        .size(name, &state.id)
+        .await
+        .map_err(|error| context.failed(&error))?;
+    if uploads.has_ended(&state.id) || (size.is_none() && state.offset > 0) {
         return Err(Problem::new(ErrorCode::BlobUploadUnknown));
     }
-    Ok(respond::empty(StatusCode::NO_CONTENT, &[("docker-upload-uuid", id)]))
+    Ok(size.unwrap_or_default())
 }
 
 /// Checks that the state in the URL is ours and belongs to this upload.

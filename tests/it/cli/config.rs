@@ -1,0 +1,189 @@
+//! `kdk config`, and what it does to the file.
+
+use crate::support::TestRoot;
+
+const FILE: &str = "# mine\nhostname: kdk.test # the name\n\nregistry:\n  enabled: true\n  host: 'registry.test'\n\ngitaly:\n  enabled: false\n";
+
+#[test]
+fn values_are_read_in_forms_that_scripts_use() {
+    let root = TestRoot::with(FILE);
+    let get = |key: &str| root.kdk(&["config", "get", key]).ok();
+    assert_eq!(get("registry.port"), "5000\n");
+    assert_eq!(get("registry.host"), "registry.test\n");
+    assert_eq!(get("registry.enabled"), "true\n");
+    assert_eq!(get("registry?"), "true\n");
+    assert_eq!(get("registry.external_url"), "");
+    assert_eq!(get("registry.token_realm"), "http://kdk.test:3000/jwt/auth\n");
+    assert_eq!(
+        root.kdk(&["config", "get", "registry", "api_url"]).ok(),
+        "http://kdk.test:5000\n"
+    );
+    assert_eq!(get("https"), "enabled: false\n");
+    assert_eq!(
+        root.kdk(&["config", "get", "registry.database", "--json"])
+            .ok()
+            .lines()
+            .next(),
+        Some("{")
+    );
+    let error = root.kdk(&["config", "get", "registry.prot"]).fails(1);
+    assert!(error.contains("did you mean registry.port?"), "{error}");
+}
+
+#[test]
+fn a_change_keeps_the_rest_of_the_file() {
+    let root = TestRoot::with(FILE);
+    root.kdk(&["config", "set", "registry.port", "5100"]).ok();
+    assert_eq!(
+        root.read("kdk.yml"),
+        FILE.replace("'registry.test'\n", "'registry.test'\n  port: 5100\n")
+    );
+    root.kdk(&["config", "set", "registry.host", "other.test"]).ok();
+    assert!(root.read("kdk.yml").contains("host: 'other.test'"));
+    root.kdk(&["config", "unset", "registry.port"]).ok();
+    assert_eq!(root.read("kdk.yml"), FILE.replace("registry.test", "other.test"));
+    let backups = std::fs::read_dir(root.join(".backups")).expect("there").count();
+    assert_eq!(backups, 3);
+    root.kdk(&["config", "set", "registry.config", "{http: {prefix: /x/}}"])
+        .ok();
+    root.kdk(&["config", "set", "kdk.protected_config_files", "registry/*,a.yml"])
+        .ok();
+    assert_eq!(
+        root.kdk(&["config", "get", "kdk.protected_config_files"]).ok(),
+        "registry/*\na.yml\n"
+    );
+    assert_eq!(
+        root.kdk(&["config", "get", "registry.config"]).ok(),
+        "http:\n  prefix: /x/\n"
+    );
+}
+
+#[test]
+fn what_is_said_about_changes() {
+    let root = TestRoot::with(FILE);
+    let mut session = String::new();
+    for arguments in [
+        &["set", "registry.port", "5100"][..],
+        &["set", "registry.port", "5200"],
+        &["set", "registry.port", "5200"],
+        &["set", "registry.self_signed", "false"],
+        &["set", "registry.http_secret", "hush"],
+        &["get", "registry.http_secret"],
+        &["unset", "registry.port"],
+        &["unset", "registry.port"],
+        &["unset", "registry.nothing"],
+        &["set", "registry.port", "0"],
+        &["set", "registry.port", "70000"],
+        &["set", "registry.port", "3000"],
+        &["set", "registry.enabled", "perhaps"],
+        &["set", "registry.prot", "1"],
+        &["set", "registry", "1"],
+        &["set", "registry.database.enabled", "maybe"],
+        &["set", "hostname", "not a host"],
+        &["set", "registry.version", "registry_dev"],
+        &["set", "registry.bin", "/usr/bin/docker-registry"],
+        &["set", "registry.tunnel_host", "x"],
+        &["validate"],
+    ] {
+        let output = root.kdk(&[&["config"], arguments].concat());
+        session.push_str(&format!("$ kdk config {}\n{}\n", arguments.join(" "), output.shown()));
+    }
+    insta::assert_snapshot!(root.stable(&session));
+}
+
+#[test]
+fn a_bad_file_is_named_with_line_and_column_and_left_alone() {
+    let mut session = String::new();
+    for text in [
+        "registry:\n  prot: 5000\n",
+        "registry:\n  port: abc\n  enabled: 7\n",
+        "registry:\n  port: 3000\n  enabled: true\n",
+        "registry: 5\n",
+        "regisrty:\n  enabled: true\n",
+        "registry:\n  tunnel_host: x\n",
+        "registry:\n\tport: 1\n",
+        "a: [\n",
+        "- a list\n",
+        "hostname: a\nhostname: b\n",
+        "registry:\n  enabled: true\n  listen_address: 0.0.0.0\n",
+        "registry:\n  external_url: registry.example.com\n",
+    ] {
+        let root = TestRoot::with(text);
+        for arguments in [&["reconfigure"][..], &["config", "set", "registry.self_signed", "true"]] {
+            let output = root.kdk(arguments);
+            assert_eq!(output.code, 1, "{text:?}: {output:?}");
+            assert_eq!(root.read("kdk.yml"), text);
+            if arguments.len() == 1 {
+                session.push_str(&format!("{text}{}\n", root.stable(&output.stderr)));
+            }
+        }
+        assert!(!root.join("registry").exists());
+        // What runs can be seen and ended all the same.
+        for command in ["status", "stop"] {
+            root.kdk(&[command]).ok();
+        }
+    }
+    insta::assert_snapshot!(session);
+}
+
+#[test]
+fn a_mistake_can_be_mended_by_set_and_unset() {
+    let root = TestRoot::with("registry:\n  port: abc\n");
+    root.kdk(&["config", "set", "registry.port", "5100"]).ok();
+    let root = TestRoot::with("registry:\n  prot: 5000\n");
+    root.kdk(&["config", "unset", "registry.prot"]).ok();
+    root.kdk(&["config", "validate"]).ok();
+}
+
+#[test]
+fn sections_of_others_are_kept_and_mentioned_once() {
+    let root =
+        TestRoot::with_registry("gitaly:\n  enabled: true\nwebpack:\n  host: x\nauto_devops:\n  enabled: true\n");
+    let first = root.kdk(&["reconfigure"]);
+    assert_eq!(first.stderr.matches("gitaly, webpack").count(), 1, "{}", first.stderr);
+    assert!(
+        first.stderr.contains("auto_devops in kdk.yml has no effect"),
+        "{}",
+        first.stderr
+    );
+    root.kdk(&["config", "set", "registry.self_signed", "true"]).ok();
+    assert!(root.read("kdk.yml").contains("webpack:\n  host: x\n"));
+}
+
+#[test]
+fn origins_and_lists() {
+    let root = TestRoot::with(FILE);
+    let list = root.kdk(&["config", "list", "--show-origin"]).ok();
+    for expected in ["registry.host", "kdk.yml:6", "computed from hostname", "default"] {
+        assert!(list.contains(expected), "{expected}: {list}");
+    }
+    let list = root.kdk(&["config", "list"]).ok();
+    assert!(list.starts_with("---\n"), "{list}");
+    let tree: serde_json::Value = serde_yaml::from_str(&list).expect("YAML");
+    assert_eq!(tree["registry"]["host"], "registry.test");
+    let schema: serde_json::Value = serde_json::from_str(&root.kdk(&["config", "schema"]).ok()).expect("JSON");
+    assert_eq!(schema["properties"]["registry"]["properties"]["port"]["maximum"], 65535);
+}
+
+#[test]
+fn the_editor_s_file_is_kept_only_when_valid() {
+    let root = TestRoot::with(FILE);
+    let edit = |script: &str| {
+        root.write("editor.sh", &format!("#!/bin/sh\n{script}\n"));
+        let mut command = root.command(&["config", "edit"]);
+        command.env("EDITOR", format!("sh {}", root.join("editor.sh").display()));
+        crate::support::Output::of(&mut command)
+    };
+    edit("sed -i 's/kdk.test/other.test/' \"$1\"").ok();
+    assert!(root.read("kdk.yml").contains("hostname: other.test # the name"));
+    let error = edit("echo 'registry: 5' >> \"$1\"").fails(1);
+    assert!(error.contains("your draft is kept"), "{error}");
+    assert!(root.read("kdk.yml").contains("hostname: other.test"));
+    let root = TestRoot::with(FILE);
+    root.write("editor.sh", "echo '# meanwhile' >> kdk.yml; echo '# mine' >> \"$1\"\n");
+    let mut command = root.command(&["config", "edit"]);
+    command.env("EDITOR", format!("sh {}", root.join("editor.sh").display()));
+    let error = crate::support::Output::of(&mut command).fails(1);
+    assert!(error.contains("changed meanwhile; nothing was written"), "{error}");
+    assert_eq!(root.read("kdk.yml"), format!("{FILE}# meanwhile\n"));
+}

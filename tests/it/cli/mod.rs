@@ -1,0 +1,5 @@
+//! What commands print, and what they leave behind.
+
+mod config;
+mod output;
+mod reconfigure;

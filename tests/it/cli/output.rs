@@ -1,0 +1,182 @@
+//! Every command's output, as a person sees it.
+
+use crate::support::{KDK, Output, TestRoot, temporary};
+use std::process::Command;
+
+/// Hides numbers that change: process ids, times.
+fn stable(root: &TestRoot, text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in root.stable(text).lines() {
+        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        for at in 0..words.len() {
+            let pid = at > 0 && words[at - 1] == "(process";
+            if pid {
+                words[at] = "PID)".to_owned();
+            }
+        }
+        lines.push(words.join(" "));
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn help_of_every_command() {
+    let root = TestRoot::new();
+    insta::assert_snapshot!("help", root.kdk(&["--help"]).ok());
+    for command in [
+        "init",
+        "config",
+        "reconfigure",
+        "diff-config",
+        "start",
+        "stop",
+        "restart",
+        "status",
+        "tail",
+        "kill",
+        "trust-docker-registry",
+        "login",
+        "user",
+        "token",
+        "registry",
+        "completions",
+        "man",
+    ] {
+        insta::assert_snapshot!(format!("help_{command}"), root.kdk(&[command, "--help"]).ok());
+    }
+}
+
+#[test]
+fn a_first_session() {
+    let root = TestRoot::with_registry("");
+    let mut session = String::new();
+    for arguments in [
+        &["config", "get", "registry.port"][..],
+        &["status"],
+        &["start"],
+        &["reconfigure", "--dry-run"],
+        &["reconfigure"],
+        &["reconfigure"],
+        &["start"],
+        &["restart", "registry"],
+        &["diff-config"],
+        &["stop", "registry"],
+        &["stop"],
+        &["stop"],
+        &["kill", "--yes"],
+    ] {
+        let output = root.kdk(arguments);
+        session.push_str(&format!("$ kdk {}\n{}\n", arguments.join(" "), output.shown()));
+    }
+    insta::assert_snapshot!(stable(&root, &session));
+}
+
+#[test]
+fn mistakes_get_one_sentence_each() {
+    let root = TestRoot::with_registry("");
+    let mut session = String::new();
+    for arguments in [
+        &["restrat"][..],
+        &["start", "regstry"],
+        &["start", "tunnel"],
+        &["restart", "tunnel"],
+        &["status", "nothing"],
+        &["tail", "nothing", "--no-follow"],
+        &["tail", "registry", "--no-follow", "--since", "yesterday"],
+        &["kill"],
+        &["user", "add", "Anna"],
+        &["login"],
+        &["registry", "token", "--scope", "repository:a:pull"],
+        &["completions", "nosuchshell"],
+        &["--root", "/nonexistent", "status"],
+    ] {
+        let output = root.kdk(arguments);
+        assert_ne!(output.code, 0, "{arguments:?}");
+        session.push_str(&format!("$ kdk {}\n{}\n", arguments.join(" "), output.shown()));
+    }
+    insta::assert_snapshot!(stable(&root, &session));
+    let outside = temporary();
+    let error = Output::of(
+        Command::new(KDK)
+            .args(["status"])
+            .env_clear()
+            .current_dir(outside.path()),
+    )
+    .fails(1);
+    assert!(
+        error.contains("is not in a KDK root") && error.contains("kdk init"),
+        "{error}"
+    );
+}
+
+#[test]
+fn init_makes_a_root_once() {
+    let parent = temporary();
+    let init = || {
+        let mut command = Command::new(KDK);
+        command
+            .args(["init", "kdk", "--with-registry"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(parent.path());
+        Output::of(&mut command)
+    };
+    init().ok();
+    let root = parent.path().join("kdk");
+    let made = std::fs::read_to_string(root.join("kdk.yml")).expect("there");
+    insta::assert_snapshot!("init_kdk_yml", made);
+    assert!(init().fails(1).contains("a KDK root already"));
+    let make = Output::of(
+        Command::new("make")
+            .args(["-s", "reconfigure", "status"])
+            .env("HOME", parent.path())
+            .env("KDK", KDK)
+            .current_dir(&root),
+    )
+    .ok();
+    assert!(make.contains("rails-web"), "{make}");
+}
+
+#[test]
+fn colour_is_for_terminals_only() {
+    let root = TestRoot::with_registry("");
+    for (no_color, expected) in [(false, true), (true, false)] {
+        // `script` gives the command a terminal.
+        let variable = if no_color { "NO_COLOR=1" } else { "TERM=xterm" };
+        let line = format!("env {variable} {KDK} --root {} status", root.path().display());
+        let output = Output::of(
+            Command::new("script")
+                .args(["-qec", &line, "/dev/null"])
+                .env("TERM", "xterm")
+                .env_remove("NO_COLOR"),
+        )
+        .ok();
+        assert_eq!(output.contains("\u{1b}["), expected, "{output:?}");
+    }
+    assert!(!root.kdk(&["status"]).ok().contains('\u{1b}'));
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    let root = TestRoot::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            root.kdk(&["completions", shell]).ok().contains("trust-docker-registry"),
+            "{shell}"
+        );
+    }
+    root.kdk(&["man", "pages"]).ok();
+    assert!(
+        root.read("pages/kdk-config-set.1").contains(".SH NAME") || root.read("pages/kdk-config-set.1").contains(".SH"),
+        "no man page"
+    );
+    assert_eq!(
+        root.kdk(&["version"]).ok(),
+        format!("kdk {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(
+        root.kdk(&["registry", "--version"])
+            .ok()
+            .contains(env!("CARGO_PKG_VERSION"))
+    );
+}

@@ -1,0 +1,249 @@
+//! `kdk reconfigure`: what is written, kept, backed up, restarted.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use crate::support::{Output, TestRoot};
+
+fn mode(root: &TestRoot, path: &str) -> u32 {
+    std::fs::metadata(root.join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+        .permissions()
+        .mode()
+        & 0o777
+}
+
+#[test]
+fn the_second_run_changes_nothing() {
+    let root = TestRoot::with_registry("  self_signed: true\n");
+    assert_eq!(root.kdk(&["reconfigure", "--dry-run"]).code, 3);
+    assert!(!root.join("registry").exists(), "a dry run wrote something");
+    root.kdk(&["reconfigure"]).ok();
+    let files = [
+        "registry/config.yml",
+        "khulnasoft/config/khulnasoft.yml",
+        "registry_host.crt",
+        "localhost.key",
+    ];
+    let inodes = || files.map(|file| std::fs::metadata(root.join(file)).expect("there").ino());
+    let before = inodes();
+    let again = root.kdk(&["reconfigure"]);
+    assert!(again.stderr.contains("Nothing to change"), "{}", again.stderr);
+    assert_eq!(inodes(), before);
+    root.kdk(&["reconfigure", "--dry-run"]).ok();
+    root.kdk(&["diff-config"]).ok();
+}
+
+#[test]
+fn secrets_are_private_and_never_shown() {
+    let root = TestRoot::with_registry("  self_signed: true\n  notifications_enabled: true\n");
+    let first = root.kdk(&["reconfigure"]);
+    for path in [
+        "registry/config.yml",
+        "khulnasoft/config/khulnasoft.yml",
+        "registry_host.key",
+        "localhost.key",
+        ".kdk/secrets.json",
+        ".kdk/rails/identity.json",
+    ] {
+        assert_eq!(mode(&root, path), 0o600, "{path}");
+    }
+    assert_eq!(mode(&root, ".kdk"), 0o700);
+    let secrets: serde_json::Value = serde_json::from_str(&root.read(".kdk/secrets.json")).expect("JSON");
+    let secrets: Vec<&str> = ["http_secret", "notification_secret"]
+        .map(|key| secrets[key].as_str().expect("text"))
+        .to_vec();
+    root.kdk(&["config", "set", "registry.relativeurls", "true"]).ok();
+    root.write(
+        "registry/config.yml",
+        &root.read("registry/config.yml").replace(secrets[0], "other"),
+    );
+    let diff = root.kdk(&["diff-config"]);
+    for shown in [
+        first.shown(),
+        diff.shown(),
+        root.kdk(&["config", "list"]).ok(),
+        root.kdk(&["diff-config", "--json"]).shown(),
+    ] {
+        assert!(secrets.iter().all(|secret| !shown.contains(secret)), "{shown}");
+    }
+    root.kdk(&["reconfigure"]).ok();
+    assert!(
+        root.read("registry/config.yml").contains(secrets[0]),
+        "the secret was not kept"
+    );
+    std::fs::set_permissions(root.join("localhost.key"), std::fs::Permissions::from_mode(0o644)).expect("set");
+    root.kdk(&["config", "set", "registry.relativeurls", "false"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+}
+
+#[test]
+fn what_is_replaced_is_backed_up_and_what_is_protected_is_not_replaced() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    root.write("registry/config.yml", "# Rendered by kdk\nmine: true\n");
+    root.kdk(&["config", "set", "kdk.protected_config_files", "registry/*"])
+        .ok();
+    let protected = root.kdk(&["reconfigure"]);
+    assert!(
+        protected
+            .stderr
+            .contains("Changes to 'registry/config.yml' not applied because it's protected in kdk.yml."),
+        "{}",
+        protected.stderr
+    );
+    assert!(root.read("registry/config.yml").contains("mine: true"));
+    root.kdk(&["config", "set", "kdk.overwrite_changes", "true"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    assert!(root.read("registry/config.yml").contains("version: 0.1"));
+    let kept = std::fs::read_dir(root.join(".backups")).expect("there").flatten();
+    let kept = kept
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("registry__config.yml."))
+        .count();
+    assert_eq!(kept, 1);
+}
+
+#[test]
+fn only_the_registry_s_keys_of_another_tool_s_file_change() {
+    let theirs = "# A real checkout's file\nproduction: &base\n  khulnasoft:\n    host: example.org # ours\n    port: 443\n  registry:\n    enabled: false\n    # the old name\n    host: old.example.org\n  ldap:\n    enabled: false\n\ndevelopment:\n  <<: *base\n\ntest:\n  <<: *base\n";
+    let root = TestRoot::with_registry("rails:\n  mode: external\n  url: http://example.org\n");
+    root.write("khulnasoft/config/khulnasoft.yml", theirs);
+    root.kdk(&["reconfigure"]).ok();
+    let text = root.read("khulnasoft/config/khulnasoft.yml");
+    for kept in [
+        "# A real checkout's file",
+        "host: example.org # ours",
+        "# the old name",
+        "ldap:\n    enabled: false",
+        "test:\n  <<: *base",
+    ] {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
+    let mut tree: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    tree.apply_merge().expect("merged");
+    assert_eq!(
+        tree["development"]["registry"]["enabled"],
+        serde_yaml::Value::from(true)
+    );
+    assert_eq!(
+        tree["production"]["registry"]["issuer"],
+        serde_yaml::Value::from("khulnasoft-issuer")
+    );
+    assert_eq!(tree["production"]["khulnasoft"]["port"], serde_yaml::Value::from(443));
+    assert!(root.kdk(&["reconfigure"]).stderr.contains("Nothing to change"));
+    assert!(
+        std::fs::read_dir(root.join(".backups"))
+            .expect("there")
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("khulnasoft__config"))
+    );
+}
+
+#[test]
+fn own_templates_replace_the_built_in_ones() {
+    let root = TestRoot::with_registry("");
+    root.write(
+        "templates/registry/config.yml.tera",
+        "version: 0.1\nmine: {{ registry.issuer | json }}\n",
+    );
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(
+        root.read("registry/config.yml"),
+        "version: 0.1\nmine: \"khulnasoft-issuer\"\n"
+    );
+    root.write(
+        "templates/registry/config.yml.tera",
+        "version: {{ registry.isuer | json }}\n",
+    );
+    let error = root.kdk(&["reconfigure"]).fails(1);
+    assert!(
+        error.contains("your own, in templates/") && error.contains("isuer"),
+        "{error}"
+    );
+    assert!(root.read("registry/config.yml").contains("mine:"));
+}
+
+#[test]
+fn running_services_are_restarted_and_stopped_ones_are_not() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let (registry, rails) = (root.pid("registry"), root.pid("rails-web"));
+    root.kdk(&["config", "set", "registry.relativeurls", "true"]).ok();
+    let said = root.kdk(&["reconfigure", "--no-restart"]);
+    assert!(said.stderr.contains("kdk restart registry"), "{}", said.stderr);
+    assert_eq!(root.pid("registry"), registry);
+    root.kdk(&["config", "set", "registry.relativeurls", "false"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    assert_ne!(root.pid("registry"), registry);
+    assert_eq!(root.pid("rails-web"), rails);
+    root.kdk(&["config", "set", "registry.env", "{EXTRA: x}"]).ok();
+    let before = root.pid("registry");
+    root.kdk(&["reconfigure"]).ok();
+    let after = root.pid("registry");
+    assert_ne!(after, before);
+    let environment = std::fs::read(format!("/proc/{after}/environ")).expect("read");
+    assert!(
+        String::from_utf8_lossy(&environment)
+            .split('\0')
+            .any(|pair| pair == "EXTRA=x")
+    );
+    root.kdk(&["stop", "registry"]).ok();
+    root.kdk(&["config", "set", "registry.relativeurls", "true"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(root.service("registry")["state"], "down");
+    root.kdk(&["start", "registry"]).ok();
+    root.kdk(&["config", "set", "registry.enabled", "false"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    assert!(
+        root.processes()
+            .iter()
+            .all(|(_, line)| !line.contains("registry serve")),
+        "a disabled service lingers"
+    );
+    assert!(
+        root.join("localhost.key").exists(),
+        "the signing pair went with the registry"
+    );
+}
+
+#[test]
+fn old_habits_get_a_sentence() {
+    let root = TestRoot::with_registry("");
+    root.write("registry_image", "registry:2\n");
+    root.write("registry_enabled", "true\n");
+    let said = root.kdk(&["reconfigure"]).stderr;
+    for expected in [
+        "the file registry_image is not read any more; use the setting registry.bin",
+        "the file registry_enabled is not read any more; use the setting registry.enabled",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let restart = root.kdk(&["restart", "tunnel"]).fails(1);
+    assert!(restart.contains("removed in 2020"), "{restart}");
+}
+
+#[test]
+fn a_root_that_others_may_write_is_refused() {
+    let root = TestRoot::new();
+    std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o777)).expect("set");
+    let error = root.kdk(&["status"]).fails(1);
+    assert!(error.contains("; run: chmod o-w"), "{error}");
+}
+
+#[test]
+fn the_environment_s_root_and_the_argument_s_root() {
+    let (one, two) = (TestRoot::with("port: 3001\n"), TestRoot::with("port: 3002\n"));
+    let port = |environment: Option<&TestRoot>, argument: Option<&TestRoot>| {
+        let mut arguments = vec!["config", "get", "port"];
+        if let Some(root) = argument {
+            arguments.extend(["--root", root.path().to_str().expect("UTF-8")]);
+        }
+        let mut command = one.command(&arguments);
+        if let Some(root) = environment {
+            command.env("KDK_ROOT", root.path());
+        }
+        Output::of(&mut command).ok()
+    };
+    assert_eq!(port(None, None), "3001\n");
+    assert_eq!(port(Some(&two), None), "3002\n");
+    assert_eq!(port(Some(&one), Some(&two)), "3002\n");
+}

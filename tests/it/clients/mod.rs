@@ -1,0 +1,6 @@
+//! Real container clients against a real root, in a namespace of its own.
+//!
+//! The walkthroughs of the user document, in its order, with its names.
+
+mod trust;
+mod walkthroughs;

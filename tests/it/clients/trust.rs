@@ -1,0 +1,114 @@
+//! "Set up pushing and pulling of images over HTTPS": trust, given and taken.
+
+use crate::support::image;
+use crate::support::namespace::{ADDRESS, Namespace};
+
+const HTTPS: &str = "hostname: kdk.test\nregistry:\n  enabled: true\n  host: registry.test\n  self_signed: true\n  auth_enabled: true\n  listen_address: 0.0.0.0\n";
+
+#[test]
+fn https_with_a_trusted_certificate() {
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    namespace.sh("", "kdk init root").ok();
+    std::fs::write(namespace.join("root/kdk.yml"), HTTPS).expect("written");
+    namespace.start_docker("{}");
+    namespace.sh("root", "kdk reconfigure && kdk start").ok();
+    let token = namespace.sh("root", "kdk token create").ok();
+    let token = token.trim();
+
+    // Without trust everybody refuses.
+    let untrusted = namespace
+        .sh(
+            "root",
+            &format!("echo {token} | docker login kdk.test:5000 -u khulnasoft-token --password-stdin"),
+        )
+        .refused();
+    assert!(
+        untrusted.contains("x509: certificate signed by unknown authority"),
+        "{untrusted}"
+    );
+    let untrusted = namespace.sh("root", "kdk login --client docker").refused();
+    assert!(untrusted.contains("kdk trust-docker-registry"), "{untrusted}");
+    let untrusted = namespace
+        .sh("root", "skopeo inspect docker://registry.test:5000/a/b")
+        .refused();
+    assert!(untrusted.contains("x509"), "{untrusted}");
+
+    // The document's line.
+    let before = std::fs::read_to_string(namespace.join("root/registry_host.crt")).expect("read");
+    let trusted = namespace.sh("root", "rm -f registry_host.{key,crt} && make trust-docker-registry");
+    assert!(
+        trusted.stderr.contains("Restarting registry") && trusted.stderr.contains("restart Docker"),
+        "{}",
+        trusted.stderr
+    );
+    trusted.ok();
+    let certificate = std::fs::read_to_string(namespace.join("root/registry_host.crt")).expect("read");
+    assert_ne!(certificate, before);
+    for place in [
+        "home/.docker/certs.d",
+        "home/.config/containers/certs.d",
+        "etc/docker/certs.d",
+    ] {
+        for name in ["registry.test:5000", "kdk.test:5000"] {
+            let placed = namespace.join(place).join(name).join("ca.crt");
+            assert_eq!(
+                std::fs::read_to_string(&placed).unwrap_or_else(|error| panic!("{}: {error}", placed.display())),
+                certificate
+            );
+        }
+    }
+
+    let login = namespace.sh("root", &format!("export KHULNASOFT_TOKEN={token}; docker login kdk.test:5000 -u khulnasoft-token -p \"$KHULNASOFT_TOKEN\"")).ok();
+    assert!(login.contains("Login Succeeded"), "{login}");
+    image::context(&namespace.join("project"), 3);
+    namespace
+        .sh(
+            "project",
+            "docker build -t kdk.test:5000/custom-docker-image . && docker push kdk.test:5000/custom-docker-image",
+        )
+        .ok();
+    namespace
+        .sh(
+            "project",
+            "docker rmi -f $(docker images -q) > /dev/null; docker pull kdk.test:5000/custom-docker-image",
+        )
+        .ok();
+    super::walkthroughs::podman_and_buildah(&namespace, "", Some(token));
+    let curl = "curl -s --cacert registry_host.crt -H \"Authorization: Bearer $(kdk registry token --scope 'registry:catalog:*')\" https://kdk.test:5000/v2/_catalog";
+    assert_eq!(
+        namespace.sh("root", curl).ok().trim(),
+        r#"{"repositories":["custom-docker-image","group/app"]}"#
+    );
+    let plain = namespace.sh("root", "curl -s http://kdk.test:5000/v2/").ok();
+    assert!(plain.contains("https://kdk.test:5000/v2/"), "{plain}");
+
+    // A second time nothing changes; then it is taken away again.
+    let again = namespace.sh("root", "kdk trust-docker-registry");
+    assert!(
+        again.stderr.contains("unchanged") && !again.stderr.contains("overwritten"),
+        "{}",
+        again.stderr
+    );
+    again.ok();
+    namespace.sh("root", "kdk trust-docker-registry --remove").ok();
+    assert!(!namespace.docker_certificate("registry.test:5000").exists());
+    let untrusted = namespace
+        .sh("project", "docker pull kdk.test:5000/custom-docker-image")
+        .refused();
+    assert!(
+        untrusted.contains("x509: certificate signed by unknown authority"),
+        "{untrusted}"
+    );
+    // What is there already is overwritten, and said so.
+    let foreign = namespace.docker_certificate("registry.test:5000");
+    std::fs::create_dir_all(foreign.parent().expect("a parent")).expect("made");
+    std::fs::write(&foreign, "another").expect("written");
+    let over = namespace.sh("root", "kdk trust-docker-registry").stderr;
+    assert!(
+        over.contains(&format!("overwritten  /etc/docker/certs.d/registry.test:5000/ca.crt")),
+        "{over}"
+    );
+    namespace.sh("root", "kdk stop").ok();
+}

@@ -1,0 +1,275 @@
+//! Tokens of every kind, good and forged, against the real server.
+
+use std::path::Path;
+use std::process::Command;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use crate::support::registry::{assert_error, header};
+use crate::support::{Output, TestRegistry, temporary};
+use kdk::registry::token::PublicKey;
+
+struct Signed {
+    registry: TestRegistry,
+    key: Vec<u8>,
+    kid: String,
+    thumbprint: String,
+    certificate: String,
+}
+
+fn openssl(directory: &Path, arguments: &[&str]) {
+    Output::of(Command::new("openssl").args(arguments).current_dir(directory)).ok();
+}
+
+fn pair(directory: &Path, name: &str) {
+    openssl(
+        directory,
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=tokens",
+            "-keyout",
+            &format!("{name}.key"),
+            "-out",
+            &format!("{name}.crt"),
+        ],
+    );
+}
+
+fn public_key(directory: &Path, name: &str) -> PublicKey {
+    openssl(
+        directory,
+        &[
+            "pkey",
+            "-in",
+            &format!("{name}.key"),
+            "-pubout",
+            "-outform",
+            "DER",
+            "-out",
+            "public.der",
+        ],
+    );
+    PublicKey::from_spki(&std::fs::read(directory.join("public.der")).expect("read")).expect("a key")
+}
+
+fn signed() -> Signed {
+    let directory = temporary();
+    pair(directory.path(), "good");
+    let read = |name: &str| std::fs::read(directory.path().join(name)).expect("read");
+    let (key, certificate) = (read("good.key"), String::from_utf8(read("good.crt")).expect("PEM"));
+    let public = public_key(directory.path(), "good");
+    let bundle = directory.path().join("good.crt");
+    let more = format!(
+        "auth:\n  token:\n    realm: http://127.0.0.1:3000/jwt/auth\n    service: container_registry\n    issuer: khulnasoft-issuer\n    rootcertbundle: {}\n",
+        bundle.display()
+    );
+    Signed {
+        registry: TestRegistry::with(directory, &more, &[]),
+        key,
+        kid: public.libtrust_id(),
+        thumbprint: public.thumbprint(),
+        certificate,
+    }
+}
+
+fn now() -> i64 {
+    kdk::sys::clock::Clock::System.now().as_second()
+}
+
+fn claims(actions: &[&str]) -> Value {
+    json!({
+        "iss": "khulnasoft-issuer", "sub": "root", "aud": "container_registry", "exp": now() + 60, "nbf": now() - 5, "iat": now(),
+        "access": [{"type": "repository", "name": "a/b", "actions": actions}],
+    })
+}
+
+impl Signed {
+    fn header(&self) -> Header {
+        Header {
+            kid: Some(self.kid.clone()),
+            ..Header::new(Algorithm::RS256)
+        }
+    }
+
+    fn token(&self, header: &Header, claims: &Value) -> String {
+        encode(header, claims, &EncodingKey::from_rsa_pem(&self.key).expect("a key")).expect("signed")
+    }
+
+    fn status(&self, method: &str, path: &str, token: &str) -> u16 {
+        self.registry
+            .request(method, path)
+            .bearer_auth(token)
+            .send()
+            .expect("answered")
+            .status()
+            .as_u16()
+    }
+}
+
+const TAGS: &str = "/v2/a/b/tags/list";
+
+#[test]
+fn without_a_token_there_is_a_challenge() {
+    let signed = signed();
+    let answer = signed.registry.get("/v2/");
+    assert_eq!(
+        header(&answer, "www-authenticate"),
+        r#"Bearer realm="http://127.0.0.1:3000/jwt/auth",service="container_registry""#
+    );
+    assert_error(answer, 401, "UNAUTHORIZED");
+    let answer = signed.registry.send("POST", "/v2/a/b/blobs/uploads/");
+    assert!(header(&answer, "www-authenticate").ends_with(r#",scope="repository:a/b:pull,push""#));
+    assert_eq!(signed.registry.get("/").status(), 200);
+}
+
+#[test]
+fn three_ways_to_name_the_key_are_understood() {
+    let signed = signed();
+    let der = signed
+        .certificate
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect::<String>();
+    let thumbprint = Header {
+        kid: Some(signed.thumbprint.clone()),
+        ..Header::new(Algorithm::RS256)
+    };
+    let chain = Header {
+        x5c: Some(vec![der]),
+        ..Header::new(Algorithm::RS256)
+    };
+    for header in [signed.header(), thumbprint, chain] {
+        assert_eq!(
+            signed.status("GET", TAGS, &signed.token(&header, &claims(&["pull"]))),
+            404,
+            "{header:?}"
+        );
+    }
+    let all = signed.token(&signed.header(), &claims(&["*"]));
+    assert_eq!(signed.status("DELETE", "/v2/a/b/manifests/t", &all), 404);
+    let mut several = claims(&["pull"]);
+    several["aud"] = json!(["other", "container_registry"]);
+    assert_eq!(
+        signed.status("GET", TAGS, &signed.token(&signed.header(), &several)),
+        404
+    );
+}
+
+#[test]
+fn rights_must_suffice() {
+    let signed = signed();
+    let pull = signed.token(&signed.header(), &claims(&["pull"]));
+    let answer = signed
+        .registry
+        .request("PUT", "/v2/a/b/manifests/t")
+        .bearer_auth(&pull)
+        .body("{}")
+        .send()
+        .expect("answered");
+    assert!(header(&answer, "www-authenticate").ends_with(r#"error="insufficient_scope""#));
+    assert_error(answer, 401, "UNAUTHORIZED");
+    assert_eq!(signed.status("GET", "/v2/other/tags/list", &pull), 401);
+    assert_eq!(signed.status("GET", "/v2/_catalog", &pull), 401);
+    let push = signed.token(&signed.header(), &claims(&["pull", "push"]));
+    assert_eq!(signed.status("POST", "/v2/a/b/blobs/uploads/?mount=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855&from=x/y", &push), 401);
+}
+
+#[test]
+fn forged_tokens_are_refused() {
+    let signed = signed();
+    let directory = temporary();
+    pair(directory.path(), "evil");
+    let evil = std::fs::read(directory.path().join("evil.key")).expect("read");
+    let evil_der: String = std::fs::read_to_string(directory.path().join("evil.crt"))
+        .expect("read")
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    let evil_key = EncodingKey::from_rsa_pem(&evil).expect("a key");
+    let good = claims(&["*"]);
+    let mut forged: Vec<(&str, String)> = Vec::new();
+    forged.push((
+        "another key under the good id",
+        encode(&signed.header(), &good, &evil_key).expect("signed"),
+    ));
+    let header = Header {
+        x5c: Some(vec![evil_der]),
+        ..Header::new(Algorithm::RS256)
+    };
+    forged.push(("a chain of its own", encode(&header, &good, &evil_key).expect("signed")));
+    let shared = EncodingKey::from_secret(signed.certificate.as_bytes());
+    let header = Header {
+        kid: Some(signed.kid.clone()),
+        ..Header::new(Algorithm::HS256)
+    };
+    forged.push((
+        "HS256 with the certificate",
+        encode(&header, &good, &shared).expect("signed"),
+    ));
+    let part = |value: &Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    forged.push((
+        "no algorithm",
+        format!("{}.{}.", part(&json!({"alg": "none", "kid": signed.kid})), part(&good)),
+    ));
+    forged.push(("nonsense", "a.b.c".to_owned()));
+    for (key, value) in [
+        ("iss", json!("other")),
+        ("aud", json!("other")),
+        ("exp", json!(now() - 120)),
+        ("nbf", json!(now() + 300)),
+        ("exp", Value::Null),
+        ("aud", Value::Null),
+    ] {
+        let mut claims = good.clone();
+        claims[key] = value;
+        forged.push((key, signed.token(&signed.header(), &claims)));
+    }
+    for (what, token) in &forged {
+        let answer = signed
+            .registry
+            .request("GET", TAGS)
+            .bearer_auth(token)
+            .send()
+            .expect("answered");
+        assert!(header_has_invalid_token(&answer), "{what}: {answer:?}");
+        assert_eq!(answer.status(), 401, "{what}");
+    }
+    let mut late = good.clone();
+    late["exp"] = json!(now() - 30);
+    assert_eq!(
+        signed.status("GET", TAGS, &signed.token(&signed.header(), &late)),
+        404,
+        "clocks may differ by a minute"
+    );
+}
+
+fn header_has_invalid_token(answer: &reqwest::blocking::Response) -> bool {
+    header(answer, "www-authenticate").contains(r#"error="invalid_token""#)
+}
+
+#[test]
+fn an_unknown_key_is_named_in_the_log() {
+    let signed = signed();
+    let header = Header {
+        kid: Some("ABCD:EFGH".to_owned()),
+        ..Header::new(Algorithm::RS256)
+    };
+    assert_eq!(
+        signed.status("GET", TAGS, &signed.token(&header, &claims(&["pull"]))),
+        401
+    );
+    signed
+        .registry
+        .wait_for_line(|line| (line["msg"] == r#"token signed by untrusted key with ID: "ABCD:EFGH""#).then_some(()));
+    signed
+        .registry
+        .wait_for_line(|line| (line["msg"] == "error authorizing context: invalid token").then_some(()));
+}

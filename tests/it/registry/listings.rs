@@ -1,0 +1,69 @@
+use serde_json::{Value, json};
+
+use crate::support::TestRegistry;
+use crate::support::registry::{OCI_MANIFEST, assert_error, header};
+
+#[test]
+fn tags_are_paged_in_order() {
+    let registry = TestRegistry::start();
+    let (bytes, _) = registry.push_image("a/b", "v10", "x");
+    for tag in ["a", "A", "v2", "zz"] {
+        assert_eq!(registry.put_manifest("a/b", tag, OCI_MANIFEST, &bytes).status(), 201);
+    }
+    let all: Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    assert_eq!(all, json!({"name": "a/b", "tags": ["A", "a", "v10", "v2", "zz"]}));
+    let mut found = Vec::new();
+    let mut path = "/v2/a/b/tags/list?n=2".to_owned();
+    loop {
+        let page = registry.get(&path);
+        let link = page
+            .headers()
+            .get("link")
+            .map(|value| value.to_str().expect("text").to_owned());
+        let body: Value = page.json().expect("JSON");
+        found.extend(body["tags"].as_array().expect("a list").clone());
+        let Some(link) = link else { break };
+        path = link
+            .trim_start_matches('<')
+            .split('>')
+            .next()
+            .expect("a path")
+            .to_owned();
+    }
+    assert_eq!(json!(found), all["tags"]);
+    let none = registry.get("/v2/a/b/tags/list?n=0");
+    assert!(none.headers().get("link").is_none());
+    assert_eq!(none.json::<Value>().expect("JSON")["tags"], json!([]));
+    assert_eq!(
+        registry
+            .get("/v2/a/b/tags/list?last=zzz")
+            .json::<Value>()
+            .expect("JSON")["tags"],
+        json!([])
+    );
+    assert_eq!(registry.get("/v2/a/b/tags/list?n=10000").status(), 200);
+    for bad in ["abc", "-1", ""] {
+        assert_error(
+            registry.get(&format!("/v2/a/b/tags/list?n={bad}")),
+            400,
+            "PAGINATION_NUMBER_INVALID",
+        );
+    }
+    assert_error(registry.get("/v2/nobody/tags/list"), 404, "NAME_UNKNOWN");
+}
+
+#[test]
+fn the_catalog_lists_repositories_with_manifests() {
+    let registry = TestRegistry::start();
+    for name in ["b", "a/c", "a-b", "a"] {
+        registry.push_image(name, "t", name);
+    }
+    registry.push_blob("only/blobs", b"x");
+    let all: Value = registry.get("/v2/_catalog").json().expect("JSON");
+    assert_eq!(all["repositories"], json!(["a", "a-b", "a/c", "b"]));
+    let page = registry.get("/v2/_catalog?n=3");
+    assert_eq!(header(&page, "link"), "</v2/_catalog?last=a%2Fc&n=3>; rel=\"next\"");
+    let rest: Value = registry.get("/v2/_catalog?last=a%2Fc&n=3").json().expect("JSON");
+    assert_eq!(rest["repositories"], json!(["b"]));
+    assert_error(registry.get("/v2/_catalog?n=1001"), 400, "PAGINATION_NUMBER_INVALID");
+}

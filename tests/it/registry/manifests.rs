@@ -1,0 +1,314 @@
+use crate::support::TestRegistry;
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
+
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+#[test]
+fn a_manifest_comes_back_byte_for_byte() {
+    let registry = TestRegistry::start();
+    let (bytes, digest) = registry.push_image("a/b", "v1", "x");
+    for (reference, accept) in [
+        ("v1", None),
+        ("v1", Some("*/*")),
+        (digest.as_str(), Some(OCI_MANIFEST)),
+        ("v1", Some("text/html, application/vnd.oci.image.index.v1+json;q=0.5")),
+    ] {
+        let mut request = registry.request("GET", &format!("/v2/a/b/manifests/{reference}"));
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        let answer = request.send().expect("answered");
+        assert_eq!(answer.status(), 200, "{reference} {accept:?}");
+        assert_eq!(header(&answer, "content-type"), OCI_MANIFEST);
+        assert_eq!(header(&answer, "docker-content-digest"), digest);
+        assert!(answer.bytes().expect("read") == bytes);
+    }
+    let head = registry.send("HEAD", "/v2/a/b/manifests/v1");
+    assert_eq!(
+        (head.status().as_u16(), header(&head, "content-length")),
+        (200, bytes.len().to_string())
+    );
+    for tag in [format!("\"{digest}\""), digest] {
+        assert_eq!(
+            registry
+                .request("GET", "/v2/a/b/manifests/v1")
+                .header("if-none-match", tag)
+                .send()
+                .expect("answered")
+                .status(),
+            304
+        );
+    }
+}
+
+#[test]
+fn a_manifest_needs_what_it_names() {
+    let registry = TestRegistry::start();
+    let (config, layer) = (digest(b"no config"), digest(b"no layer"));
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":1}},"layers":[{{"mediaType":"y","digest":"{layer}","size":1}}]}}"#
+    );
+    let body = assert_error(
+        registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.as_bytes()),
+        400,
+        "MANIFEST_BLOB_UNKNOWN",
+    );
+    assert_eq!(body["errors"].as_array().expect("a list").len(), 2, "{body}");
+    assert_error(registry.get("/v2/a/b/manifests/t"), 404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn what_is_no_manifest_is_refused() {
+    let registry = TestRegistry::start();
+    assert_error(
+        registry.put_manifest("a/b", "t", OCI_MANIFEST, b"{"),
+        400,
+        "MANIFEST_INVALID",
+    );
+    assert_error(
+        registry.put_manifest("a/b", "t", OCI_MANIFEST, &vec![b' '; (4 << 20) + 1]),
+        413,
+        "MANIFEST_INVALID",
+    );
+    assert_error(
+        registry.put_manifest("a/b", &"x".repeat(129), OCI_MANIFEST, b"{}"),
+        400,
+        "TAG_INVALID",
+    );
+    let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let body = assert_error(
+        registry.put_manifest("a/b", "t", schema1, br#"{"schemaVersion":1}"#),
+        400,
+        "MANIFEST_INVALID",
+    );
+    assert_eq!(body["errors"][0]["detail"], "Schema 1 manifest not supported");
+    let (bytes, _) = registry.push_image("a/b", "t", "x");
+    assert_error(
+        registry.put_manifest("a/b", &digest(b"other"), OCI_MANIFEST, &bytes),
+        400,
+        "DIGEST_INVALID",
+    );
+    assert_error(registry.get("/v2/a/b/manifests/sha256:bad"), 400, "DIGEST_INVALID");
+}
+
+#[test]
+fn a_tag_moves_and_the_old_manifest_stays() {
+    let registry = TestRegistry::start();
+    let (_, old) = registry.push_image("a/b", "t", "old");
+    let (_, new) = registry.push_image("a/b", "t", "new");
+    assert_eq!(
+        header(&registry.get("/v2/a/b/manifests/t"), "docker-content-digest"),
+        new
+    );
+    assert_eq!(registry.get(&format!("/v2/a/b/manifests/{old}")).status(), 200);
+}
+
+#[test]
+fn indexes_nest_and_name_blobs_too() {
+    let registry = TestRegistry::start();
+    let (image, image_digest) = registry.push_image("a/b", "image", "x");
+    let entry = |digest: &str, size: usize, kind: &str| {
+        format!(
+            r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size},"platform":{{"os":"linux","architecture":"amd64"}}}}"#
+        )
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entry(&image_digest, image.len(), OCI_MANIFEST)
+    );
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "index", OCI_INDEX, index.as_bytes())
+            .status(),
+        201
+    );
+    let nested = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entry(&digest(index.as_bytes()), index.len(), OCI_INDEX)
+    );
+    assert_eq!(
+        registry.put_manifest("a/b", "nested", "", nested.as_bytes()).status(),
+        201
+    );
+    assert_eq!(
+        header(&registry.get("/v2/a/b/manifests/nested"), "content-type"),
+        OCI_INDEX
+    );
+    let blob = registry.push_blob("a/b", b"cache");
+    let cache = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entry(&blob, 5, "application/vnd.oci.image.layer.v1.tar")
+    );
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "cache", OCI_INDEX, cache.as_bytes())
+            .status(),
+        201
+    );
+    let missing = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        entry(&digest(b"?"), 1, OCI_MANIFEST)
+    );
+    assert_error(
+        registry.put_manifest("a/b", "missing", OCI_INDEX, missing.as_bytes()),
+        400,
+        "MANIFEST_BLOB_UNKNOWN",
+    );
+    let foreign = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{blob}","size":5}},"layers":[{{"mediaType":"l","digest":"{}","size":1,"urls":["https://example.com/layer"]}}]}}"#,
+        digest(b"elsewhere")
+    );
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "foreign", OCI_MANIFEST, foreign.as_bytes())
+            .status(),
+        201
+    );
+}
+
+#[test]
+fn a_client_without_lists_gets_the_amd64_image_of_a_docker_list() {
+    let registry = TestRegistry::start();
+    let blob = registry.push_blob("a/b", b"{}");
+    let image = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{{"mediaType":"c","digest":"{blob}","size":2}},"layers":[]}}"#
+    );
+    let image_digest = digest(image.as_bytes());
+    assert_eq!(
+        registry
+            .put_manifest("a/b", &image_digest, DOCKER_MANIFEST, image.as_bytes())
+            .status(),
+        201
+    );
+    let list = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[{{"mediaType":"{DOCKER_MANIFEST}","digest":"{image_digest}","size":{},"platform":{{"os":"linux","architecture":"amd64"}}}}]}}"#,
+        image.len()
+    );
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "list", DOCKER_LIST, list.as_bytes())
+            .status(),
+        201
+    );
+    let get = |reference: &str, accept: &str| {
+        let answer = registry
+            .request("GET", &format!("/v2/a/b/manifests/{reference}"))
+            .header("accept", accept)
+            .send()
+            .expect("answered");
+        header(&answer, "docker-content-digest")
+    };
+    assert_eq!(get("list", DOCKER_MANIFEST), image_digest);
+    assert_eq!(
+        get("list", &format!("{DOCKER_MANIFEST}, {DOCKER_LIST}")),
+        digest(list.as_bytes())
+    );
+    assert_eq!(get(&digest(list.as_bytes()), DOCKER_MANIFEST), digest(list.as_bytes()));
+}
+
+#[test]
+fn tags_and_manifests_are_deleted() {
+    let registry = TestRegistry::start();
+    let (bytes, digest) = registry.push_image("a/b", "one", "x");
+    assert_eq!(registry.put_manifest("a/b", "two", OCI_MANIFEST, &bytes).status(), 201);
+    assert_eq!(registry.send("DELETE", "/v2/a/b/manifests/one").status(), 202);
+    assert_error(
+        registry.send("DELETE", "/v2/a/b/manifests/one"),
+        404,
+        "MANIFEST_UNKNOWN",
+    );
+    assert_eq!(registry.get("/v2/a/b/manifests/two").status(), 200);
+    assert_eq!(
+        registry.send("DELETE", &format!("/v2/a/b/manifests/{digest}")).status(),
+        202
+    );
+    assert_error(registry.get("/v2/a/b/manifests/two"), 404, "MANIFEST_UNKNOWN");
+    let tags: serde_json::Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    assert_eq!(tags["tags"], serde_json::json!([]));
+}
+
+#[test]
+fn an_empty_link_reads_as_absent() {
+    let registry = TestRegistry::start();
+    registry.push_image("a/b", "good", "x");
+    let tags = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/repositories/a/b/_manifests/tags");
+    std::fs::create_dir_all(tags.join("bad/current")).expect("made");
+    std::fs::write(tags.join("bad/current/link"), "").expect("written");
+    assert_error(registry.get("/v2/a/b/manifests/bad"), 404, "MANIFEST_UNKNOWN");
+    let list: serde_json::Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    assert_eq!(list["tags"], serde_json::json!(["good"]));
+}
+
+#[test]
+fn puts_and_deletions_of_one_tag_leave_one_consistent_state() {
+    let registry = TestRegistry::start();
+    let (bytes, digest) = registry.push_image("a/b", "t", "x");
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            let (registry, bytes, digest) = (&registry, &bytes, &digest);
+            scope.spawn(move || {
+                for _ in 0..40 {
+                    let status = if worker % 2 == 0 {
+                        registry.put_manifest("a/b", "t", OCI_MANIFEST, bytes).status().as_u16()
+                    } else if worker % 4 == 1 {
+                        registry.send("DELETE", "/v2/a/b/manifests/t").status().as_u16()
+                    } else {
+                        registry
+                            .send("DELETE", &format!("/v2/a/b/manifests/{digest}"))
+                            .status()
+                            .as_u16()
+                    };
+                    assert!([201, 202, 404].contains(&status), "{status}");
+                }
+            });
+        }
+    });
+    let tags: serde_json::Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    let listed = tags["tags"] == serde_json::json!(["t"]);
+    assert_eq!(
+        registry.get("/v2/a/b/manifests/t").status() == 200,
+        listed,
+        "a tag dangles: {tags}"
+    );
+    assert_eq!(registry.put_manifest("a/b", "t", OCI_MANIFEST, &bytes).status(), 201);
+    assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+}
+
+#[test]
+fn a_manifest_whose_blob_is_gone_is_refused() {
+    let registry = TestRegistry::start();
+    let (bytes, _) = registry.push_image("a/b", "t", "x");
+    let blobs = registry.directory.path().join("storage/docker/registry/v2/blobs");
+    let layer = crate::support::registry::digest(b"layer x");
+    let hex = layer.strip_prefix("sha256:").expect("sha256");
+    std::fs::remove_dir_all(blobs.join("sha256").join(&hex[..2]).join(hex)).expect("removed");
+    assert_error(
+        registry.put_manifest("a/b", "again", OCI_MANIFEST, &bytes),
+        400,
+        "MANIFEST_BLOB_UNKNOWN",
+    );
+}
+
+#[test]
+fn what_another_registry_left_is_served_as_it_is() {
+    let registry = TestRegistry::start();
+    let (_, digest) = registry.push_image("a/b", "t", "x");
+    let hex = digest.strip_prefix("sha256:").expect("sha256");
+    let data = registry.directory.path().join(format!(
+        "storage/docker/registry/v2/blobs/sha256/{}/{hex}/data",
+        &hex[..2]
+    ));
+    std::fs::write(data, br#"{"schemaVersion":1,"name":"a/b"}"#).expect("written");
+    let answer = registry.get("/v2/a/b/manifests/t");
+    assert_eq!(
+        (answer.status().as_u16(), header(&answer, "content-type")),
+        (
+            200,
+            "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned()
+        )
+    );
+}

@@ -1,0 +1,8 @@
+//! The registry API, black box: the real server, plain HTTP requests.
+
+mod authorization;
+mod blobs;
+mod listings;
+mod manifests;
+mod server;
+mod uploads;

@@ -1,0 +1,322 @@
+//! Supervision under bad conditions: no orphan, no double, no lie.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Output, TestRoot, wait};
+
+fn end(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
+}
+
+fn registries(root: &TestRoot) -> Vec<i32> {
+    root.processes()
+        .into_iter()
+        .filter(|(_, line)| line.contains("registry serve"))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+#[test]
+fn a_killed_service_comes_back() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let first = root.pid("registry");
+    end(first);
+    let job = wait("it is up again", || {
+        Some(root.service("registry")).filter(|job| job["state"] == "ready" && job["pid"] != first)
+    });
+    assert_eq!(
+        (job["restarts"].as_u64(), job["health"].as_str()),
+        (Some(1), Some("ok"))
+    );
+    assert_eq!(registries(&root).len(), 1);
+    root.kdk(&["stop"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_crash_loop_is_shown_and_ended() {
+    let root = TestRoot::with_registry("  bin: /bin/false\n");
+    root.kdk(&["reconfigure"]).ok();
+    let error = root.kdk(&["start"]).fails(1);
+    assert!(
+        error.contains("registry ended before it was ready: exit status: 1"),
+        "{error}"
+    );
+    assert_eq!(root.service("rails-web")["state"], "ready");
+    let job = root.wait_for_state("registry", "crash_loop");
+    assert!(job["restarts"].as_u64().expect("a number") >= 2, "{job}");
+    root.kdk(&["stop", "registry"]).ok();
+    assert_eq!(root.service("registry")["state"], "down");
+    let missing = TestRoot::with_registry("  bin: /nonexistent/registry\n");
+    missing.kdk(&["reconfigure"]).ok();
+    let error = missing.kdk(&["start", "registry"]).fails(1);
+    assert!(error.contains("cannot run /nonexistent/registry"), "{error}");
+    assert_eq!(missing.service("registry")["state"], "failed");
+}
+
+#[test]
+fn a_taken_port_is_named_with_who_holds_it() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", root.registry_port)).expect("bound");
+    let error = root.kdk(&["start"]).fails(1);
+    let me = std::process::id();
+    assert!(
+        error.contains(&format!("port {} is taken by", root.registry_port)) && error.contains(&format!("process {me}")),
+        "{error}"
+    );
+    assert!(
+        error.contains(&format!("kdk config set registry.port {}", root.registry_port + 100)),
+        "{error}"
+    );
+    assert!(!error.contains("is available at 127.0.0.1"), "{error}");
+    drop(listener);
+    root.kdk(&["start"]).ok();
+}
+
+#[test]
+fn airplay_is_recognised() {
+    use std::io::{Read as _, Write as _};
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", root.registry_port)).expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nServer: AirTunes/605.1\r\nConnection: close\r\n\r\n",
+            );
+        }
+    });
+    let error = root.kdk(&["start", "registry"]).fails(1);
+    assert!(
+        error.contains("AirPlay")
+            && error.contains(&format!("kdk config set registry.port {}", root.registry_port + 100)),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_name_that_does_not_resolve_gets_the_hosts_line() {
+    let root = TestRoot::with_registry("  host: registry.kdk-nowhere.invalid\nhostname: kdk-nowhere.invalid\n");
+    let said = root.kdk(&["reconfigure"]).stderr;
+    assert!(
+        said.contains("add this line to /etc/hosts: 127.0.0.1 kdk-nowhere.invalid"),
+        "{said}"
+    );
+    let error = root.kdk(&["start"]).fails(1);
+    assert!(
+        error.contains("the host name kdk-nowhere.invalid does not resolve"),
+        "{error}"
+    );
+    assert!(error.contains("/etc/hosts: 127.0.0.1 kdk-nowhere.invalid"), "{error}");
+}
+
+#[test]
+fn the_next_command_takes_over_after_kill_9_of_the_daemon() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    for round in 0..5 {
+        let (registry, rails) = (root.pid("registry"), root.pid("rails-web"));
+        let daemon = root.daemon().expect("a daemon");
+        end(daemon);
+        wait("the daemon is gone", || (root.daemon() != Some(daemon)).then_some(()));
+        if round == 2 {
+            // A service that ends while nobody looks is started again.
+            end(registry);
+            wait("it is gone", || registries(&root).is_empty().then_some(()));
+        }
+        let job = root.wait_for_state("registry", "ready");
+        assert_eq!(root.pid("rails-web"), rails);
+        if round == 2 {
+            assert_ne!(job["pid"], registry);
+        } else {
+            assert_eq!(job["pid"], registry, "round {round}");
+        }
+        assert_eq!(registries(&root).len(), 1, "round {round}");
+    }
+    // What the service wrote while no daemon ran is not lost.
+    end(root.daemon().expect("a daemon"));
+    let marker = "/v2/written-while-nobody-looked/tags/list";
+    reqwest::blocking::get(root.registry_url(marker)).expect("it goes on");
+    root.kdk(&["status"]).ok();
+    wait("the line is in the log", || {
+        root.kdk(&["tail", "registry", "--no-follow"])
+            .ok()
+            .contains(marker)
+            .then_some(())
+    });
+    end(root.daemon().expect("a daemon"));
+    root.kdk(&["stop"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn daemons_killed_while_they_start_services_leave_no_double() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    for pause in 0..12 {
+        let mut starting = root.command(&["start"]);
+        let mut starting = starting
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        std::thread::sleep(std::time::Duration::from_millis(pause * 3));
+        if let Some(daemon) = root.daemon() {
+            end(daemon);
+        }
+        let _ = starting.kill();
+        starting.wait().expect("reaped");
+        root.kdk(&["start"]).ok();
+        assert_eq!(registries(&root).len(), 1, "after {pause} × 3 ms");
+        if pause % 3 == 0 {
+            root.kdk(&["stop"]).ok();
+            wait("nothing is left", || root.processes().is_empty().then_some(()));
+        }
+    }
+}
+
+#[test]
+fn stop_while_starting_and_many_at_once() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let root = &root;
+            scope.spawn(move || Output::of(&mut root.command(if index % 2 == 0 { &["start"] } else { &["stop"] })));
+        }
+    });
+    root.kdk(&["start"]).ok();
+    assert_eq!(registries(&root).len(), 1);
+    let slow = root
+        .command(&["restart"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    root.kdk(&["stop"]).ok();
+    slow.expect("started").wait().expect("reaped");
+    root.kdk(&["stop"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn children_of_a_service_end_with_it() {
+    let root = TestRoot::with_registry("");
+    let script = format!(
+        "#!/bin/sh\nsleep 1000 &\ntrap '' TERM\n{} registry serve \"$2\" &\nwait\nwait\n",
+        crate::support::KDK
+    );
+    root.write("stubborn", &script);
+    Output::of(std::process::Command::new("chmod").arg("+x").arg(root.join("stubborn"))).ok();
+    root.kdk(&["config", "set", "registry.bin", "stubborn"]).ok();
+    root.kdk(&["config", "set", "kdk.runit_wait_secs", "5"]).ok();
+    root.up();
+    assert!(root.processes().iter().any(|(_, line)| line.contains("sleep 1000")));
+    root.kdk(&["stop"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn two_roots_do_not_touch_each_other() {
+    let (one, two) = (TestRoot::with_registry(""), TestRoot::with_registry(""));
+    one.up();
+    two.up();
+    let pid = two.pid("registry");
+    one.kdk(&["kill", "--yes"]).ok();
+    wait("nothing of it is left", || one.processes().is_empty().then_some(()));
+    assert_eq!(two.pid("registry"), pid);
+    let refused = two.kdk(&["kill"]).fails(1);
+    assert!(refused.contains("KDK_KILL_CONFIRM=true"), "{refused}");
+    assert_eq!(two.pid("registry"), pid);
+}
+
+#[test]
+fn logs_are_tailed_with_stamp_and_name() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let lines = root.kdk(&["tail", "registry", "--no-follow", "--lines", "50"]).ok();
+    let line = lines
+        .lines()
+        .find(|line| line.contains("listening on"))
+        .expect("the line");
+    let (stamp, rest) = line.split_once(' ').expect("a stamp");
+    assert!(stamp.len() == 25 && stamp.as_bytes()[10] == b'_', "{line}");
+    assert!(rest.starts_with("registry : {\"go_version\""), "{line}");
+    let both = root.kdk(&["tail", "registry", "rails", "--no-follow"]).ok();
+    assert!(
+        both.contains(" registry  : {") && both.contains(" rails-web : {"),
+        "{both}"
+    );
+    let json = root.kdk(&["tail", "registry", "--no-follow", "--json", "-n", "1"]).ok();
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["service"], "registry");
+    assert_eq!(
+        root.kdk(&["tail", "registry", "--no-follow", "--since", "1h"])
+            .ok()
+            .is_empty(),
+        false
+    );
+    assert_eq!(
+        root.kdk(&["tail", "registry", "--no-follow", "--since", "2999-01-01T00:00:00Z"])
+            .ok(),
+        ""
+    );
+    let mut following = root
+        .command(&["tail", "registry", "--lines", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    reqwest::blocking::get(root.registry_url("/v2/followed/tags/list")).expect("answered");
+    let mut output = std::io::BufReader::new(following.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("/v2/followed/") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut output, &mut line).expect("read") > 0);
+        if line.contains("listening") {
+            panic!("old lines were shown");
+        }
+        reqwest::blocking::get(root.registry_url("/v2/followed/tags/list")).expect("answered");
+    }
+    following.kill().expect("killed");
+    following.wait().expect("reaped");
+}
+
+#[test]
+fn a_deep_root_works() {
+    let deep = "deep/".repeat(30);
+    let root = TestRoot::with_registry("");
+    let inner = root.join(&deep);
+    std::fs::create_dir_all(&inner).expect("made");
+    std::fs::copy(root.join("kdk.yml"), inner.join("kdk.yml")).expect("copied");
+    let argument = inner.to_str().expect("UTF-8");
+    for command in ["reconfigure", "start", "status", "stop"] {
+        root.kdk(&["--root", argument, command]).ok();
+    }
+}
+
+#[test]
+fn a_broken_file_blocks_neither_status_nor_stop() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    root.write("kdk.yml", "registry: [\n");
+    let status = root.kdk(&["status"]);
+    assert!(
+        status.stdout.contains("registry") && status.stderr.contains("not valid YAML"),
+        "{status:?}"
+    );
+    assert!(
+        root.kdk(&["tail", "registry", "--no-follow"])
+            .ok()
+            .contains("listening")
+    );
+    root.kdk(&["stop", "registry"]).ok();
+    root.kdk(&["kill", "--yes"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}

@@ -1,0 +1,210 @@
+//! The real registry server on a free port.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::blocking::{Client, RequestBuilder, Response};
+
+use super::{KDK, temporary};
+
+pub struct TestRegistry {
+    child: Child,
+    pub directory: tempfile::TempDir,
+    pub address: String,
+    pub client: Client,
+    lines: std::sync::Mutex<mpsc::Receiver<String>>,
+}
+
+impl TestRegistry {
+    /// Starts a registry with deletion enabled.
+    pub fn start() -> Self {
+        Self::with(temporary(), "", &[])
+    }
+
+    /// Starts a registry on a directory, with more configuration and environment.
+    pub fn with(directory: tempfile::TempDir, more: &str, env: &[(&str, &str)]) -> Self {
+        let config = directory.path().join("config.yml");
+        let storage = directory.path().join("storage");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{more}",
+            storage.display()
+        );
+        std::fs::write(&config, text).expect("written");
+        let mut child = Command::new(KDK)
+            .args(["registry", "serve"])
+            .arg(&config)
+            .env_clear()
+            .envs(env.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.send(line)))
+        });
+        let mut registry = Self {
+            child,
+            directory,
+            address: String::new(),
+            client: Client::new(),
+            lines: std::sync::Mutex::new(lines),
+        };
+        registry.address = registry
+            .wait_for_line(|line| {
+                line["msg"]
+                    .as_str()
+                    .and_then(|text| text.strip_prefix("listening on ").map(str::to_owned))
+            })
+            .split(',')
+            .next()
+            .expect("an address")
+            .to_owned();
+        registry
+    }
+
+    /// Waits for a log line from which `pick` picks something.
+    #[track_caller]
+    pub fn wait_for_line<T>(&self, pick: impl Fn(&serde_json::Value) -> Option<T>) -> T {
+        loop {
+            let line = self
+                .lines
+                .lock()
+                .expect("not poisoned")
+                .recv_timeout(Duration::from_secs(20))
+                .expect("the line comes");
+            let line = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            if let Some(found) = pick(&line) {
+                return found;
+            }
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            self.url(path)
+        };
+        self.client
+            .request(Method::from_bytes(method.as_bytes()).expect("a method"), url)
+    }
+
+    pub fn send(&self, method: &str, path: &str) -> Response {
+        self.request(method, path).send().expect("answered")
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.send("GET", path)
+    }
+
+    /// Pushes a blob as docker does and returns its digest.
+    #[track_caller]
+    pub fn push_blob(&self, repository: &str, content: &[u8]) -> String {
+        let digest = digest(content);
+        let started = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"));
+        assert_eq!(started.status(), 202);
+        let location = header(&started, "location");
+        let patched = self
+            .request("PATCH", &location)
+            .body(content.to_vec())
+            .send()
+            .expect("answered");
+        assert_eq!(patched.status(), 202);
+        let location = header(&patched, "location");
+        let done = self.send("PUT", &format!("{location}&digest={digest}"));
+        assert_eq!(done.status(), 201);
+        digest
+    }
+
+    /// Pushes an image with one layer and returns its manifest's bytes and digest.
+    #[track_caller]
+    pub fn push_image(&self, repository: &str, tag: &str, seed: &str) -> (Vec<u8>, String) {
+        let config = self.push_blob(repository, format!("{{\"seed\":\"{seed}\"}}").as_bytes());
+        let layer_content = format!("layer {seed}");
+        let layer = self.push_blob(repository, layer_content.as_bytes());
+        // Odd white space on purpose: the bytes must come back as they went.
+        let manifest = format!(
+            "{{ \"schemaVersion\":2,\n\t\"mediaType\":\"{OCI_MANIFEST}\",\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{config}\",\"size\":{}}},\"layers\":[{{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"{layer}\",\"size\":{}}}] }}\n",
+            seed.len() + 11,
+            layer_content.len()
+        );
+        let answer = self.put_manifest(repository, tag, OCI_MANIFEST, manifest.as_bytes());
+        assert_eq!(answer.status(), 201, "{:?}", answer.text());
+        let digest = digest(manifest.as_bytes());
+        (manifest.into_bytes(), digest)
+    }
+
+    pub fn put_manifest(&self, repository: &str, reference: &str, media_type: &str, content: &[u8]) -> Response {
+        let request = self.request("PUT", &format!("/v2/{repository}/manifests/{reference}"));
+        request
+            .header("content-type", media_type)
+            .body(content.to_vec())
+            .send()
+            .expect("answered")
+    }
+
+    /// Kills the server and starts another on the same storage.
+    pub fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+        let directory = std::mem::replace(&mut self.directory, temporary());
+        Self::with(directory, "", &[])
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("small")
+    }
+
+    /// Waits until the server has ended; returns its exit code.
+    pub fn wait_end(&mut self) -> Option<i32> {
+        self.child.wait().expect("reaped").code()
+    }
+}
+
+impl Drop for TestRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+pub fn digest(content: &[u8]) -> String {
+    kdk::registry::oci::Digest::of(kdk::registry::oci::Algorithm::Sha256, content).to_string()
+}
+
+#[track_caller]
+pub fn header(response: &Response, name: &str) -> String {
+    let value = response
+        .headers()
+        .get(name)
+        .unwrap_or_else(|| panic!("{name} is missing: {response:?}"));
+    value.to_str().expect("text").to_owned()
+}
+
+/// Asserts an error answer: status and code.
+#[track_caller]
+pub fn assert_error(response: Response, status: u16, code: &str) -> serde_json::Value {
+    let got = response.status();
+    let body: serde_json::Value = response.json().expect("JSON");
+    assert_eq!(
+        (got.as_u16(), body["errors"][0]["code"].as_str()),
+        (status, Some(code)),
+        "{body}"
+    );
+    body
+}
