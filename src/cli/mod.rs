@@ -148,6 +148,10 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         crate::sys::signal::restore_sigpipe();
     }
     match dispatch(&session, cli.command) {
+        Ok(()) if session.ui.has_lost_output() => {
+            session.ui.error("the result could not be written");
+            error::USER
+        }
         Ok(()) => 0,
         Err(error) => {
             if !error.message.is_empty() {
@@ -163,7 +167,9 @@ impl Command {
     fn is_long_lived(&self) -> bool {
         matches!(
             self,
+            // `login` must take its token back when the client it feeds has ended.
             Self::Supervise
+                | Self::Login(_)
                 | Self::Rails(rails::RailsCommand::Serve { .. })
                 | Self::Registry(registry::RegistryCommand::Serve { .. })
         )

@@ -4,6 +4,7 @@
 //! a terminal only, and never with `NO_COLOR`.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -40,18 +41,28 @@ pub enum Tone {
 #[derive(Debug, Default)]
 pub struct Ui {
     quiet: bool,
+    lost: AtomicBool,
 }
 
 impl Ui {
     /// Makes a terminal. A quiet one says only what was asked for, and errors.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet }
+        Self {
+            quiet,
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// Writes a line of the result.
     pub fn out(&self, line: &str) {
-        // Nobody reads any more: there is nothing left to do about it.
-        let _ = writeln!(anstream::stdout(), "{line}");
+        if writeln!(anstream::stdout(), "{line}").is_err() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Says whether some of the result could not be written.
+    pub fn has_lost_output(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Writes a result as JSON.

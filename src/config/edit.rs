@@ -10,9 +10,10 @@ use std::str::FromStr as _;
 use camino::Utf8PathBuf;
 use serde_json::Value;
 use yaml_edit::path::YamlPath as _;
-use yaml_edit::{Document, Mapping, YamlValue};
+use yaml_edit::{Document, Mapping, ScalarValue, YamlValue};
 
 use super::{Config, ConfigError, Position};
+use crate::root::Root;
 use crate::sys::clock::{Clock, backup_stamp};
 use crate::sys::fs::{Lock, PUBLIC, back_up, create_private_dir, mode, read, write_atomic};
 
@@ -64,7 +65,15 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
         Value::Number(number) if number.is_i64() => document
             .try_set_path(key, number.as_i64().unwrap_or_default())
             .map(|_| ()),
-        Value::String(line) if !line.contains('\n') => document.try_set_path(key, line.as_str()).map(|_| ()),
+        Value::String(line) if !line.contains('\n') => match quoting(&document, key) {
+            Some('\'') => document
+                .try_set_path(key, ScalarValue::single_quoted(line.as_str()))
+                .map(|_| ()),
+            Some(_) => document
+                .try_set_path(key, ScalarValue::double_quoted(line.as_str()))
+                .map(|_| ()),
+            None => document.try_set_path(key, line.as_str()).map(|_| ()),
+        },
         other => {
             let node = YamlValue::parse_raw(&other.to_string()).map_err(|error| error.to_string())?;
             document.try_set_path(key, node).map(|_| ())
@@ -101,6 +110,29 @@ pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
     } else {
         Err("the edited file would not say what it should".to_owned())
     }
+}
+
+/// Returns the quotes that a value stands in.
+fn quoting(document: &Document, key: &str) -> Option<char> {
+    let raw = scalar(document, key)?;
+    raw.chars().next().filter(|first| matches!(first, '\'' | '"'))
+}
+
+/// Returns a scalar as it stands in the text.
+fn scalar(document: &Document, key: &str) -> Option<String> {
+    let mut mapping = document.as_mapping()?;
+    let (sections, name) = key
+        .rsplit_once('.')
+        .map_or((None, key), |(sections, name)| (Some(sections), name));
+    for section in sections.into_iter().flat_map(|sections| sections.split('.')) {
+        mapping = mapping.get_mapping(section)?;
+    }
+    Some(mapping.get(name)?.as_scalar()?.to_string().trim().to_owned())
+}
+
+/// Returns a scalar of a YAML text as it stands there, with quotes if any.
+pub fn written(text: &str, key: &str) -> Option<String> {
+    scalar(&Document::from_str(text).ok()?, key)
 }
 
 fn has_content(text: &str) -> bool {
@@ -160,24 +192,34 @@ fn put(tree: &mut Value, key: &str, value: Option<&Value>) -> bool {
     }
 }
 
-/// Replaces `kdk.yml`, whose loaded state is `config`, by `text`.
+/// Waits for its turn to change `kdk.yml`; others wait until the lock is dropped.
+///
+/// # Errors
+/// Those of the file system.
+pub fn turn(root: &Root) -> Result<Lock, ConfigError> {
+    create_private_dir(&root.state())?;
+    Ok(Lock::take(&root.state().join("config.lock"))?)
+}
+
+/// Replaces `kdk.yml`, whose loaded state is `config`, by `text`; a `private`
+/// one is readable by its owner alone from then on. The caller has its
+/// [`turn`].
 ///
 /// Returns the backup of the old file.
 ///
 /// # Errors
 /// When the text is no valid configuration, or the file changed meanwhile.
-pub fn replace(config: &Config, text: &str) -> Result<Utf8PathBuf, ConfigError> {
+pub fn replace(config: &Config, text: &str, private: bool) -> Result<Utf8PathBuf, ConfigError> {
     let root = config.root();
     let path = root.kdk_yml();
     Config::parse(root, text.to_owned())?;
-    create_private_dir(&root.state())?;
-    let _lock = Lock::take(&root.state().join("config.lock"))?;
     if read(&path)? != config.text() {
         return Err(ConfigError::Changed(path));
     }
     let stamp = backup_stamp(Clock::System.now());
     let backup = back_up(&path, "kdk.yml", &root.backups(), &stamp)?;
-    write_atomic(&path, text.as_bytes(), mode(&path).unwrap_or(PUBLIC))?;
+    let mode = mode(&path).unwrap_or(PUBLIC);
+    write_atomic(&path, text.as_bytes(), if private { mode & 0o700 } else { mode })?;
     Ok(backup)
 }
 

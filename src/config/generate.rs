@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::redact;
 use super::settings::{self, Setting};
 use super::{Config, Origin};
 use crate::root::Root;
@@ -166,9 +167,9 @@ pub fn list(config: &Config) -> Vec<Listed> {
         .map(|setting| {
             let value = config.value(setting);
             let value = if setting.is_secret() && !value.is_null() {
-                Value::from("[redacted]")
+                Value::from(redact::REDACTED)
             } else {
-                value
+                redact::redact(&value)
             };
             Listed {
                 setting,

@@ -303,6 +303,9 @@ impl Config {
 
     /// Returns the path of a setting that may be relative to the root.
     pub fn path(&self, value: &str) -> Utf8PathBuf {
+        if let (Some(rest), Some(home)) = (value.strip_prefix("~/"), crate::sys::env::home()) {
+            return home.join(rest);
+        }
         self.root.join(value)
     }
 }

@@ -83,6 +83,13 @@ pub fn find(key: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.key == key)
 }
 
+/// Finds the setting that is a map and holds a key inside it.
+pub fn map_around(key: &str) -> Option<&'static Setting> {
+    all().find(|setting| {
+        setting.kind == Kind::Map && key.strip_prefix(setting.key).is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
 /// Says whether a key is a section.
 pub fn is_section(key: &str) -> bool {
     all().any(|setting| setting.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))

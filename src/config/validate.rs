@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::schema::{INERT, REMOVED, SECTIONS};
+use super::types::Kind;
 use super::{Config, Position, Problem, edit, settings};
 use crate::sys::net::is_loopback_literal;
 
@@ -48,6 +49,13 @@ fn walk(config: &Config, section: &str, map: &Map<String, Value>, found: &mut Ve
                     None,
                 ));
             }
+            if matches!(setting.kind, Kind::Text | Kind::Secret | Kind::Host | Kind::Path)
+                && let (Value::Number(number), Some(written)) = (value, edit::written(&config.text, &key))
+                && number.to_string() != written
+            {
+                let message = format!("{key} is read as {number}, not as {written}");
+                found.push(problem(config, &key, message, Some(format!("quote it: \"{written}\""))));
+            }
         } else if settings::is_section(&key) {
             match value {
                 Value::Object(inner) => walk(config, &key, inner, found),
@@ -72,6 +80,17 @@ fn walk(config: &Config, section: &str, map: &Map<String, Value>, found: &mut Ve
             ));
         } else if !section.is_empty() && !is_inert(&key) {
             found.push(unknown(config, &key));
+        } else if section.is_empty()
+            && settings::find(&name.replace(' ', "")).is_none()
+            && name.contains('.')
+            && settings::all().any(|setting| setting.key == name)
+        {
+            found.push(problem(
+                config,
+                &key,
+                format!("the key {name:?} is written as one word"),
+                Some("write sections as nested maps, as kdk config set does".to_owned()),
+            ));
         } else if section.is_empty()
             && let Some(near) = nearly_ours(name)
         {
@@ -163,6 +182,25 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
             ));
         }
     }
+    if let Some(address) = config.registry_debug_addr() {
+        let usable = address
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if !usable {
+            let message = format!("registry.debug_addr must be host:port, not {address:?}");
+            found.push(problem(config, "registry.debug_addr", message, None));
+        }
+    }
+    if config
+        .registry_config()
+        .get("http")
+        .and_then(|http| http.get("addr"))
+        .is_some()
+    {
+        let message = "registry.config must not set http.addr: nothing else would know of it".to_owned();
+        let hint = "set registry.listen_address and registry.port".to_owned();
+        found.push(problem(config, "registry.config", message, Some(hint)));
+    }
     realm(config, found);
     if config.registry_internal_key().is_some() != config.registry_internal_certificate().is_some() {
         let key = if config.registry_internal_key().is_some() {
@@ -249,7 +287,7 @@ fn ports(config: &Config, found: &mut Vec<Problem>) {
             && port.is_some()
             && let Some((other, ..)) = rival
         {
-            let message = format!("{key} is {}, which {other} has already", port.unwrap_or_default());
+            let message = format!("`{key}` is {}, which `{other}` has already", port.unwrap_or_default());
             let at = if config.is_given(key) { key } else { other };
             found.push(problem(
                 config,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
+use crate::config::redact::redact;
 use crate::config::settings::{self, Setting};
 use crate::config::{Config, ConfigError, edit, generate};
 use crate::root::Root;
@@ -75,6 +76,10 @@ pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError
 }
 
 fn unknown(key: &str) -> CommandError {
+    let removed = |old: &str| key == old || key.strip_prefix(old).is_some_and(|rest| rest.starts_with('.'));
+    if let Some((old, instead)) = crate::config::schema::REMOVED.iter().find(|(old, _)| removed(old)) {
+        return CommandError::user(format!("{old} does not exist any more: {instead}"));
+    }
     let hint = settings::nearest(key).map(|near| format!("did you mean {near}?"));
     let hint = hint.or_else(|| Some("see them all with: kdk config list".to_owned()));
     ConfigError::UnknownKey {
@@ -164,11 +169,14 @@ fn shown(setting: &Setting, value: &Value) -> String {
         _ if setting.is_secret() => "(secret)".to_owned(),
         Value::Null => "nothing".to_owned(),
         Value::String(text) => format!("'{text}'"),
-        other => format!("'{other}'"),
+        other => format!("'{}'", redact(other)),
     }
 }
 
 fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
+    if let Some(setting) = settings::map_around(key) {
+        return set_inside(session, setting, key, text);
+    }
     let setting = known(key)?;
     let root = session.root()?;
     let value = setting.kind.parse(text).map_err(|wrong| {
@@ -183,6 +191,7 @@ fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
             wrong.wanted.name()
         ))
     })?;
+    let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
     let before = config.value(setting);
     let given = config.is_given(setting.key);
@@ -195,7 +204,7 @@ fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
         return Ok(());
     }
     let edited = edit::set_in(config.text(), setting.key, &value).map_err(|reason| not_editable(&root, reason))?;
-    edit::replace(&config, &edited)?;
+    edit::replace(&config, &edited, setting.is_secret())?;
     let was = match (given, before == value) {
         (_, true) => format!("explicitly setting {}", shown(setting, &before)),
         (true, false) => format!("previously {}", shown(setting, &before)),
@@ -206,6 +215,21 @@ fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
         setting.key,
         shown(setting, &value)
     ));
+    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    Ok(())
+}
+
+/// Sets one key inside a setting that is a map, such as `registry.env.DEBUG`.
+fn set_inside(session: &Session, setting: &Setting, key: &str, text: &str) -> Result<(), CommandError> {
+    let root = session.root()?;
+    let value: Value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let _turn = edit::turn(&root)?;
+    let config = load_for_edit(&root)?;
+    let edited = edit::set_in(config.text(), key, &value).map_err(|reason| not_editable(&root, reason))?;
+    edit::replace(&config, &edited, false)?;
+    session
+        .ui
+        .done(&format!("'{key}' is now set, inside the map '{}'.", setting.key));
     session.ui.say("Don't forget to run 'kdk reconfigure'.");
     Ok(())
 }
@@ -226,6 +250,7 @@ fn not_editable(root: &Root, reason: String) -> CommandError {
 
 fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
     let root = session.root()?;
+    let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
     // A key that is no setting may be removed too: that is how a mistake is mended.
     let key = settings::find(key).map_or(key, |setting| setting.key);
@@ -238,7 +263,7 @@ fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
             .warn(&format!("'{key}' is not set in kdk.yml; its default holds already"));
         return Ok(());
     };
-    edit::replace(&config, &edited)?;
+    edit::replace(&config, &edited, false)?;
     let now = settings::find(key).map(|setting| {
         format!(
             "; its default holds: {}",
@@ -304,7 +329,13 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
         .unwrap_or_else(|| "vi".to_owned());
     let draft = root.state().join("kdk.draft.yml");
     crate::sys::fs::create_private_dir(&root.state())?;
-    crate::sys::fs::write_atomic(&draft, text.as_bytes(), crate::sys::fs::PRIVATE)?;
+    if draft.exists() {
+        session.ui.warn(&format!(
+            "going on with the draft that was kept in {draft}; remove it to start anew"
+        ));
+    } else {
+        crate::sys::fs::write_atomic(&draft, text.as_bytes(), crate::sys::fs::PRIVATE)?;
+    }
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");
     let status = Command::new(program)
@@ -315,7 +346,12 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
             CommandError::user(format!("cannot run the editor {program}: {error}")).hint("name another in EDITOR")
         })?;
     let edited = crate::sys::fs::read(&draft)?;
-    if !status.success() || edited == text {
+    if !status.success() {
+        return Err(CommandError::user(format!(
+            "the editor failed ({status}); kdk.yml is unchanged"
+        )));
+    }
+    if edited == text {
         crate::sys::fs::remove(&draft)?;
         session.ui.say("kdk.yml is unchanged.");
         return Ok(());
@@ -324,7 +360,8 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
         Ok(config) => config,
         Err(_) => Config::defaults(&root).with_text(crate::sys::fs::read(&root.kdk_yml())?),
     };
-    edit::replace(&config, &edited).map_err(|error| {
+    let _turn = edit::turn(&root)?;
+    edit::replace(&config, &edited, false).map_err(|error| {
         CommandError::from(error).hint(format!("kdk.yml is unchanged; your draft is kept in {draft}"))
     })?;
     crate::sys::fs::remove(&draft)?;

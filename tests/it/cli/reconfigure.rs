@@ -171,9 +171,8 @@ fn running_services_are_restarted_and_stopped_ones_are_not() {
     let said = root.kdk(&["reconfigure", "--no-restart"]);
     assert!(said.stderr.contains("kdk restart registry"), "{}", said.stderr);
     assert_eq!(root.pid("registry"), registry);
-    root.kdk(&["config", "set", "registry.relativeurls", "false"]).ok();
     root.kdk(&["reconfigure"]).ok();
-    assert_ne!(root.pid("registry"), registry);
+    assert_ne!(root.pid("registry"), registry, "the restart that was owed is forgotten");
     assert_eq!(root.pid("rails-web"), rails);
     root.kdk(&["config", "set", "registry.env", "{EXTRA: x}"]).ok();
     let before = root.pid("registry");
@@ -246,4 +245,79 @@ fn the_environment_s_root_and_the_argument_s_root() {
     assert_eq!(port(None, None), "3001\n");
     assert_eq!(port(Some(&two), None), "3002\n");
     assert_eq!(port(Some(&one), Some(&two)), "3002\n");
+}
+
+#[test]
+fn many_runs_in_a_row_change_nothing() {
+    // Lists and maps must come out in the same order in every process.
+    let root = TestRoot::with_registry(
+        "  notifications_enabled: true\n  notifications:\n    endpoints:\n      - {name: b, url: 'http://127.0.0.1:1/', headers: {X-A: [a], X-B: [b], X-C: [c]}, timeout: 1s, backoff: 2s}\n",
+    );
+    root.kdk(&["reconfigure"]).ok();
+    for _ in 0..12 {
+        root.kdk(&["reconfigure", "--dry-run"]).ok();
+    }
+}
+
+#[test]
+fn private_keys_are_never_shown() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let (key, certificate) = (root.read("localhost.key"), root.read("localhost.crt"));
+    root.kdk(&["config", "set", "registry.internal_key", &key]).refused();
+    let indent = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let settings = root.read("kdk.yml");
+    root.write(
+        "kdk.yml",
+        &format!(
+            "{settings}  internal_key: |\n{}  internal_certificate: |\n{}",
+            indent(&key),
+            indent(&certificate)
+        ),
+    );
+    std::fs::write(root.join("localhost.key"), "another").expect("written");
+    let secret = key.lines().nth(2).expect("a line");
+    for arguments in [
+        &["diff-config"][..],
+        &["diff-config", "--json"],
+        &["reconfigure", "--dry-run"],
+        &["config", "list"],
+        &["reconfigure"],
+    ] {
+        let shown = root.kdk(arguments).shown();
+        assert!(!shown.contains(secret), "{arguments:?}: {shown}");
+    }
+    assert_eq!(root.read("localhost.key"), key);
+    assert_eq!(mode(&root, "localhost.key"), 0o600);
+}
+
+#[test]
+fn a_root_in_a_quoted_directory_is_only_a_directory() {
+    let root = TestRoot::with_registry("");
+    let odd = root.join("q'; touch INJECTED; '");
+    std::fs::create_dir(&odd).expect("made");
+    std::fs::copy(root.join("kdk.yml"), odd.join("kdk.yml")).expect("copied");
+    root.kdk(&["--root", odd.to_str().expect("UTF-8"), "reconfigure"]).ok();
+    let mut make = std::process::Command::new("make");
+    Output::of(
+        make.args(["-s", "status"])
+            .env("KDK", crate::support::KDK)
+            .env("HOME", root.join("home"))
+            .current_dir(&odd),
+    )
+    .ok();
+    assert!(!odd.join("INJECTED").exists());
+}
+
+#[test]
+fn inside_maps_single_keys_are_set() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["config", "set", "registry.env.DEBUG", "yes please"]).ok();
+    root.kdk(&["config", "set", "registry.config.http.prefix", "/x/"]).ok();
+    assert_eq!(root.kdk(&["config", "get", "registry.env"]).ok(), "DEBUG: yes please\n");
+    let error = root.kdk(&["config", "set", "registry.config.http.addr", ":1"]).fails(1);
+    assert!(
+        error.contains("set registry.listen_address and registry.port"),
+        "{error}"
+    );
 }

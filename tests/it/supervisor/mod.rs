@@ -43,7 +43,7 @@ fn a_crash_loop_is_shown_and_ended() {
     root.kdk(&["reconfigure"]).ok();
     let error = root.kdk(&["start"]).fails(1);
     assert!(
-        error.contains("registry ended before it was ready: exit status: 1"),
+        error.contains("registry: ended before it was ready: exit status: 1"),
         "{error}"
     );
     assert_eq!(root.service("rails-web")["state"], "ready");
@@ -54,8 +54,11 @@ fn a_crash_loop_is_shown_and_ended() {
     let missing = TestRoot::with_registry("  bin: /nonexistent/registry\n");
     missing.kdk(&["reconfigure"]).ok();
     let error = missing.kdk(&["start", "registry"]).fails(1);
-    assert!(error.contains("cannot run /nonexistent/registry"), "{error}");
-    assert_eq!(missing.service("registry")["state"], "failed");
+    assert!(
+        error.contains("registry cannot run: /nonexistent/registry does not exist"),
+        "{error}"
+    );
+    assert_eq!(missing.service("registry")["state"], "down");
 }
 
 #[test]
@@ -319,4 +322,67 @@ fn a_broken_file_blocks_neither_status_nor_stop() {
     root.kdk(&["stop", "registry"]).ok();
     root.kdk(&["kill", "--yes"]).ok();
     wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_damaged_store_and_a_removed_socket_strand_nothing() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    std::fs::remove_file(root.join(".kdk/socket")).expect("removed");
+    assert_eq!(root.service("registry")["state"], "ready");
+    end(root.daemon().expect("a daemon"));
+    root.write(".kdk/supervisor.json", "{");
+    // Nobody knows any more how they were run: they are ended, and said to be.
+    root.kdk(&["status"]).ok();
+    wait("nothing is left", || registries(&root).is_empty().then_some(()));
+    assert_eq!(root.service("registry")["state"], "down");
+    root.kdk(&["start"]).ok();
+    assert_eq!(registries(&root).len(), 1);
+}
+
+#[test]
+fn what_was_stopped_without_a_daemon_stays_stopped() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    end(root.daemon().expect("a daemon"));
+    for (pid, _) in root.processes() {
+        end(pid);
+    }
+    wait("all is gone", || root.processes().is_empty().then_some(()));
+    root.kdk(&["stop"]).ok();
+    root.kdk(&["start", "rails-web"]).ok();
+    assert_eq!(root.service("registry")["state"], "down");
+}
+
+#[test]
+fn a_restart_cut_short_leaves_nothing_down() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    for pause in [2, 10, 20, 40, 80] {
+        let mut restart = root
+            .command(&["restart"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        let _ = restart.kill();
+        restart.wait().expect("reaped");
+        root.wait_for_state("registry", "ready");
+        root.wait_for_state("rails-web", "ready");
+    }
+}
+
+#[test]
+fn a_start_with_newer_settings_does_not_claim_them() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    root.kdk(&["config", "set", "registry.relativeurls", "true"]).ok();
+    root.kdk(&["reconfigure", "--no-restart"]).ok();
+    let said = root.kdk(&["start", "registry"]).stderr;
+    assert!(
+        said.contains("registry runs with older settings; apply the new ones with: kdk restart registry"),
+        "{said}"
+    );
+    assert!(!said.contains("is available at"), "{said}");
 }
