@@ -83,7 +83,7 @@ impl Root {
     pub fn at(path: &Utf8Path) -> io::Result<Self> {
         Ok(Self(
             path.canonicalize_utf8()
-                .map_err(|error| sys::fs::named(error, "cannot open", path))?,
+                .map_err(|error| sys::fs::named(&error, "cannot open", path))?,
         ))
     }
 

@@ -61,22 +61,16 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
     }
     let document = Document::from_str(text).map_err(|error| error.to_string())?;
     let outcome = match value {
-        Value::Bool(flag) => document.try_set_path(key, *flag).map(|_| ()),
-        Value::Number(number) if number.is_i64() => document
-            .try_set_path(key, number.as_i64().unwrap_or_default())
-            .map(|_| ()),
+        Value::Bool(flag) => document.try_set_path(key, *flag),
+        Value::Number(number) if number.is_i64() => document.try_set_path(key, number.as_i64().unwrap_or_default()),
         Value::String(line) if !line.contains('\n') => match quoting(&document, key) {
-            Some('\'') => document
-                .try_set_path(key, ScalarValue::single_quoted(line.as_str()))
-                .map(|_| ()),
-            Some(_) => document
-                .try_set_path(key, ScalarValue::double_quoted(line.as_str()))
-                .map(|_| ()),
-            None => document.try_set_path(key, line.as_str()).map(|_| ()),
+            Some('\'') => document.try_set_path(key, ScalarValue::single_quoted(line.as_str())),
+            Some(_) => document.try_set_path(key, ScalarValue::double_quoted(line.as_str())),
+            None => document.try_set_path(key, line.as_str()),
         },
         other => {
             let node = YamlValue::parse_raw(&other.to_string()).map_err(|error| error.to_string())?;
-            document.try_set_path(key, node).map(|_| ())
+            document.try_set_path(key, node)
         }
     };
     outcome.map_err(|error| error.to_string())?;
@@ -185,7 +179,10 @@ fn put(tree: &mut Value, key: &str, value: Option<&Value>) -> bool {
     }
     let Some(map) = tree.as_object_mut() else { return false };
     match (key.split_once('.'), value) {
-        (None, Some(value)) => map.insert(key.to_owned(), value.clone()).is_none() || true,
+        (None, Some(value)) => {
+            map.insert(key.to_owned(), value.clone());
+            true
+        }
         (None, None) => map.shift_remove(key).is_some(),
         (Some((first, rest)), Some(_)) => put(map.entry(first).or_insert(Value::Null), rest, value),
         (Some((first, rest)), None) => map.get_mut(first).is_some_and(|inner| put(inner, rest, None)),

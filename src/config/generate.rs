@@ -10,8 +10,11 @@ use super::settings::{self, Setting};
 use super::{Config, Origin};
 use crate::root::Root;
 
+/// Makes a file's text.
+pub type Generator = fn() -> String;
+
 /// The generated files, with paths relative to the source tree.
-pub const FILES: [(&str, fn() -> String); 3] = [
+pub const FILES: [(&str, Generator); 3] = [
     ("kdk.example.yml", example),
     ("docs/config.md", reference),
     ("docs/kdk.schema.json", schema_text),

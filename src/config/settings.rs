@@ -1,6 +1,6 @@
 //! The one declaration per setting, and everything that is known of one.
 //!
-//! [`settings!`] takes declarations and yields a table and a typed reader
+//! `settings!` takes declarations and yields a table and a typed reader
 //! per setting; parsing, `kdk config`, the example file, the schema, the
 //! reference page and completion are folds over the table.
 

@@ -148,14 +148,10 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
     .into_iter()
     .filter_map(|(key, set)| set.then_some(key))
     .collect();
-    if let [_, .., last] = exclusive.as_slice() {
-        let message = format!("{} exclude each other", exclusive.join(" and "));
-        found.push(problem(
-            config,
-            last,
-            message,
-            Some(format!("remove one, as by: kdk config unset {last}")),
-        ));
+    if let [first, .., last] = exclusive.as_slice() {
+        let message = format!("{first} and {last} exclude each other");
+        let hint = format!("remove one: kdk config unset {first}, or kdk config unset {last}");
+        found.push(problem(config, last, message, Some(hint)));
     }
     if let Some(url) = config.registry_external_url() {
         let usable = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());

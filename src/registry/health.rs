@@ -53,7 +53,7 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Answers on the debug listener.
-pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
+pub fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/debug/health") => {
             if app.unhealthy.load(Ordering::Relaxed) {

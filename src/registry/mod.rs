@@ -71,15 +71,14 @@ impl Registry {
             logger.warn(warning, Vec::new());
         }
         let driver = storage::Filesystem::open(&config.storage.root).map_err(StartError::Storage)?;
-        let secret = match &config.http.secret {
-            Some(secret) => secret.clone(),
-            None => {
-                logger.warn(
-                    "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable.",
-                    Vec::new(),
-                );
-                kept_secret(&config.storage.root).map_err(StartError::Storage)?
-            }
+        let secret = if let Some(secret) = &config.http.secret {
+            secret.clone()
+        } else {
+            logger.warn(
+                "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable.",
+                Vec::new(),
+            );
+            kept_secret(&config.storage.root).map_err(StartError::Storage)?
         };
         let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
         let tls = match &config.http.tls {
@@ -132,7 +131,7 @@ impl Registry {
             tokio::spawn(crate::serve::run(
                 debug,
                 None,
-                move |request, _| health::answer(Arc::clone(&app), request),
+                move |request, _| std::future::ready(health::answer(&app, &request)),
                 stop,
                 Duration::ZERO,
             ));

@@ -27,7 +27,7 @@ use super::body::Body;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may stay idle, or take for a request's headers. Go's
 /// clients keep theirs for 90 seconds; closing sooner would cross a request.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 

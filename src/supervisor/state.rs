@@ -9,7 +9,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Failures in a row that make a crash loop.
 const LOOP_FROM: u32 = 3;
 /// Longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What a job does.
 #[derive(Clone, Debug, PartialEq, Eq)]

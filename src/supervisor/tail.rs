@@ -174,7 +174,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = Utf8PathBuf::from_path_buf(directory.path().join("current")).expect("UTF-8");
         let write = |path: &Utf8PathBuf, text: &str| {
-            crate::sys::fs::write_atomic(path, text.as_bytes(), 0o644).expect("written")
+            crate::sys::fs::write_atomic(path, text.as_bytes(), 0o644).expect("written");
         };
         write(
             &path.with_file_name("@2024-09-26_21:36:00.00000.log"),

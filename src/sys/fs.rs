@@ -40,7 +40,7 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()
         file.persist(path).map_err(|error| error.error)?;
         sync_dir(parent)
     };
-    write().map_err(|error| named(error, "cannot write", path))
+    write().map_err(|error| named(&error, "cannot write", path))
 }
 
 /// Creates a directory and its parents, readable by its owner alone. One that
@@ -63,7 +63,7 @@ pub fn create_private_dir(path: &Utf8Path) -> io::Result<()> {
         }
         Ok(())
     };
-    create().map_err(|error| named(error, "cannot create", path))
+    create().map_err(|error| named(&error, "cannot create", path))
 }
 
 /// Creates a directory and its parents.
@@ -71,7 +71,7 @@ pub fn create_private_dir(path: &Utf8Path) -> io::Result<()> {
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn create_dir(path: &Utf8Path) -> io::Result<()> {
-    fs::create_dir_all(path).map_err(|error| named(error, "cannot create", path))
+    fs::create_dir_all(path).map_err(|error| named(&error, "cannot create", path))
 }
 
 /// Reads a text file, or nothing when it does not exist.
@@ -82,7 +82,7 @@ pub fn read_optional(path: &Utf8Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(named(error, "cannot read", path)),
+        Err(error) => Err(named(&error, "cannot read", path)),
     }
 }
 
@@ -91,7 +91,7 @@ pub fn read_optional(path: &Utf8Path) -> io::Result<Option<String>> {
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn read(path: &Utf8Path) -> io::Result<String> {
-    fs::read_to_string(path).map_err(|error| named(error, "cannot read", path))
+    fs::read_to_string(path).map_err(|error| named(&error, "cannot read", path))
 }
 
 /// Removes a file; says whether there was one.
@@ -102,7 +102,7 @@ pub fn remove(path: &Utf8Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(named(error, "cannot remove", path)),
+        Err(error) => Err(named(&error, "cannot remove", path)),
     }
 }
 
@@ -124,7 +124,7 @@ pub fn append(path: &Utf8Path, mode: u32) -> io::Result<File> {
         .create(true)
         .mode(mode)
         .open(path)
-        .map_err(|error| named(error, "cannot open", path))
+        .map_err(|error| named(&error, "cannot open", path))
 }
 
 /// Returns the permission bits of a file, or nothing when it does not exist.
@@ -161,11 +161,11 @@ impl Lock {
             .truncate(false)
             .mode(PRIVATE)
             .open(path)
-            .map_err(|error| named(error, "cannot open", path))?;
+            .map_err(|error| named(&error, "cannot open", path))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(named(errno.into(), "cannot lock", path)),
+            Err((_, errno)) => Err(named(&errno.into(), "cannot lock", path)),
         }
     }
 
@@ -181,10 +181,10 @@ impl Lock {
             .truncate(false)
             .mode(PRIVATE)
             .open(path)
-            .map_err(|error| named(error, "cannot open", path))?;
+            .map_err(|error| named(&error, "cannot open", path))?;
         Flock::lock(file, FlockArg::LockExclusive)
             .map(|file| Self { file })
-            .map_err(|(_, errno)| named(errno.into(), "cannot lock", path))
+            .map_err(|(_, errno)| named(&errno.into(), "cannot lock", path))
     }
 
     /// Returns the locked file.
@@ -221,7 +221,7 @@ impl SharedLock {
             .truncate(false)
             .mode(PRIVATE)
             .open(path)
-            .map_err(|error| named(error, "cannot open", path))?;
+            .map_err(|error| named(&error, "cannot open", path))?;
         Ok(flock(&file, nix::libc::LOCK_EX)?.then_some(Self(file)))
     }
 
@@ -233,7 +233,7 @@ impl SharedLock {
         match File::open(path) {
             Ok(file) => Ok(!flock(&file, nix::libc::LOCK_SH)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(named(error, "cannot open", path)),
+            Err(error) => Err(named(&error, "cannot open", path)),
         }
     }
 
@@ -277,12 +277,12 @@ pub fn back_up(path: &Utf8Path, label: &str, backups: &Utf8Path, stamp: &str) ->
         count += 1;
         target = backups.join(format!("{base}.{count}"));
     }
-    let content = fs::read(path).map_err(|error| named(error, "cannot read", path))?;
+    let content = fs::read(path).map_err(|error| named(&error, "cannot read", path))?;
     write_atomic(&target, &content, mode(path).unwrap_or(PRIVATE) & 0o700)?;
     Ok(target)
 }
 
 /// Puts what was tried and the path before a file system's message.
-pub fn named(error: io::Error, tried: &str, path: &Utf8Path) -> io::Error {
+pub fn named(error: &io::Error, tried: &str, path: &Utf8Path) -> io::Error {
     io::Error::new(error.kind(), format!("{tried} {path}: {error}"))
 }

@@ -1,5 +1,12 @@
 //! The integration tests: the real binary, real clients, real processes.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::zombie_processes,
+    reason = "tests handle files, time, output and processes directly"
+)]
+
 mod architecture;
 mod certificates;
 mod cli;

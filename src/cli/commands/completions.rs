@@ -4,11 +4,13 @@ use std::io::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
 
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
 use crate::config::generate::FILES;
+use crate::config::settings;
 use crate::sys::fs::{PUBLIC, create_dir, read_optional, write_atomic};
 
 /// Arguments of `kdk completions`.
@@ -43,9 +45,28 @@ pub struct GenerateArgs {
 /// Prints a completion script; settings and services complete by it too.
 pub fn completions(args: &CompletionsArgs) -> Result<(), CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::cli::definition(), "kdk", &mut script);
+    clap_complete::generate(args.shell, &mut completed(crate::cli::definition()), "kdk", &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(())
+}
+
+/// Adds to the definition what can be typed for keys and services. Only for
+/// completion: parsing gives better errors by itself.
+fn completed(command: clap::Command) -> clap::Command {
+    let keys = || PossibleValuesParser::new(settings::all().map(|setting| setting.key));
+    let services = || PossibleValuesParser::new([crate::services::REGISTRY, crate::services::RAILS, "rails"]);
+    let command = ["start", "stop", "restart", "status", "tail"]
+        .into_iter()
+        .fold(command, |command, name| {
+            command.mut_subcommand(name, |command| {
+                command.mut_arg("services", |arg| arg.value_parser(services()))
+            })
+        });
+    command.mut_subcommand("config", |config| {
+        ["get", "set", "unset"].into_iter().fold(config, |config, name| {
+            config.mut_subcommand(name, |command| command.mut_arg("key", |arg| arg.value_parser(keys())))
+        })
+    })
 }
 
 /// Writes the man pages.

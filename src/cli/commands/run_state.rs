@@ -181,7 +181,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
     let outcome = {
         let progress = ui.progress(&format!("starting {}", names.join(", ")));
         services::supervisor(config.root()).ask(&request, |status| {
-            progress.set(&format!("{}: {}", status.name, status.state.text()))
+            progress.set(&format!("{}: {}", status.name, status.state.text()));
         })?
     };
     let mut registry_answers = false;
@@ -329,7 +329,7 @@ fn ask_stop(
     let supervisor = services::supervisor(root);
     let filter = names.clone();
     let outcome = supervisor.stop(names, kill, |status| {
-        progress.set(&format!("{}: {}", status.name, status.state.text()))
+        progress.set(&format!("{}: {}", status.name, status.state.text()));
     })?;
     // Of interest is only what was asked for.
     Ok(outcome.map(|mut outcome| {

@@ -18,10 +18,15 @@ use crate::serve::tls::MinimumTls;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Keys that are read by other registries, or come later, and need no warning.
-const ACCEPTED: [&str; 12] = [
+const ACCEPTED: [&str; 17] = [
     "validation",
-    "database",
     "redis",
+    "database.host",
+    "database.port",
+    "database.dbname",
+    "database.sslmode",
+    "database.user",
+    "database.password",
     "gc",
     "compatibility.schema1",
     "storage.filesystem.maxthreads",
@@ -54,6 +59,15 @@ pub struct Root {
     health: Health,
     #[serde(default)]
     notifications: Notifications,
+    #[serde(default)]
+    database: Database,
+}
+
+/// The metadata database; only whether it is asked for matters here.
+#[derive(Deserialize, Default)]
+struct Database {
+    #[serde(default)]
+    enabled: serde_yaml::Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -284,10 +298,23 @@ impl Root {
             .rootdirectory
             .unwrap_or_else(|| "/var/lib/registry".into());
         // What guards the registry must not be passed over in silence.
-        if let Some(auth) = &self.auth {
-            if auth.htpasswd.is_some() || auth.silly.is_some() || auth.token.is_none() {
-                return Err(error("auth", "this version authorises by auth.token only".into()));
+        if let Some(auth) = &self.auth
+            && (auth.htpasswd.is_some() || auth.silly.is_some() || auth.token.is_none())
+        {
+            return Err(error("auth", "this version authorises by auth.token only".into()));
+        }
+        // Serving without it would show an empty registry where there is a full one.
+        match &self.database.enabled {
+            serde_yaml::Value::Bool(true) => {
+                return Err(error(
+                    "database.enabled",
+                    "this version keeps metadata in files; set it to false".into(),
+                ));
             }
+            serde_yaml::Value::String(word) if word == "prefer" => {
+                warnings.push("database.enabled: prefer: there is no database, metadata are kept in files".into());
+            }
+            _ => {}
         }
         let tls = &self.http.tls;
         if tls.clientcas.as_ref().is_some_and(|list| !list.is_empty()) || tls.letsencrypt.is_some() {

@@ -29,12 +29,14 @@ impl Problem {
     }
 
     /// Adds what exactly is wrong. Several details make several errors.
+    #[must_use]
     pub fn detail(mut self, detail: impl Into<Value>) -> Self {
         self.errors.push(detail.into());
         self
     }
 
     /// Adds a header to the answer.
+    #[must_use]
     pub fn header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, value));
         self

@@ -224,7 +224,7 @@ async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, coun
                 break Some(reason);
             }
             tokio::time::sleep(pause).await;
-            pause = pause.mul_f32(1.5).min(Duration::from_secs(60));
+            pause = pause.mul_f32(1.5).min(Duration::from_mins(1));
         };
         match failure {
             None => drop(counters.delivered.fetch_add(1, Ordering::Relaxed)),

@@ -71,7 +71,7 @@ impl ContentRange {
     }
 
     /// Returns the number of bytes.
-    pub fn len(self) -> u64 {
+    pub fn length(self) -> u64 {
         (self.last - self.first).saturating_add(1)
     }
 }
@@ -113,14 +113,14 @@ mod tests {
 
     #[test]
     fn content_ranges() {
-        assert_eq!(ContentRange::parse("0-9").map(ContentRange::len), Some(10));
+        assert_eq!(ContentRange::parse("0-9").map(ContentRange::length), Some(10));
         assert_eq!(
             ContentRange::parse("bytes 10-19/20"),
             Some(ContentRange { first: 10, last: 19 })
         );
         assert_eq!(ContentRange::parse("9-0"), None);
         assert_eq!(
-            ContentRange::parse("0-18446744073709551615").map(ContentRange::len),
+            ContentRange::parse("0-18446744073709551615").map(ContentRange::length),
             Some(u64::MAX)
         );
     }
@@ -136,7 +136,7 @@ mod tests {
         #[test]
         fn content_range_never_panics(header in ".{0,40}") {
             if let Some(range) = ContentRange::parse(&header) {
-                proptest::prop_assert!(range.len() >= 1);
+                proptest::prop_assert!(range.length() >= 1);
             }
         }
     }

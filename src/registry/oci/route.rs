@@ -74,7 +74,7 @@ impl Route {
                 let name = repository(name)?;
                 Ok(Self::Blob(name, digest.parse().map_err(RouteError::Digest)?))
             }
-            [.., last] if last.is_empty() => {
+            [.., ""] => {
                 let shorter = decoded.trim_end_matches('/');
                 match Self::parse(shorter) {
                     Ok(_) => Err(RouteError::Moved(shorter.to_owned())),

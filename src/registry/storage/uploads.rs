@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::driver::{Driver, StorageError};
 use super::layout;
+use super::upload_state::UploadState;
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 
 /// Bytes gathered before they are hashed and written.
@@ -63,7 +64,7 @@ pub struct Progress {
 pub type Session = OwnedMutexGuard<Progress>;
 
 /// How long a client may send nothing in the middle of a body.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How many ended uploads are remembered, to tell them from such that have yet to begin.
 const REMEMBERED: usize = 10_000;
 
@@ -135,21 +136,23 @@ impl<D: Driver> Uploads<D> {
         &self,
         session: &mut Session,
         name: &RepoName,
-        id: &str,
+        state: &UploadState,
         offset: u64,
         body: B,
         announced: Option<u64>,
-        started_at: &str,
     ) -> Result<u64, UploadError>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let path = layout::upload_data(name, id);
+        let path = layout::upload_data(name, &state.id);
         if offset == 0 {
             // Not durable on purpose: losing an unfinished upload is legal.
-            let mut file = self.driver.append(&layout::upload_started_at(name, id), 0).await?;
-            let _ = file.write_all(started_at.as_bytes());
+            let mut file = self
+                .driver
+                .append(&layout::upload_started_at(name, &state.id), 0)
+                .await?;
+            let _ = file.write_all(state.started_at.to_string().as_bytes());
         }
         let file = self.driver.append(&path, offset).await?;
         let hasher = match session.hasher.take() {
@@ -292,9 +295,8 @@ impl Sink {
         let mut received = 0;
         let mut gathered = BytesMut::new();
         let outcome = loop {
-            let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => break Err(FillError::Body("nothing came for a minute".to_owned())),
+            let Ok(frame) = tokio::time::timeout(PATIENCE, body.frame()).await else {
+                break Err(FillError::Body("nothing came for a minute".to_owned()));
             };
             match frame {
                 None => break Ok(()),

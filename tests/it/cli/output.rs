@@ -160,10 +160,10 @@ fn colour_is_for_terminals_only() {
 fn completions_and_man_pages_are_made() {
     let root = TestRoot::new();
     for shell in ["bash", "zsh", "fish"] {
-        assert!(
-            root.kdk(&["completions", shell]).ok().contains("trust-docker-registry"),
-            "{shell}"
-        );
+        let script = root.kdk(&["completions", shell]).ok();
+        for word in ["trust-docker-registry", "registry.self_signed", "rails-web"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
     root.kdk(&["man", "pages"]).ok();
     assert!(

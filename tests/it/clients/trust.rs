@@ -107,7 +107,7 @@ fn https_with_a_trusted_certificate() {
     std::fs::write(&foreign, "another").expect("written");
     let over = namespace.sh("root", "kdk trust-docker-registry").stderr;
     assert!(
-        over.contains(&format!("overwritten  /etc/docker/certs.d/registry.test:5000/ca.crt")),
+        over.contains(&"overwritten  /etc/docker/certs.d/registry.test:5000/ca.crt".to_string()),
         "{over}"
     );
     namespace.sh("root", "kdk stop").ok();

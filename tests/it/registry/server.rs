@@ -177,6 +177,10 @@ fn a_bad_configuration_is_named() {
             "version: 0.1\nstorage: {filesystem: {rootdirectory: /proc/nothing}}\nhttp: {addr: ':0'}\n",
             "/proc/nothing",
         ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\ndatabase: {enabled: true}\n",
+            "this version keeps metadata in files",
+        ),
         ("version: [\n", "config.yml"),
     ] {
         std::fs::write(&path, text).expect("written");

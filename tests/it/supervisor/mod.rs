@@ -260,11 +260,11 @@ fn logs_are_tailed_with_stamp_and_name() {
     let json = root.kdk(&["tail", "registry", "--no-follow", "--json", "-n", "1"]).ok();
     let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(value["service"], "registry");
-    assert_eq!(
-        root.kdk(&["tail", "registry", "--no-follow", "--since", "1h"])
+    assert!(
+        !root
+            .kdk(&["tail", "registry", "--no-follow", "--since", "1h"])
             .ok()
-            .is_empty(),
-        false
+            .is_empty()
     );
     assert_eq!(
         root.kdk(&["tail", "registry", "--no-follow", "--since", "2999-01-01T00:00:00Z"])
@@ -282,9 +282,7 @@ fn logs_are_tailed_with_stamp_and_name() {
     while !line.contains("/v2/followed/") {
         line.clear();
         assert!(std::io::BufRead::read_line(&mut output, &mut line).expect("read") > 0);
-        if line.contains("listening") {
-            panic!("old lines were shown");
-        }
+        assert!(!line.contains("listening"), "old lines were shown");
         reqwest::blocking::get(root.registry_url("/v2/followed/tags/list")).expect("answered");
     }
     following.kill().expect("killed");

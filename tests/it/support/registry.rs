@@ -48,7 +48,7 @@ impl TestRegistry {
             output
                 .lines()
                 .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)))
+                .for_each(|line| drop(sender.send(line)));
         });
         let mut registry = Self {
             child,

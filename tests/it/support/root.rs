@@ -61,7 +61,9 @@ impl TestRoot {
     /// Prepares a command in this root, with an environment that is always the same.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(KDK);
-        let path = std::env::var("PATH").unwrap_or_default();
+        // By its name, as for a user, so that output does not depend on where the tree lies.
+        let binary = Path::new(KDK).parent().expect("a directory").display();
+        let path = format!("{binary}:{}", std::env::var("PATH").unwrap_or_default());
         let home = self.join("home");
         std::fs::create_dir_all(&home).expect("made");
         command

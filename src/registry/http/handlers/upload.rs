@@ -160,8 +160,8 @@ fn offset_of(context: &Context, state: &UploadState, size: u64) -> Result<u64, P
         None if state.offset == size => Ok(size),
         None => Err(out_of_order()),
         Some(header) => {
-            let range = ContentRange::parse(header).ok_or_else(|| out_of_order())?;
-            if announced(context).is_some_and(|length| length != range.len()) {
+            let range = ContentRange::parse(header).ok_or_else(&out_of_order)?;
+            if announced(context).is_some_and(|length| length != range.length()) {
                 return Err(Problem::new(ErrorCode::SizeInvalid).detail(json!({"content_range": header})));
             }
             if range.first == size {
@@ -187,20 +187,11 @@ async fn receive(
     let length = context
         .header(CONTENT_RANGE)
         .and_then(ContentRange::parse)
-        .map(ContentRange::len)
+        .map(ContentRange::length)
         .or_else(|| announced(context));
     let uploads = context.app.uploads.clone();
-    let started_at = state.started_at.to_string();
     let taken = uploads
-        .append(
-            session,
-            name,
-            &state.id,
-            offset,
-            context.request.body_mut(),
-            length,
-            &started_at,
-        )
+        .append(session, name, state, offset, context.request.body_mut(), length)
         .await;
     taken.map_err(|error| upload_problem(context, &error))
 }
