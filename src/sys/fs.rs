@@ -140,6 +140,18 @@ pub fn owner(path: &Utf8Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.uid())
 }
 
+/// Opens a file that is locked; what it holds stays.
+fn open_lock_file(path: &Utf8Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(path)
+        .map_err(|error| named(&error, "cannot open", path))
+}
+
 /// An exclusive lock on a file, held until it is dropped.
 ///
 /// The file is never removed: a lock on an unlinked file protects nothing.
@@ -154,14 +166,7 @@ impl Lock {
     /// # Errors
     /// Those of the file system, with the path in the message.
     pub fn try_take(path: &Utf8Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE)
-            .open(path)
-            .map_err(|error| named(&error, "cannot open", path))?;
+        let file = open_lock_file(path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -174,14 +179,7 @@ impl Lock {
     /// # Errors
     /// Those of the file system, with the path in the message.
     pub fn take(path: &Utf8Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE)
-            .open(path)
-            .map_err(|error| named(&error, "cannot open", path))?;
+        let file = open_lock_file(path)?;
         Flock::lock(file, FlockArg::LockExclusive)
             .map(|file| Self { file })
             .map_err(|(_, errno)| named(&errno.into(), "cannot lock", path))
@@ -214,14 +212,7 @@ impl SharedLock {
     /// # Errors
     /// Those of the file system, with the path in the message.
     pub fn try_take(path: &Utf8Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE)
-            .open(path)
-            .map_err(|error| named(&error, "cannot open", path))?;
+        let file = open_lock_file(path)?;
         Ok(flock(&file, nix::libc::LOCK_EX)?.then_some(Self(file)))
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::registry::config::UploadPurging;
 use crate::registry::http::App;
 use crate::registry::oci::RepoName;
-use crate::registry::storage::{Driver, StorageError, layout};
+use crate::registry::storage::{Driver, StorageError, layout, tree};
 use crate::sys::clock::Clock;
 
 /// Longest pause before the first round: servers started together should not purge together.
@@ -55,24 +55,19 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
 async fn round(app: &App, purging: UploadPurging) -> Result<usize, StorageError> {
     let now = Clock::System.now();
     let mut count = 0;
-    let mut open = vec![String::new()];
-    while let Some(group) = open.pop() {
-        let directory = if group.is_empty() {
-            layout::repositories()
-        } else {
-            layout::repository(&group)
-        };
-        for entry in app.driver.list(&directory).await?.unwrap_or_default() {
-            if entry == "_uploads" {
-                for id in app.driver.list(&layout::uploads(&group)).await?.unwrap_or_default() {
-                    count += usize::from(purge(app, &group, &id, now, purging).await?);
-                }
-            } else if !entry.starts_with('_') && !entry.starts_with('.') {
-                open.push(if group.is_empty() {
-                    entry
-                } else {
-                    format!("{group}/{entry}")
-                });
+    for name in tree::holding(&app.driver, "_uploads").await? {
+        for id in app.driver.list(&layout::uploads(&name)).await?.unwrap_or_default() {
+            match purge(app, &name, &id, now, purging).await {
+                Ok(purged) => count += usize::from(purged),
+                // One that cannot be removed must not keep the others.
+                Err(error) => app.logger.error(
+                    "cannot purge an upload",
+                    vec![
+                        ("repository", name.as_str().into()),
+                        ("id", id.into()),
+                        ("error", error.to_string().into()),
+                    ],
+                ),
             }
         }
     }

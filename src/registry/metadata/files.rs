@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Metadata, Page};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Driver, StorageError, layout};
+use crate::registry::storage::{Blobs, Driver, StorageError, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
@@ -60,28 +60,8 @@ impl<D: Driver> Files<D> {
     /// # Errors
     /// Those of the storage.
     pub async fn all_repositories(&self) -> Result<Vec<String>, StorageError> {
-        let mut found = Vec::new();
-        let mut open = vec![String::new()];
-        while let Some(group) = open.pop() {
-            let directory = if group.is_empty() {
-                layout::repositories()
-            } else {
-                layout::repository(&group)
-            };
-            for entry in self.driver.list(&directory).await?.unwrap_or_default() {
-                if entry == "_manifests" {
-                    found.push(group.clone());
-                } else if !entry.starts_with('_') && !entry.starts_with('.') {
-                    open.push(if group.is_empty() {
-                        entry
-                    } else {
-                        format!("{group}/{entry}")
-                    });
-                }
-            }
-        }
+        let mut found = tree::holding(&self.driver, "_manifests").await?;
         found.retain(|name| name.parse::<RepoName>().is_ok());
-        found.sort_unstable();
         Ok(found)
     }
 }

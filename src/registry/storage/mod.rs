@@ -4,6 +4,7 @@ pub mod blobs;
 pub mod driver;
 pub mod filesystem;
 pub mod layout;
+pub mod tree;
 pub mod upload_state;
 pub mod uploads;
 

@@ -113,7 +113,7 @@ pub fn temporary() -> tempfile::TempDir {
 pub fn port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(21_000);
-    let directory = PathBuf::from("/tmp/kdk-test-ports");
+    let directory = PathBuf::from(format!("/tmp/kdk-test-ports-{}", nix::unistd::getuid()));
     std::fs::create_dir_all(&directory).expect("a directory");
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
