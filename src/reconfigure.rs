@@ -52,6 +52,12 @@ pub enum ReconfigureError {
     /// Users could not be handled.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The built-in registry would not start with its new file.
+    #[error("the registry would not start with these settings: {reason}; nothing was written")]
+    Registry {
+        /// Why.
+        reason: String,
+    },
     /// Another tool's file could not be changed in part.
     #[error("{path} is another tool's file and cannot be changed in part: {reason}")]
     Graft {
@@ -60,6 +66,36 @@ pub enum ReconfigureError {
         /// Why.
         reason: String,
     },
+}
+
+/// Checks that the built-in registry would take its file, before anything
+/// that runs is stopped for it.
+fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), ReconfigureError> {
+    if !config.registry_enabled() || config.registry_bin().is_some() || config.registry_version() != "embedded" {
+        return Ok(());
+    }
+    let path = config.root().registry_config();
+    let Some(file) = files
+        .iter()
+        .find(|file| file.path == path && file.action != Action::Protected)
+    else {
+        return Ok(());
+    };
+    let env: Vec<(String, String)> = config
+        .registry_env()
+        .into_iter()
+        .map(|(name, value)| (name, crate::services::env_text(&value)))
+        .collect();
+    let refused = |reason: String| ReconfigureError::Registry { reason };
+    let parsed =
+        crate::registry::config::Config::parse(&path, &file.new, &env).map_err(|error| refused(error.to_string()))?;
+    if let Some(crate::registry::config::AuthConfig::Token(token)) = &parsed.auth {
+        let bundle = &token.rootcertbundle;
+        if *bundle != config.root().signing_pair().0 && !bundle.exists() {
+            return Err(refused(format!("auth.token.rootcertbundle: {bundle} does not exist")));
+        }
+    }
+    Ok(())
 }
 
 /// What would happen to a file.
@@ -117,6 +153,32 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Says whether a file that was rendered before is out of date.
+    pub fn outdated(&self) -> bool {
+        self.files.iter().any(|file| file.action == Action::Update)
+    }
+
+    /// Returns the services that read something which would change.
+    pub fn affected(&self, root: &Root) -> Vec<&'static str> {
+        let changed = |path: Utf8PathBuf| {
+            self.files
+                .iter()
+                .any(|file| file.path == path && matches!(file.action, Action::Create | Action::Update))
+        };
+        let renewed = |path: Utf8PathBuf| {
+            self.pairs.iter().any(|pair| {
+                pair.wanted.certificate == path && matches!(pair.verdict, Verdict::Make | Verdict::Renew(_))
+            })
+        };
+        let (signing, serving) = (renewed(root.signing_pair().0), renewed(root.registry_pair().0));
+        let registry = changed(root.registry_config()) || signing || serving;
+        let rails = changed(root.khulnasoft_yml()) || changed(root.stand_in()) || signing || serving;
+        [(crate::services::REGISTRY, registry), (crate::services::RAILS, rails)]
+            .into_iter()
+            .filter_map(|(name, is)| is.then_some(name))
+            .collect()
+    }
+
     /// Says whether anything would change.
     pub fn changes_anything(&self) -> bool {
         self.new_secrets.is_some()
@@ -232,6 +294,7 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
             )?);
         }
     }
+    check_registry(config, &files)?;
     let authority = Authority::new(root.certificates());
     let mut pairs = Vec::new();
     for wanted in wanted_pairs(config) {

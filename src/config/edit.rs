@@ -98,12 +98,27 @@ pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
     }
     let document = Document::from_str(text).map_err(|error| error.to_string())?;
     document.try_remove_path(key).map_err(|error| error.to_string())?;
+    // What was only there for it goes with it.
+    let mut inner = key;
+    while let Some((outer, _)) = inner.rsplit_once('.') {
+        let empty = lookup(&parse(&document.to_string())?, outer)
+            .is_some_and(|value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty));
+        if !empty {
+            break;
+        }
+        document.try_remove_path(outer).map_err(|error| error.to_string())?;
+        inner = outer;
+    }
     let edited = document.to_string();
     if without_empty(parse(&edited)?) == without_empty(expected) {
         Ok(Some(edited))
     } else {
         Err("the edited file would not say what it should".to_owned())
     }
+}
+
+fn lookup<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
+    key.split('.').try_fold(tree, |node, part| node.get(part))
 }
 
 /// Returns the quotes that a value stands in.

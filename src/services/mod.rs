@@ -186,11 +186,11 @@ fn registry(config: &Config) -> JobSpec {
     argv.extend(["serve".to_owned(), root.relative(&root.registry_config()).to_string()]);
     let mut env = environment();
     for (name, value) in config.registry_env() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = env_text(&value);
         env.retain(|(known, _)| *known != name);
         env.push((name, text));
     }
-    let listen = host_port(&config.registry_listen_address(), config.registry_port());
+    let endpoint = registry_endpoint(config);
     JobSpec {
         name: REGISTRY.to_owned(),
         argv,
@@ -200,13 +200,9 @@ fn registry(config: &Config) -> JobSpec {
             signal: StopSignal::Term,
             grace_seconds: config.wait_seconds(),
         },
-        ready: Ready::Http(format!(
-            "{}://{}/v2/",
-            config.registry_scheme(),
-            reachable(&config.registry_listen_address(), config.registry_port())
-        )),
+        ready: Ready::Http(endpoint.url("/v2/")),
         depends_on: Vec::new(),
-        listen: Some(listen),
+        listen: Some(endpoint.listen()),
         address: format!("{}://{}", config.registry_scheme(), config.registry_address()),
         fingerprint: String::new(),
     }
@@ -223,7 +219,7 @@ fn registry(config: &Config) -> JobSpec {
 fn rails(config: &Config) -> JobSpec {
     let root = config.root();
     let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
-    let scheme = if config.https_enabled() { "https" } else { "http" };
+    let endpoint = rails_endpoint(config);
     JobSpec {
         name: RAILS.to_owned(),
         argv: vec![
@@ -240,12 +236,9 @@ fn rails(config: &Config) -> JobSpec {
             signal: StopSignal::Term,
             grace_seconds: config.wait_seconds(),
         },
-        ready: Ready::Http(format!(
-            "{scheme}://{}/-/health",
-            reachable(&config.listen_address(), config.port())
-        )),
+        ready: Ready::Http(endpoint.url(&format!("{}/-/health", rails_prefix(config)))),
         depends_on: Vec::new(),
-        listen: Some(host_port(&config.listen_address(), config.port())),
+        listen: Some(endpoint.listen()),
         address: config.url(),
         fingerprint: String::new(),
     }
@@ -350,6 +343,89 @@ pub enum Unready {
     },
 }
 
+/// What a rendered file says about where its service listens.
+///
+/// The service goes by the file, not by `kdk.yml`, which may have changed
+/// since, or the file is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Host or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    fn listen(&self) -> String {
+        host_port(&self.host, self.port)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, reachable(&self.host, self.port))
+    }
+
+    fn parse(scheme: &'static str, address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':')?;
+        let host = if host.is_empty() { "0.0.0.0" } else { host };
+        Some(Self {
+            scheme,
+            host: host.to_owned(),
+            port: port.parse().ok()?,
+        })
+    }
+}
+
+fn rendered(path: &camino::Utf8Path) -> Option<serde_json::Value> {
+    let mut tree: serde_yaml::Value = serde_yaml::from_str(&sys::fs::read_optional(path).ok()??).ok()?;
+    tree.apply_merge().ok()?;
+    serde_json::to_value(tree).ok()
+}
+
+/// Returns where the registry listens: by its file, else by the settings.
+pub fn registry_endpoint(config: &Config) -> Endpoint {
+    let by_file = || {
+        let tree = rendered(&config.root().registry_config())?;
+        let scheme = if tree["http"]["tls"]["certificate"].is_string() {
+            "https"
+        } else {
+            "http"
+        };
+        Endpoint::parse(scheme, tree["http"]["addr"].as_str()?)
+    };
+    by_file().unwrap_or_else(|| Endpoint {
+        scheme: config.registry_scheme(),
+        host: config.registry_listen_address(),
+        port: config.registry_port(),
+    })
+}
+
+/// Any answer counts as ready, so the path need not be right.
+fn rails_prefix(config: &Config) -> String {
+    let root = config.relative_url_root();
+    let root = root.trim_matches('/');
+    if root.is_empty() {
+        String::new()
+    } else {
+        format!("/{root}")
+    }
+}
+
+fn rails_endpoint(config: &Config) -> Endpoint {
+    let by_file = || {
+        let tree = rendered(&config.root().khulnasoft_yml())?;
+        let https = tree["development"]["khulnasoft"]["https"].as_bool().unwrap_or(false);
+        let own = rendered(&config.root().stand_in())?;
+        Endpoint::parse(if https { "https" } else { "http" }, own["listen"].as_str()?)
+    };
+    by_file().unwrap_or_else(|| Endpoint {
+        scheme: if config.https_enabled() { "https" } else { "http" },
+        host: config.listen_address(),
+        port: config.port(),
+    })
+}
+
 /// Returns where a listener can be reached from this machine.
 pub fn reachable(listen: &str, port: u16) -> String {
     let host = match listen {
@@ -381,6 +457,15 @@ fn environment() -> Vec<(String, String)> {
         .into_iter()
         .filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"))
         .collect()
+}
+
+/// Writes a value of `registry.env` as the process sees it.
+pub fn env_text(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Returns the log files of services that have one, enabled or not.

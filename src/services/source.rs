@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::sys;
 
+/// What a clone has whose files differ from every commit.
+const CHANGES: &str = "changes of yours";
 /// Lines of a failed build that are shown.
 const SHOWN_LINES: usize = 25;
 
@@ -142,7 +144,8 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
     let command = config.registry_build_command();
     let binary = directory.join("bin/registry");
     let stamp_path = config.root().build_stamp();
-    let dirty = reason.is_some();
+    // Commits have names of their own; only changes beside them make every build a new one.
+    let dirty = reason == Some(CHANGES);
     let stamp = Stamp {
         commit: commit.clone(),
         command: command.clone(),
@@ -185,7 +188,7 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
 fn own_work(directory: &Utf8Path) -> Result<Option<&'static str>, SourceError> {
     let git = |arguments: &[&str]| git_in(directory, arguments);
     if !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
-        return Ok(Some("changes of yours"));
+        return Ok(Some(CHANGES));
     }
     let detached = git(&["symbolic-ref", "--quiet", "HEAD"]).is_err();
     let unborn = git(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_err();

@@ -200,6 +200,22 @@ pub fn never_block_on_output() {
     }
 }
 
+/// What a running process was started with.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The working directory.
+    pub cwd: Utf8PathBuf,
+}
+
+/// Returns what a process was started with, where the system tells.
+pub fn started_with(pid: i32) -> Option<Started> {
+    platform::started_with(pid)
+}
+
 /// Returns the name of a process.
 pub fn name_of(pid: i32) -> Option<String> {
     platform::name_of(pid)
@@ -326,6 +342,22 @@ mod platform {
             .any(|fields| !is_zombie(&fields) && fields.get(2).and_then(|field| field.parse().ok()) == Some(group))
     }
 
+    pub(super) fn started_with(pid: i32) -> Option<super::Started> {
+        let words = |file: &str| -> Option<Vec<String>> {
+            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).ok()?;
+            let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+            Some(parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect())
+        };
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        let env = words("environ")?;
+        let env = env.iter().filter_map(|pair| pair.split_once('='));
+        Some(super::Started {
+            argv: words("cmdline")?,
+            env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            cwd: camino::Utf8PathBuf::from_path_buf(cwd).ok()?,
+        })
+    }
+
     pub(super) fn name_of(pid: i32) -> Option<String> {
         Some(
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -410,6 +442,10 @@ mod platform {
 
     pub(super) fn group_alive(group: i32) -> bool {
         killpg(Pid::from_raw(group), None).is_ok()
+    }
+
+    pub(super) fn started_with(_: i32) -> Option<super::Started> {
+        None
     }
 
     pub(super) fn name_of(pid: i32) -> Option<String> {

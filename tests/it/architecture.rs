@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clients",
             "config",
             "rails::identity",
+            "registry::config",
             "render",
             "root",
             "services",

@@ -120,6 +120,15 @@ fn get(session: &Session, key: &str, as_json: bool) -> Result<(), CommandError> 
     let (value, secret) = match settings::find(key) {
         Some(setting) => (config.value(setting), setting.is_secret()),
         None if settings::is_section(key) => (section(&config, key), false),
+        None if let Some(setting) = settings::map_around(key) => {
+            let inside = key
+                .strip_prefix(setting.key)
+                .unwrap_or_default()
+                .trim_start_matches('.');
+            let value = config.value(setting);
+            let found = inside.split('.').try_fold(&value, |node, part| node.get(part));
+            (found.cloned().unwrap_or(Value::Null), false)
+        }
         None => return Err(unknown(key)),
     };
     if secret && !value.is_null() {
@@ -222,7 +231,14 @@ fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
 /// Sets one key inside a setting that is a map, such as `registry.env.DEBUG`.
 fn set_inside(session: &Session, setting: &Setting, key: &str, text: &str) -> Result<(), CommandError> {
     let root = session.root()?;
-    let value: Value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::from(text));
+    // Environment variables are text, whatever it looks like.
+    let as_text = setting.key == "registry.env";
+    let parsed = if as_text {
+        None
+    } else {
+        serde_yaml::from_str::<Value>(text).ok()
+    };
+    let value = parsed.unwrap_or_else(|| Value::from(text));
     let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
     let edited = edit::set_in(config.text(), key, &value).map_err(|reason| not_editable(&root, reason))?;

@@ -49,7 +49,9 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
     }
     let built = build(session, &config);
     if let Ok(built) = &built {
-        if plan.changes_anything() || matches!(built, Some(source::Prepared::Built(_))) {
+        let (stale, disabled) = out_of_date(&config)?;
+        let restarts = !stale.is_empty() || !disabled.is_empty();
+        if plan.changes_anything() || restarts || matches!(built, Some(source::Prepared::Built(_))) {
             ui.done("Successfully reconfigured!");
         } else {
             ui.done("Nothing to change: everything is as kdk.yml says.");
@@ -88,7 +90,17 @@ fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), Comman
             config.registry_version()
         ));
     }
-    let (stale, disabled) = out_of_date(config)?;
+    let (mut stale, disabled) = out_of_date(config)?;
+    // Files that are not written yet do not show in what runs.
+    let running = services::supervisor(config.root()).status()?;
+    for name in plan.affected(config.root()) {
+        let runs = running
+            .iter()
+            .any(|job| job.name == name && job.state != StateName::Down);
+        if runs && !stale.iter().any(|known| known == name) && !disabled.iter().any(|known| known == name) {
+            stale.push(name.to_owned());
+        }
+    }
     for name in &stale {
         ui.say(&format!("  {name} would be restarted"));
     }

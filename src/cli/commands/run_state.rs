@@ -58,6 +58,7 @@ pub struct KillArgs {
 pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
+    warn_of_pending(session, &config);
     bring_up(session, &config, specs, false)?;
     if args.services.is_empty() {
         what_next(session, &config);
@@ -76,6 +77,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
     ready(&config, &specs)?;
+    warn_of_pending(session, &config);
     if args.services.is_empty() {
         // What is not enabled any more ends with a restart of everything.
         let running = services::supervisor(config.root()).status()?;
@@ -160,7 +162,8 @@ fn ready(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
 fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool) -> Result<(), CommandError> {
     let ui = &session.ui;
     ready(config, &specs)?;
-    let since = log_stamp(Clock::System.now());
+    // When each was started: what an earlier run said explains nothing.
+    let mut since: Vec<(String, String)> = Vec::new();
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     let wanted: Vec<(String, String)> = specs
         .iter()
@@ -181,6 +184,11 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
     let outcome = {
         let progress = ui.progress(&format!("starting {}", names.join(", ")));
         services::supervisor(config.root()).ask(&request, |status| {
+            if status.state == StateName::Starting {
+                // A little earlier: the process may have been quicker than this line.
+                let started = Clock::System.now() - jiff::SignedDuration::from_millis(50);
+                since.push((status.name.clone(), log_stamp(started)));
+            }
             progress.set(&format!("{}: {}", status.name, status.state.text()));
         })?
     };
@@ -202,15 +210,44 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
         registry_answers |= job.name == REGISTRY && job.state == StateName::Ready && current;
     }
     if registry_answers {
+        announce(session, config);
+    }
+    failed(session, config, &outcome, &since)
+}
+
+/// Says where the registry is, which answers; but only by a name that leads to it.
+fn announce(session: &Session, config: &Config) {
+    let ui = &session.ui;
+    let endpoint = services::registry_endpoint(config);
+    let unresolved = unresolved_hosts(config);
+    if endpoint.port != config.registry_port() {
+        let at = sys::net::host_port(&config.registry_host(), endpoint.port);
+        ui.warn(&format!(
+            "the registry listens on port {}, at {at}: its file says so, not kdk.yml",
+            endpoint.port
+        ));
+    } else if unresolved
+        .iter()
+        .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
+    {
+        ui.warn("the registry answers, but nobody finds it by its name:");
+    } else {
         ui.done(&format!(
             "A container registry is available at {}.",
             config.registry_address()
         ));
-        for line in unresolved_hosts(config) {
-            ui.warn(&line);
-        }
     }
-    failed(session, config, &outcome, &since)
+    unresolved.iter().for_each(|line| ui.warn(line));
+}
+
+/// Says so when `kdk.yml` was changed and nothing of it was applied yet.
+fn warn_of_pending(session: &Session, config: &Config) {
+    let pending = crate::reconfigure::plan(config, Clock::System.now()).is_ok_and(|plan| plan.outdated());
+    if pending {
+        session
+            .ui
+            .warn("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure");
+    }
 }
 
 fn unresolved_hosts(config: &Config) -> Vec<String> {
@@ -237,7 +274,12 @@ fn job_line(job: &JobStatus) -> String {
 }
 
 /// Explains what did not start.
-fn failed(session: &Session, config: &Config, outcome: &Outcome, since: &str) -> Result<(), CommandError> {
+fn failed(
+    session: &Session,
+    config: &Config,
+    outcome: &Outcome,
+    since: &[(String, String)],
+) -> Result<(), CommandError> {
     let Some(last) = outcome.failures.last() else {
         return Ok(());
     };
@@ -251,7 +293,10 @@ fn failed(session: &Session, config: &Config, outcome: &Outcome, since: &str) ->
     );
     for failure in &outcome.failures {
         if failure.port_taken.is_none() && !failure.reason.contains("does not resolve") {
-            show_log(session, config, failure, since);
+            let started = since.iter().rev().find(|(name, _)| *name == failure.name);
+            if let Some((_, started)) = started {
+                show_log(session, config, failure, started);
+            }
         }
         for hint in advice(config, failure) {
             if !error.hints.contains(&hint) {

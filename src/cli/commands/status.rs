@@ -47,9 +47,12 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         let enabled = catalogue.is_empty() || catalogue.iter().any(|spec| spec.name == job.name);
         (wanted.is_empty() || wanted.contains(&job.name.as_str())) && (enabled || job.state != StateName::Down)
     });
-    for job in jobs.iter_mut().filter(|job| job.state == StateName::Down) {
-        if let Some(spec) = catalogue.iter().find(|spec| spec.name == job.name) {
-            *job = JobStatus::down(spec);
+    for job in &mut jobs {
+        match catalogue.iter().find(|spec| spec.name == job.name) {
+            Some(spec) if job.state == StateName::Down => *job = JobStatus::down(spec),
+            // Names may change without a restart.
+            Some(spec) if spec.fingerprint == job.fingerprint => job.address.clone_from(&spec.address),
+            _ => {}
         }
     }
     jobs.sort_by(|a, b| a.name.cmp(&b.name));

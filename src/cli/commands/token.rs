@@ -91,6 +91,11 @@ pub fn run(session: &Session, command: TokenCommand) -> Result<(), CommandError>
                 return ui.json(&json!({"id": token.id, "user": token.user, "name": token.name, "token": secret, "expires_at": token.expires_at}));
             }
             ui.out(&secret);
+            if ui.has_lost_output() {
+                // Nobody saw it, so nobody must be able to use it.
+                identity.revoke_token(token.id)?;
+                return Ok(());
+            }
             ui.hint(&format!(
                 "it is not shown again; take it back with: kdk token revoke {}",
                 token.id

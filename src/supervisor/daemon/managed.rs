@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::supervisor::protocol::{JobSpec, JobStatus};
+use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StopSpec};
 use crate::supervisor::state::{JobState, Phase};
 use crate::sys;
 use crate::sys::clock::{Clock, monotonic};
 use crate::sys::process::Identity;
+use crate::sys::signal::StopSignal;
 
 /// A job and all that is known of it.
 pub struct Job {
@@ -143,6 +144,27 @@ impl Job {
             fingerprint: self.as_running().fingerprint.clone(),
         }
     }
+}
+
+/// Returns how a running job can be run again, by what the system tells of
+/// it. Its fingerprint is nobody's, so that the next reconfigure restarts it.
+pub fn reconstruct(name: &str, pid: i32) -> Option<JobSpec> {
+    let started = sys::process::started_with(pid)?;
+    Some(JobSpec {
+        name: name.to_owned(),
+        argv: started.argv,
+        env: started.env,
+        cwd: started.cwd,
+        stop: StopSpec {
+            signal: StopSignal::Term,
+            grace_seconds: 20,
+        },
+        ready: Ready::Running,
+        depends_on: Vec::new(),
+        listen: None,
+        address: String::new(),
+        fingerprint: String::new(),
+    })
 }
 
 /// Checks that a job will be able to listen; names who is in its way.

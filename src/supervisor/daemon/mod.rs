@@ -238,13 +238,22 @@ impl Daemon {
                 Found::Nothing => self.lost(&name),
             }
         }
-        // A job that was started and never came to be stored: nobody knows how to run it.
+        // Jobs that run and are not in the store: it was lost, or a daemon was
+        // killed before it wrote. They go on as what the system says they are.
         for name in job::names(&self.paths.jobs()) {
-            if !self.jobs.contains_key(&name)
-                && let Found::Leader(Identity { pid, .. }) | Found::Leftovers(pid) =
-                    job::find(&self.paths.jobs(), &name, None)?
-            {
-                job::clean_up(pid, &job::pid_file(&self.paths.jobs(), &name));
+            if self.jobs.contains_key(&name) {
+                continue;
+            }
+            match job::find(&self.paths.jobs(), &name, None)? {
+                Found::Leader(identity) => match managed::reconstruct(&name, identity.pid) {
+                    Some(spec) => {
+                        self.jobs.insert(name.clone(), Job::new(spec, true, 0));
+                        self.take_over(&name, identity);
+                    }
+                    None => job::clean_up(identity.pid, &job::pid_file(&self.paths.jobs(), &name)),
+                },
+                Found::Leftovers(group) => job::clean_up(group, &job::pid_file(&self.paths.jobs(), &name)),
+                Found::Nothing => {}
             }
         }
         self.save();

@@ -141,25 +141,21 @@ fn only_the_registry_s_keys_of_another_tool_s_file_change() {
 #[test]
 fn own_templates_replace_the_built_in_ones() {
     let root = TestRoot::with_registry("");
-    root.write(
-        "templates/registry/config.yml.tera",
-        "version: 0.1\nmine: {{ registry.issuer | json }}\n",
-    );
+    let rest = "version: 0.1\nstorage: {filesystem: {rootdirectory: /nowhere}}\nhttp: {addr: '127.0.0.1:1'}\n";
+    let template = |line: &str| root.write("templates/registry/config.yml.tera", &format!("{rest}{line}"));
+    template("mine: {{ registry.issuer | json }}\n");
     root.kdk(&["reconfigure"]).ok();
     assert_eq!(
         root.read("registry/config.yml"),
-        "version: 0.1\nmine: \"khulnasoft-issuer\"\n"
+        format!("{rest}mine: \"khulnasoft-issuer\"\n")
     );
-    root.write(
-        "templates/registry/config.yml.tera",
-        "version: {{ registry.isuer | json }}\n",
-    );
+    template("mine: {{ registry.isuer | json }}\n");
     let error = root.kdk(&["reconfigure"]).fails(1);
     assert!(
         error.contains("your own, in templates/") && error.contains("isuer"),
         "{error}"
     );
-    assert!(root.read("registry/config.yml").contains("mine:"));
+    assert!(root.read("registry/config.yml").contains("mine: \"khulnasoft-issuer\""));
 }
 
 #[test]
@@ -315,9 +311,55 @@ fn inside_maps_single_keys_are_set() {
     root.kdk(&["config", "set", "registry.env.DEBUG", "yes please"]).ok();
     root.kdk(&["config", "set", "registry.config.http.prefix", "/x/"]).ok();
     assert_eq!(root.kdk(&["config", "get", "registry.env"]).ok(), "DEBUG: yes please\n");
+    for value in ["", "1e3", "true"] {
+        root.kdk(&["config", "set", "registry.env.DEBUG", value]).ok();
+        assert_eq!(
+            root.kdk(&["config", "get", "registry.env.DEBUG"]).ok().trim_end(),
+            value
+        );
+    }
     let error = root.kdk(&["config", "set", "registry.config.http.addr", ":1"]).fails(1);
     assert!(
         error.contains("set registry.listen_address and registry.port"),
         "{error}"
     );
+}
+
+#[test]
+fn settings_that_the_registry_would_refuse_stop_nothing() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let pid = root.pid("registry");
+    let rendered = root.read("registry/config.yml");
+    for (key, value, expected) in [
+        ("registry.storage", "{s3: {bucket: x}}", "storage.filesystem only"),
+        ("registry.config.log.level", "nonsense", "no level"),
+        ("registry.config.http.draintimeout", "abc", "no duration"),
+        ("registry.rootcertbundle", "/nope.crt", "/nope.crt does not exist"),
+    ] {
+        let before = root.read("kdk.yml");
+        root.kdk(&["config", "set", key, value]).ok();
+        let error = root.kdk(&["reconfigure"]).fails(1);
+        assert!(
+            error.contains(expected) && error.contains("nothing was written"),
+            "{key}: {error}"
+        );
+        assert_eq!(
+            (root.pid("registry"), root.read("registry/config.yml")),
+            (pid, rendered.clone()),
+            "{key}"
+        );
+        root.kdk(&["config", "unset", key]).ok();
+        assert_eq!(root.read("kdk.yml"), before, "{key}: something is left behind");
+    }
+    root.kdk(&["reconfigure"]).ok();
+}
+
+#[test]
+fn a_dry_run_tells_of_restarts() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    root.kdk(&["config", "set", "registry.auth_enabled", "false"]).ok();
+    let said = root.kdk(&["reconfigure", "--dry-run"]).fails(3);
+    assert!(said.contains("registry would be restarted"), "{said}");
 }

@@ -331,12 +331,46 @@ fn a_damaged_store_and_a_removed_socket_strand_nothing() {
     assert_eq!(root.service("registry")["state"], "ready");
     end(root.daemon().expect("a daemon"));
     root.write(".kdk/supervisor.json", "{");
-    // Nobody knows any more how they were run: they are ended, and said to be.
-    root.kdk(&["status"]).ok();
-    wait("nothing is left", || registries(&root).is_empty().then_some(()));
-    assert_eq!(root.service("registry")["state"], "down");
-    root.kdk(&["start"]).ok();
+    let before = registries(&root);
+    assert_eq!(root.service("registry")["state"], "ready");
+    assert_eq!(registries(&root), before);
+    // What runs is nobody's known specification, so the next reconfigure puts it right.
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
     assert_eq!(registries(&root).len(), 1);
+    root.kdk(&["stop"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn settings_that_are_not_applied_yet_are_named_and_harm_nothing() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let other = crate::support::port().to_string();
+    root.kdk(&["config", "set", "registry.port", &other]).ok();
+    assert_eq!(root.service("registry")["health"], "ok");
+    for command in [&["restart", "registry"][..], &["stop"], &["start"]] {
+        let said = root.kdk(command);
+        assert_eq!(said.code, 0, "{said:?}");
+        if command[0] != "stop" {
+            assert!(
+                said.stderr.contains("apply it with: kdk reconfigure"),
+                "{}",
+                said.stderr
+            );
+            assert!(
+                !said.stderr.contains(&format!("available at 127.0.0.1:{other}")),
+                "{}",
+                said.stderr
+            );
+        }
+    }
+    assert_eq!(
+        reqwest::blocking::get(root.registry_url("/v2/"))
+            .expect("answers")
+            .status(),
+        401
+    );
 }
 
 #[test]
