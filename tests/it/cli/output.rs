@@ -182,3 +182,60 @@ fn completions_and_man_pages_are_made() {
             .contains(env!("CARGO_PKG_VERSION"))
     );
 }
+
+/// Hides secrets and dates, which change from run to run.
+fn without_secrets(text: &str) -> String {
+    let word = |word: &str| {
+        if word.starts_with("khpat-") {
+            return "khpat-SECRET".to_owned();
+        }
+        let date = word.len() == 10 && word.bytes().filter(|byte| *byte == b'-').count() == 2 && word.starts_with("20");
+        let time = word.len() == 5 && word.as_bytes()[2] == b':';
+        if date {
+            "YYYY-MM-DD".to_owned()
+        } else if time {
+            "HH:MM".to_owned()
+        } else {
+            word.to_owned()
+        }
+    };
+    text.split('\n')
+        .map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn users_and_tokens() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let mut session = String::new();
+    for arguments in [
+        &["user", "list"][..],
+        &["user", "add", "anna"],
+        &["user", "add", "anna"],
+        &["token", "create", "--user", "anna", "--name", "laptop"],
+        &["token", "create", "--user", "nobody"],
+        &["token", "create", "--expires", "soon"],
+        &["token", "list"],
+        &["token", "revoke", "1"],
+        &["token", "revoke", "1"],
+        &[
+            "registry",
+            "token",
+            "--user",
+            "anna",
+            "--scope",
+            "repository:root/app:pull",
+        ],
+        &["registry", "token", "--scope", "nonsense"],
+        &["user", "remove", "anna"],
+        &["user", "remove", "anna", "--yes"],
+        &["user", "list"],
+        &["trust-docker-registry", "--remove"],
+    ] {
+        let output = root.kdk(arguments);
+        session.push_str(&format!("$ kdk {}\n{}\n", arguments.join(" "), output.shown()));
+    }
+    insta::assert_snapshot!(without_secrets(&stable(&root, &session)));
+}
