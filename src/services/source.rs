@@ -70,6 +70,9 @@ pub enum SourceError {
 /// What a build was made from.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
+    /// `registry.version` at that time.
+    #[serde(default)]
+    version: String,
     commit: String,
     command: String,
     dirty: bool,
@@ -147,12 +150,21 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
     // Commits have names of their own; only changes beside them make every build a new one.
     let dirty = reason == Some(CHANGES);
     let stamp = Stamp {
+        version: version.clone(),
         commit: commit.clone(),
         command: command.clone(),
         dirty,
     };
     let last: Option<Stamp> = sys::fs::read_optional(&stamp_path)?.and_then(|text| serde_json::from_str(&text).ok());
-    if !dirty && binary.exists() && last.as_ref() == Some(&stamp) {
+    // The same commit under another name is no reason to build it again.
+    let same = last.is_some_and(|last| {
+        Stamp {
+            version: version.clone(),
+            ..last
+        } == stamp
+    });
+    if !dirty && binary.exists() && same {
+        write_stamp(&stamp_path, &stamp)?;
         return Ok(Prepared::Current(commit));
     }
     say(&format!(
@@ -179,9 +191,20 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
         return Err(error);
     }
     sys::fs::remove(&aside)?;
-    let text = serde_json::to_string(&stamp).map_err(io::Error::other)?;
-    sys::fs::write_atomic(&stamp_path, text.as_bytes(), sys::fs::PUBLIC)?;
+    write_stamp(&stamp_path, &stamp)?;
     Ok(Prepared::Built(commit))
+}
+
+fn write_stamp(path: &Utf8Path, stamp: &Stamp) -> io::Result<()> {
+    let text = serde_json::to_string(stamp).map_err(io::Error::other)?;
+    sys::fs::write_atomic(path, text.as_bytes(), sys::fs::PUBLIC)
+}
+
+/// Says whether the version that the settings name is not the one that was built.
+pub fn is_pending(config: &Config) -> bool {
+    let text = sys::fs::read_optional(&config.root().build_stamp()).ok().flatten();
+    let built: Option<Stamp> = text.and_then(|text| serde_json::from_str(&text).ok());
+    is_wanted(config) && built.is_none_or(|built| built.version != config.registry_version())
 }
 
 /// Says what of the user's own work is in a clone and nowhere else.

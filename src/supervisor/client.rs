@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use super::Paths;
 use super::job::{self, Found};
-use super::protocol::{Envelope, Failure, JobStatus, Reply, Request, VERSION};
+use super::protocol::{Envelope, Failure, JobStatus, Reply, Request, StateName, VERSION};
 use super::store::Store;
 use crate::sys;
 use crate::sys::clock::monotonic;
 
 /// How long a daemon may take to come up.
 const DAEMON_START: Duration = Duration::from_secs(10);
+
+/// How long a daemon that has just taken over may take to see how jobs are.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +67,17 @@ impl Client {
                 .map(|stored| JobStatus::down(&stored.spec))
                 .collect());
         }
-        Ok(self.ask(&Request::Status, |_| {})?.jobs)
+        let fresh = UnixStream::connect(&self.paths.socket).is_err();
+        let deadline = monotonic() + SETTLE;
+        loop {
+            let jobs = self.ask(&Request::Status, |_| {})?.jobs;
+            // A daemon that has just taken over has yet to see that jobs are ready.
+            let settling = fresh && jobs.iter().any(|job| job.state == StateName::Starting);
+            if !settling || monotonic() >= deadline {
+                return Ok(jobs);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Asks for something and waits until it is done, reporting on the way.

@@ -34,6 +34,15 @@ fn a_branch_is_cloned_built_run_and_followed() {
         "it was built twice"
     );
 
+    root.kdk(&["config", "set", "registry.version", "main"]).ok();
+    let said = root.kdk(&["restart", "registry"]);
+    assert!(
+        said.stderr.contains("registry.version main was not built yet"),
+        "{}",
+        said.stderr
+    );
+    root.kdk(&["config", "set", "registry.version", "registry_dev"]).ok();
+
     git(&upstream, &["checkout", "--quiet", "registry_dev"]);
     let makefile = std::fs::read_to_string(upstream.join("Makefile"))
         .expect("read")
@@ -74,6 +83,10 @@ fn a_branch_is_cloned_built_run_and_followed() {
     root.kdk(&["config", "set", "registry.version", "nosuchbranch"]).ok();
     let error = root.kdk(&["reconfigure"]).fails(1);
     assert!(error.contains("is no branch, tag or commit of upstream"), "{error}");
+    // Nothing is stopped for what cannot be started.
+    let error = root.kdk(&["restart", "registry"]).fails(1);
+    assert!(error.contains("build it with: kdk reconfigure"), "{error}");
+    assert_eq!(root.pid("registry"), running);
     root.kdk(&["config", "unset", "registry.version"]).ok();
     root.kdk(&["reconfigure"]).ok();
     assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");

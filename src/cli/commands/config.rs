@@ -213,7 +213,7 @@ fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
         return Ok(());
     }
     let edited = edit::set_in(config.text(), setting.key, &value).map_err(|reason| not_editable(&root, reason))?;
-    edit::replace(&config, &edited, setting.is_secret())?;
+    replace(&config, &edited, setting.is_secret())?;
     let was = match (given, before == value) {
         (_, true) => format!("explicitly setting {}", shown(setting, &before)),
         (true, false) => format!("previously {}", shown(setting, &before)),
@@ -242,12 +242,26 @@ fn set_inside(session: &Session, setting: &Setting, key: &str, text: &str) -> Re
     let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
     let edited = edit::set_in(config.text(), key, &value).map_err(|reason| not_editable(&root, reason))?;
-    edit::replace(&config, &edited, false)?;
+    replace(&config, &edited, false)?;
     session
         .ui
         .done(&format!("'{key}' is now set, inside the map '{}'.", setting.key));
     session.ui.say("Don't forget to run 'kdk reconfigure'.");
     Ok(())
+}
+
+/// Replaces the file, or says that it did not.
+fn replace(config: &Config, edited: &str, private: bool) -> Result<(), CommandError> {
+    let refused = |error: ConfigError| {
+        let unwritten = matches!(error, ConfigError::Problems(_));
+        let error = CommandError::from(error);
+        if unwritten {
+            error.hint("nothing was written; the place is where it would have stood")
+        } else {
+            error
+        }
+    };
+    edit::replace(config, edited, private).map(drop).map_err(refused)
 }
 
 /// Loads the settings for an edit that may mend them: values may be wrong,
@@ -279,7 +293,7 @@ fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
             .warn(&format!("'{key}' is not set in kdk.yml; its default holds already"));
         return Ok(());
     };
-    edit::replace(&config, &edited, false)?;
+    replace(&config, &edited, false)?;
     let now = settings::find(key).map(|setting| {
         format!(
             "; its default holds: {}",

@@ -243,6 +243,12 @@ fn announce(session: &Session, config: &Config) {
 /// Says so when `kdk.yml` was changed and nothing of it was applied yet.
 fn warn_of_pending(session: &Session, config: &Config) {
     let pending = crate::reconfigure::plan(config, Clock::System.now()).is_ok_and(|plan| plan.outdated());
+    if services::source::is_pending(config) {
+        let version = config.registry_version();
+        session.ui.warn(&format!(
+            "registry.version {version} was not built yet; build it with: kdk reconfigure"
+        ));
+    }
     if pending {
         session
             .ui
@@ -341,6 +347,9 @@ fn advice(config: &Config, failure: &Failure) -> Vec<String> {
             "choose another port: kdk config set {setting} {} && kdk reconfigure && kdk start",
             port.saturating_add(100)
         ));
+    }
+    if failure.reason.contains("is taken by kdk (") {
+        advice.push("a kdk service of this root or another holds it; end it there with: kdk stop".to_owned());
     }
     if failure.reason.contains("does not resolve") {
         advice.extend(unresolved_hosts(config));
