@@ -2,6 +2,7 @@
 
 mod authorization;
 mod blobs;
+mod crash;
 mod listings;
 mod manifests;
 mod server;
