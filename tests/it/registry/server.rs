@@ -131,15 +131,21 @@ fn the_start_is_logged_in_the_documents_order() {
 #[test]
 fn sigterm_drains_and_ends_well() {
     let mut registry = TestRegistry::start();
+    let digest = crate::support::registry::digest(b"x");
     let mut slow = TcpStream::connect(&registry.address).expect("connected");
-    slow.write_all(b"POST /v2/a/b/blobs/uploads/?digest=sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n").expect("sent");
-    registry.get("/v2/");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(registry.pid()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    let head = format!(
+        "POST /v2/a/b/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).expect("sent");
+    // So it is known that the request is under way.
+    let mut go_on = [0; 25];
+    slow.read_exact(&mut go_on).expect("asked for the body");
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let server = nix::unistd::Pid::from_raw(registry.pid());
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGTERM).expect("sent");
+    crate::support::wait("no new connection is taken", || {
+        TcpStream::connect(&registry.address).is_err().then_some(())
+    });
     slow.write_all(b"x").expect("still there");
     let mut answer = String::new();
     slow.read_to_string(&mut answer).expect("answered");
