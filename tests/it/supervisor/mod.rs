@@ -277,15 +277,21 @@ fn logs_are_tailed_with_stamp_and_name() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    reqwest::blocking::get(root.registry_url("/v2/followed/tags/list")).expect("answered");
-    let mut output = std::io::BufReader::new(following.stdout.take().expect("piped"));
-    let mut line = String::new();
-    while !line.contains("/v2/followed/") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut output, &mut line).expect("read") > 0);
-        assert!(!line.contains("listening"), "old lines were shown");
+    let output = std::io::BufReader::new(following.stdout.take().expect("piped"));
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        use std::io::BufRead as _;
+        output
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|line| drop(sender.send(line)));
+    });
+    // Asked again and again: the first line may come before anybody follows.
+    let line = wait("a line is followed", || {
         reqwest::blocking::get(root.registry_url("/v2/followed/tags/list")).expect("answered");
-    }
+        lines.recv_timeout(std::time::Duration::from_millis(100)).ok()
+    });
+    assert!(line.contains("/v2/followed/"), "an old line was shown: {line}");
     following.kill().expect("killed");
     following.wait().expect("reaped");
 }
