@@ -114,6 +114,48 @@ pub fn sync_dir(path: &Utf8Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Makes everything durable that was changed on the file system of `file`.
+///
+/// # Errors
+/// When anything of it failed (Linux 5.8 and later report that).
+pub fn sync_file_system(file: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        nix::unistd::syncfs(file).map_err(io::Error::from)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        file.sync_all()
+    }
+}
+
+/// Says whether [`sync_file_system`] can be relied on: a Linux that reports
+/// failures, and a file system known to make all it holds durable.
+pub fn can_sync_file_system(path: &Utf8Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs};
+        let known = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
+        let release = nix::sys::utsname::uname().ok();
+        let version = release.as_ref().and_then(|name| {
+            let mut parts = name.release().to_str()?.split(|c: char| !c.is_ascii_digit());
+            Some((parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?))
+        });
+        version >= Some((5, 8))
+            && statfs(path.as_std_path()).is_ok_and(|found| known.contains(&found.filesystem_type()))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// Makes all changes of all file systems durable, where nothing finer is there.
+pub fn sync_everything() {
+    nix::unistd::sync();
+}
+
 /// Opens a file for appending, made with `mode` when it is new.
 ///
 /// # Errors

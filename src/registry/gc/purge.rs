@@ -56,15 +56,21 @@ async fn round(app: &App, purging: UploadPurging) -> Result<usize, StorageError>
     let now = Clock::System.now();
     let mut count = 0;
     for name in tree::holding(&app.driver, "_uploads").await? {
-        for id in app.driver.list(&layout::uploads(&name)).await?.unwrap_or_default() {
-            match purge(app, &name, &id, now, purging).await {
+        for id in app
+            .driver
+            .list(&layout::uploads(&name))
+            .await?
+            .iter()
+            .flat_map(|ids| ids.iter())
+        {
+            match purge(app, &name, id, now, purging).await {
                 Ok(purged) => count += usize::from(purged),
                 // One that cannot be removed must not keep the others.
                 Err(error) => app.logger.error(
                     "cannot purge an upload",
                     vec![
                         ("repository", name.as_str().into()),
-                        ("id", id.into()),
+                        ("id", id.as_str().into()),
                         ("error", error.to_string().into()),
                     ],
                 ),
@@ -105,6 +111,6 @@ async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: Upload
     let Ok(name) = group.parse::<RepoName>() else {
         return app.driver.remove(&directory).await;
     };
-    let session = app.uploads.session(id).await;
-    app.uploads.cancel(session, &name, id).await
+    let mut session = app.uploads.session(id).await;
+    app.uploads.end(&mut session, &name, id).await
 }

@@ -2,20 +2,25 @@
 //!
 //! Write order: blob, revision link, tag index link, tag current link; read
 //! in reverse. So a crash leaves at most garbage that nobody sees. An empty
-//! or garbled link reads as absent.
+//! or garbled link reads as absent, and so does a manifest whose content is
+//! not what its digest says: both may be what a power loss left.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Metadata, Page};
+use super::proven::Proven;
+use super::{Metadata, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Driver, StorageError, layout, tree};
+use crate::registry::storage::{Blobs, Change, Driver, StorageError, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
+/// Tag listings that are known to have no broken entry, at most.
+const WHOLE_LISTINGS: usize = 1000;
 
 /// Link files on a driver.
 ///
@@ -26,6 +31,10 @@ pub struct Files<D> {
     driver: D,
     blobs: Blobs<D>,
     stripes: Arc<Vec<Mutex<()>>>,
+    proven: Proven,
+    /// Tag listings whose every entry was found to be a tag. A tag is made
+    /// and removed with its directory, so the same listing stays whole.
+    whole: Arc<SyncMutex<HashMap<String, Arc<[String]>>>>,
 }
 
 impl<D: Driver> Files<D> {
@@ -35,6 +44,8 @@ impl<D: Driver> Files<D> {
             blobs: Blobs::new(driver.clone()),
             driver,
             stripes: Arc::new(std::iter::repeat_with(Mutex::default).take(STRIPES).collect()),
+            proven: Proven::default(),
+            whole: Arc::default(),
         }
     }
 
@@ -51,8 +62,11 @@ impl<D: Driver> Files<D> {
         Ok(content.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse().ok()))
     }
 
-    async fn write_link(&self, path: &str, digest: &Digest) -> Result<(), StorageError> {
-        self.driver.write(path, Bytes::from(digest.to_string())).await
+    fn prove(path: String, digest: &Digest) -> Change {
+        Change::Prove {
+            path,
+            content: Bytes::from(digest.to_string()),
+        }
     }
 
     /// Returns the names of all repositories, sorted bytewise.
@@ -64,14 +78,46 @@ impl<D: Driver> Files<D> {
         found.retain(|name| name.parse::<RepoName>().is_ok());
         Ok(found)
     }
+
+    /// Says whether a listing of tags was found whole before.
+    fn is_whole(&self, name: &RepoName, listing: &Arc<[String]>) -> bool {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        whole
+            .get(name.as_str())
+            .is_some_and(|known| Arc::ptr_eq(known, listing))
+    }
+
+    fn keep_whole(&self, name: &RepoName, listing: Arc<[String]>) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.len() >= WHOLE_LISTINGS {
+            whole.clear();
+        }
+        whole.insert(name.to_string(), listing);
+    }
 }
 
 impl<D: Driver> Metadata for Files<D> {
-    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, StorageError> {
         if !self.has_manifest(name, digest).await? {
             return Ok(None);
         }
-        Ok(self.blobs.read(digest).await?.filter(|content| !content.is_empty()))
+        let Some(stat) = self.blobs.stat(digest).await? else {
+            return Ok(None);
+        };
+        if let Some(known) = self.proven.get(digest)
+            && known.content.len() as u64 == stat.size
+        {
+            return Ok(Some(known));
+        }
+        let Some(content) = self.blobs.read(digest).await? else {
+            return Ok(None);
+        };
+        if Digest::of(digest.algorithm(), &content) != *digest {
+            return Ok(None);
+        }
+        let stored = Arc::new(Stored::new(content));
+        self.proven.put(digest, &stored);
+        Ok(Some(stored))
     }
 
     async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
@@ -90,14 +136,22 @@ impl<D: Driver> Metadata for Files<D> {
         tags: &[Tag],
     ) -> Result<(), StorageError> {
         let _turn = self.turn(name).await;
-        self.blobs.put(digest, content).await?;
-        self.write_link(&layout::revision_link(name, digest), digest).await?;
-        for tag in tags {
-            self.write_link(&layout::tag_index_link(name, tag, digest), digest)
-                .await?;
-            self.write_link(&layout::tag_current_link(name, tag), digest).await?;
-        }
-        Ok(())
+        let mut changes = vec![
+            Change::Prove {
+                path: layout::blob_data(digest),
+                content,
+            },
+            Self::prove(layout::revision_link(name, digest), digest),
+        ];
+        changes.extend(
+            tags.iter()
+                .map(|tag| Self::prove(layout::tag_index_link(name, tag, digest), digest)),
+        );
+        changes.extend(tags.iter().map(|tag| Change::Replace {
+            path: layout::tag_current_link(name, tag),
+            content: Bytes::from(digest.to_string()),
+        }));
+        self.driver.apply(changes).await
     }
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
@@ -105,7 +159,8 @@ impl<D: Driver> Metadata for Files<D> {
         if !self.has_manifest(name, digest).await? {
             return Ok(false);
         }
-        for tag in self.driver.list(&layout::tags(name)).await?.unwrap_or_default() {
+        let listing = self.driver.list(&layout::tags(name)).await?;
+        for tag in listing.iter().flat_map(|names| names.iter()) {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
             if self.resolve(name, &tag).await?.as_ref() == Some(digest) {
                 self.driver.remove(&layout::tag(name, &tag)).await?;
@@ -127,35 +182,32 @@ impl<D: Driver> Metadata for Files<D> {
     async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, StorageError> {
         let Some(all) = self.driver.list(&layout::tags(name)).await? else {
             let known = self.driver.list(&layout::manifests(name.as_str())).await?.is_some();
-            return Ok(known.then(|| Page {
-                names: Vec::new(),
-                more: false,
-            }));
+            return Ok(known.then(Page::default));
         };
-        let mut page = Page {
-            names: Vec::new(),
-            more: false,
-        };
-        for text in after(all, last) {
-            let Ok(tag) = text.parse::<Tag>() else { continue };
-            if self.resolve(name, &tag).await?.is_none() {
-                continue;
+        if !self.is_whole(name, &all) {
+            let mut broken = false;
+            let mut names = Vec::with_capacity(all.len());
+            for text in all.iter() {
+                match text.parse::<Tag>() {
+                    Ok(tag) if self.resolve(name, &tag).await?.is_some() => names.push(text.clone()),
+                    _ => broken = true,
+                }
             }
-            if page.names.len() == limit {
-                page.more = true;
-                break;
+            if broken {
+                return Ok(Some(Page::of(&names, last, limit)));
             }
-            page.names.push(text);
+            self.keep_whole(name, Arc::clone(&all));
         }
-        Ok(Some(page))
+        Ok(Some(Page::of(&all, last, limit)))
     }
 
     async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
         Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
     }
 
-    async fn link_blob(&self, name: &RepoName, digest: &Digest) -> Result<(), StorageError> {
-        self.write_link(&layout::layer_link(name, digest), digest).await
+    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), StorageError> {
+        let link = Self::prove(layout::layer_link(name, digest), digest);
+        self.driver.apply(arrival.into_iter().chain([link]).collect()).await
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
@@ -166,17 +218,9 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, StorageError> {
-        let mut rest = after(self.all_repositories().await?, last);
-        let names: Vec<String> = rest.by_ref().take(limit).collect();
-        Ok(Page {
-            more: rest.next().is_some(),
-            names,
-        })
+        let mut names = tree::holding_after(&self.driver, "_manifests", last.unwrap_or_default(), limit + 1).await?;
+        let more = names.len() > limit;
+        names.truncate(limit);
+        Ok(Page { names, more })
     }
-}
-
-/// Goes on after `last` in a sorted list; `last` need not be in it.
-fn after(names: Vec<String>, last: Option<&str>) -> impl Iterator<Item = String> {
-    let start = last.map_or(0, |last| names.partition_point(|name| name.as_str() <= last));
-    names.into_iter().skip(start)
 }

@@ -4,18 +4,21 @@
 //! and a database can stand behind the same trait.
 
 pub mod files;
+mod proven;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::oci::{Digest, RepoName, Tag};
-use super::storage::StorageError;
+use super::oci::manifest::Manifest;
+use super::oci::{Digest, RepoName, Tag, media_type};
+use super::storage::{Change, StorageError};
 
 pub use files::Files;
 
 /// One page of names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The names, sorted bytewise.
     pub names: Vec<String>,
@@ -23,15 +26,54 @@ pub struct Page {
     pub more: bool,
 }
 
+/// A manifest as it is stored, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its bytes, exactly as they were pushed.
+    pub content: Bytes,
+    /// Its media type.
+    pub media_type: String,
+    /// What it says; nothing for a kind that this registry does not know.
+    pub manifest: Option<Manifest>,
+}
+
+impl Stored {
+    /// Understands stored bytes as far as possible.
+    pub fn new(content: Bytes) -> Self {
+        let manifest = Manifest::parse(&content, None).ok();
+        let media_type = match &manifest {
+            Some(manifest) => manifest.media_type.clone(),
+            None => media_type::of_unknown(&content),
+        };
+        Self {
+            content,
+            media_type,
+            manifest,
+        }
+    }
+}
+
+impl Page {
+    /// Takes the page after `last` from a sorted list; `last` need not be in it.
+    fn of(names: &[String], last: Option<&str>, limit: usize) -> Self {
+        let start = last.map_or(0, |last| names.partition_point(|name| name.as_str() <= last));
+        let rest = &names[start..];
+        Self {
+            names: rest.iter().take(limit).cloned().collect(),
+            more: rest.len() > limit,
+        }
+    }
+}
+
 /// Knows what belongs to which repository. What an operation has done when
 /// it returns is durable.
 pub trait Metadata: Clone + Send + Sync + 'static {
-    /// Returns a manifest's bytes, when it belongs to the repository.
+    /// Returns a manifest, when it belongs to the repository.
     fn manifest(
         &self,
         name: &RepoName,
         digest: &Digest,
-    ) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Option<Arc<Stored>>, StorageError>> + Send;
     /// Says whether a manifest belongs to the repository.
     fn has_manifest(&self, name: &RepoName, digest: &Digest)
     -> impl Future<Output = Result<bool, StorageError>> + Send;
@@ -62,8 +104,14 @@ pub trait Metadata: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Page>, StorageError>> + Send;
     /// Says whether a blob belongs to the repository.
     fn has_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
-    /// Makes a stored blob part of the repository.
-    fn link_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<(), StorageError>> + Send;
+    /// Makes a blob part of the repository. `arrival` brings its content;
+    /// without one the content is stored already.
+    fn put_blob(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        arrival: Option<Change>,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Takes a blob out of the repository; says whether it was in it.
     fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Returns repositories after `last`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// A registered digest algorithm.
@@ -76,6 +77,17 @@ impl Digest {
     }
 }
 
+impl FromStr for Algorithm {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name() == text)
+            .ok_or(DigestError::Algorithm)
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 
@@ -84,10 +96,7 @@ impl FromStr for Digest {
         if algorithm.is_empty() || hex.is_empty() {
             return Err(DigestError::Format);
         }
-        let algorithm = Algorithm::ALL
-            .into_iter()
-            .find(|known| known.name() == algorithm)
-            .ok_or(DigestError::Algorithm)?;
+        let algorithm: Algorithm = algorithm.parse()?;
         let valid =
             hex.len() == algorithm.hex_len() && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !valid {
@@ -146,6 +155,28 @@ impl Hasher {
         }
     }
 
+    /// Writes the state down, to go on with [`Hasher::restore`].
+    pub fn save(&self) -> Vec<u8> {
+        match self {
+            Self::Sha256(state) => state.serialize().to_vec(),
+            Self::Sha512(state) => state.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from a state that [`Hasher::save`] wrote; nothing when it is none.
+    pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
+        match algorithm {
+            Algorithm::Sha256 => {
+                let state = SerializedState::<Sha256>::try_from(saved).ok()?;
+                Sha256::deserialize(&state).ok().map(Self::Sha256)
+            }
+            Algorithm::Sha512 => {
+                let state = SerializedState::<Sha512>::try_from(saved).ok()?;
+                Sha512::deserialize(&state).ok().map(Self::Sha512)
+            }
+        }
+    }
+
     /// Returns the digest of all that was taken in.
     pub fn finish(self) -> Digest {
         let (algorithm, hex) = match self {
@@ -168,6 +199,19 @@ mod tests {
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         assert_eq!(digest.to_string().parse(), Ok(digest));
+    }
+
+    #[test]
+    fn a_saved_state_goes_on_where_it_was() {
+        for algorithm in Algorithm::ALL {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&[7; 1000]);
+            let mut restored = Hasher::restore(algorithm, &hasher.save()).expect("a state");
+            restored.update(b"rest");
+            hasher.update(b"rest");
+            assert_eq!(restored.finish(), hasher.finish());
+            assert!(Hasher::restore(algorithm, b"short").is_none());
+        }
     }
 
     #[test]

@@ -41,12 +41,4 @@ impl<D: Driver> Blobs<D> {
     pub async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
         self.driver.read(&layout::blob_data(digest)).await
     }
-
-    /// Stores a small blob whose digest the caller computed.
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn put(&self, digest: &Digest, content: Bytes) -> Result<(), StorageError> {
-        self.driver.write(&layout::blob_data(digest), content).await
-    }
 }

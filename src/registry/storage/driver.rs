@@ -5,9 +5,12 @@
 use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+
+use super::disk::Appender;
 
 /// A storage operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +43,60 @@ pub struct Content {
     pub size: u64,
 }
 
+/// One part of a durable change.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A small file that proves itself: readers check it against its own
+    /// name, so that it may be seen before it is durable. Links and manifests.
+    Prove {
+        /// Its path.
+        path: String,
+        /// Its content.
+        content: Bytes,
+    },
+    /// A file that must be whole whenever it is there. One of the same size
+    /// is kept: its name is the digest of its content.
+    Store {
+        /// Its path.
+        path: String,
+        /// Its content.
+        content: Bytes,
+    },
+    /// The same, from an appended file, which goes.
+    Adopt {
+        /// The appended file.
+        from: String,
+        /// Its name to be.
+        path: String,
+    },
+    /// A file that changes: readers see the old content, until everything
+    /// else of the change is durable, and then the new.
+    Replace {
+        /// Its path.
+        path: String,
+        /// Its content.
+        content: Bytes,
+    },
+}
+
+impl Change {
+    /// Returns the path that it is about.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Prove { path, .. }
+            | Self::Store { path, .. }
+            | Self::Adopt { path, .. }
+            | Self::Replace { path, .. } => path,
+        }
+    }
+}
+
 /// A place that keeps bytes.
 ///
-/// When a write or removal returns, it is durable: it survives a power loss.
-/// The exception is appending, whose bytes become durable with `commit`.
+/// When a change or removal returns, it is durable: it survives a power loss.
+/// What is on its way to being durable is not seen: reading waits for it.
+/// The exceptions are appending, whose bytes become durable when they are
+/// adopted, and discarding.
 pub trait Driver: Clone + Send + Sync + 'static {
     /// Reads a small file whole, or returns nothing when it does not exist.
     fn read(&self, path: &str) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
@@ -51,15 +104,18 @@ pub trait Driver: Clone + Send + Sync + 'static {
     fn stat(&self, path: &str) -> impl Future<Output = Result<Option<Stat>, StorageError>> + Send;
     /// Opens a file for reading, or returns nothing when it does not exist.
     fn open(&self, path: &str) -> impl Future<Output = Result<Option<Content>, StorageError>> + Send;
-    /// Writes a small file; readers see the old content or the new.
-    fn write(&self, path: &str, content: Bytes) -> impl Future<Output = Result<(), StorageError>> + Send;
+    /// Carries out changes that belong together, durably.
+    fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Opens a file for writing at `offset`, making it and dropping what lies beyond.
-    fn append(&self, path: &str, offset: u64) -> impl Future<Output = Result<File, StorageError>> + Send;
-    /// Makes an appended file durable under another name. A file that is
-    /// there already is kept: names are digests of their content.
-    fn commit(&self, from: &str, to: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn append(&self, path: &str, offset: u64) -> impl Future<Output = Result<Appender, StorageError>> + Send;
     /// Removes a file or a tree; says whether there was one.
     fn remove(&self, path: &str) -> impl Future<Output = Result<bool, StorageError>> + Send;
-    /// Returns the names in a directory, sorted; nothing when it does not exist.
-    fn list(&self, path: &str) -> impl Future<Output = Result<Option<Vec<String>>, StorageError>> + Send;
+    /// Removes like `remove`, but durably only after `flush`, together with
+    /// the directories above that become empty, up to `keep`.
+    fn discard(&self, path: &str, keep: &str) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    /// Makes durable what was discarded.
+    fn flush(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
+    /// Returns the names in a directory, sorted; nothing when it does not
+    /// exist. The same listing again is the same allocation while nothing changed.
+    fn list(&self, path: &str) -> impl Future<Output = Result<Option<Arc<[String]>>, StorageError>> + Send;
 }

@@ -8,7 +8,7 @@
 //!     _manifests/revisions/<alg>/<hex>/link
 //!     _manifests/tags/<tag>/current/link
 //!     _manifests/tags/<tag>/index/<alg>/<hex>/link
-//!     _uploads/<id>/{data,startedat}
+//!     _uploads/<id>/{data,startedat,digest-state}
 //! ```
 
 use crate::registry::oci::{Digest, RepoName, Tag};
@@ -99,4 +99,9 @@ pub fn upload_data(name: &RepoName, id: &str) -> String {
 /// When an upload was started (RFC 3339).
 pub fn upload_started_at(name: &RepoName, id: &str) -> String {
     format!("{}/startedat", upload(name, id))
+}
+
+/// Running digest of an unfinished upload; only this registry reads it.
+pub fn upload_digest_state(name: &RepoName, id: &str) -> String {
+    format!("{}/digest-state", upload(name, id))
 }

@@ -1,7 +1,11 @@
-//! Bytes at rest: drivers, the path layout, blobs, uploads.
+//! Storage: a driver keeps bytes under paths, `layout` gives the paths
+//! meaning, blobs and uploads are built on both.
 
 pub mod blobs;
+mod cache;
+pub mod disk;
 pub mod driver;
+mod durable;
 pub mod filesystem;
 pub mod layout;
 pub mod tree;
@@ -9,6 +13,6 @@ pub mod upload_state;
 pub mod uploads;
 
 pub use blobs::Blobs;
-pub use driver::{Driver, StorageError};
+pub use driver::{Change, Driver, StorageError};
 pub use filesystem::Filesystem;
 pub use uploads::Uploads;

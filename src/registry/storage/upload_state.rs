@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::registry::oci::Algorithm;
+
 /// Length of an HMAC-SHA256 in bytes.
 const MAC_LEN: usize = 32;
 
@@ -28,6 +30,17 @@ pub struct UploadState {
     /// When it was started.
     #[serde(rename = "StartedAt")]
     pub started_at: Timestamp,
+    /// Algorithm of the digest to come, where it is not the usual one.
+    #[serde(rename = "Algorithm", default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<String>,
+}
+
+impl UploadState {
+    /// Returns the algorithm of the digest to come, as far as that is known.
+    pub fn algorithm(&self) -> Algorithm {
+        let named = self.algorithm.as_deref().and_then(|name| name.parse().ok());
+        named.unwrap_or(Algorithm::Sha256)
+    }
 }
 
 /// Signs and checks states.
@@ -80,6 +93,7 @@ mod tests {
             id: "x".into(),
             offset: 7,
             started_at: Timestamp::UNIX_EPOCH,
+            algorithm: None,
         };
         let signer = StateSigner::new("secret");
         let text = signer.sign(&state);

@@ -296,13 +296,25 @@ fn a_manifest_whose_blob_is_gone_is_refused() {
 #[test]
 fn what_another_registry_left_is_served_as_it_is() {
     let registry = TestRegistry::start();
-    let (_, digest) = registry.push_image("a/b", "t", "x");
+    registry.push_image("a/b", "t", "x");
+    let old = br#"{"schemaVersion":1,"name":"a/b"}"#;
+    let digest = crate::support::registry::digest(old);
     let hex = digest.strip_prefix("sha256:").expect("sha256");
-    let data = registry.directory.path().join(format!(
-        "storage/docker/registry/v2/blobs/sha256/{}/{hex}/data",
-        &hex[..2]
-    ));
-    std::fs::write(data, br#"{"schemaVersion":1,"name":"a/b"}"#).expect("written");
+    let top = registry.directory.path().join("storage/docker/registry/v2");
+    let put = |path: String, content: &[u8]| {
+        let path = top.join(path);
+        std::fs::create_dir_all(path.parent().expect("below")).expect("made");
+        std::fs::write(path, content).expect("written");
+    };
+    put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), old);
+    put(
+        format!("repositories/a/b/_manifests/revisions/sha256/{hex}/link"),
+        digest.as_bytes(),
+    );
+    put(
+        "repositories/a/b/_manifests/tags/t/current/link".into(),
+        digest.as_bytes(),
+    );
     let answer = registry.get("/v2/a/b/manifests/t");
     assert_eq!(
         (answer.status().as_u16(), header(&answer, "content-type")),
@@ -311,4 +323,7 @@ fn what_another_registry_left_is_served_as_it_is() {
             "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned()
         )
     );
+    // Content that is not what its digest says is as good as none.
+    put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), b"{}");
+    assert_error(registry.get("/v2/a/b/manifests/t"), 404, "MANIFEST_UNKNOWN");
 }

@@ -40,43 +40,30 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
             .map_err(failed)?
             .ok_or_else(|| unknown(name, reference))?,
     };
-    let mut content = metadata
+    let mut stored = metadata
         .manifest(name, &digest)
         .await
         .map_err(failed)?
         .ok_or_else(|| unknown(name, reference))?;
-    let parsed = Manifest::parse(&content, None).ok();
-    let mut media_type = parsed.as_ref().map_or_else(
-        || media_type::of_unknown(&content),
-        |manifest| manifest.media_type.clone(),
-    );
-    let accept = Accept::parse(
-        context
-            .request
-            .headers()
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok()),
-    );
     // A client from before manifest lists asks by tag and wants an image.
     if matches!(reference, Reference::Tag(_))
-        && media_type == media_type::DOCKER_LIST
+        && stored.media_type == media_type::DOCKER_LIST
+        && let accept = accepted(context)
         && accept.names(media_type::DOCKER_MANIFEST)
         && !accept.names(media_type::DOCKER_LIST)
-        && let Some(entry) = parsed
+        && let Some(entry) = stored
+            .manifest
             .as_ref()
             .and_then(|list| list.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1))
     {
-        content = metadata
-            .manifest(name, &entry.digest)
+        digest = entry.digest.clone();
+        stored = metadata
+            .manifest(name, &digest)
             .await
             .map_err(failed)?
             .ok_or_else(|| unknown(name, reference))?;
-        digest = entry.digest.clone();
-        media_type = Manifest::parse(&content, None)
-            .map_err(|error| context.failed(&error))?
-            .media_type;
     }
+    let (content, media_type) = (&stored.content, &stored.media_type);
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     if client_has(context, &text) {
@@ -86,7 +73,7 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         ));
     }
     context.notify("pull", name, |event| {
-        event.media_type.clone_from(&media_type);
+        event.media_type.clone_from(media_type);
         event.digest.clone_from(&text);
         event.size = Some(content.len() as u64);
         event.url = context.url(&format!("/v2/{name}/manifests/{text}"));
@@ -94,9 +81,14 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
             event.tag = Some(tag.to_string());
         }
     });
-    let mut response = respond::bytes(StatusCode::OK, &media_type, content);
+    let mut response = respond::bytes(StatusCode::OK, media_type, content.clone());
     respond::set(&mut response, &[("docker-content-digest", &text), ("etag", &etag)]);
     Ok(response)
+}
+
+fn accepted(context: &Context) -> Accept {
+    let lines = context.request.headers().get_all(ACCEPT);
+    Accept::parse(lines.iter().filter_map(|value| value.to_str().ok()))
 }
 
 /// Stores a manifest whose references are all there.

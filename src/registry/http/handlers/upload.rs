@@ -8,10 +8,10 @@ use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::range::{ContentRange, upload_range};
-use crate::registry::oci::{Digest, ErrorCode, RepoName};
+use crate::registry::oci::{Algorithm, Digest, ErrorCode, RepoName};
 use crate::registry::storage::StorageError;
 use crate::registry::storage::upload_state::UploadState;
-use crate::registry::storage::uploads::{Session, UploadError};
+use crate::registry::storage::uploads::{Incoming, Session, UploadError};
 use crate::serve::Body;
 use crate::sys::clock::Clock;
 
@@ -23,7 +23,16 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
     {
         return Ok(response);
     }
+    let algorithm = match context.query_one("digest-algorithm") {
+        None => None,
+        Some(name) => {
+            let known = name.parse::<Algorithm>();
+            known.map_err(|error| Problem::new(ErrorCode::DigestInvalid).detail(format!("{name}: {error}")))?;
+            Some(name)
+        }
+    };
     let state = UploadState {
+        algorithm,
         name: name.to_string(),
         id: crate::serve::log::instance_id(),
         offset: 0,
@@ -34,9 +43,9 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
         Some(digest) => {
             let digest = parse_digest(&digest)?;
             let mut session = context.app.uploads.session(&state.id).await;
-            if let Err(problem) = receive(&mut context, &mut session, name, &state, 0).await {
+            if let Err(problem) = receive(&mut context, &mut session, name, &state, 0, Some(&digest)).await {
                 // Nobody knows the upload's address.
-                let cancelled = context.app.uploads.cancel(session, name, &state.id).await;
+                let cancelled = context.app.uploads.end(&mut session, name, &state.id).await;
                 cancelled.map_err(|error| context.failed(&error))?;
                 return Err(problem);
             }
@@ -59,7 +68,7 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
     if !metadata.has_blob(&from, &digest).await.map_err(failed)? {
         return Ok(None);
     }
-    metadata.link_blob(name, &digest).await.map_err(failed)?;
+    metadata.put_blob(name, &digest, None).await.map_err(failed)?;
     context.notify("mount", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
@@ -76,7 +85,7 @@ pub async fn chunk(mut context: Context, name: &RepoName, id: &str) -> Result<Re
     let mut session = context.app.uploads.session(id).await;
     let size = arrived(&context, name, &state).await?;
     let offset = offset_of(&context, &state, size)?;
-    state.offset = receive(&mut context, &mut session, name, &state, offset).await?;
+    state.offset = receive(&mut context, &mut session, name, &state, offset, None).await?;
     Ok(in_progress(&context, StatusCode::ACCEPTED, &state))
 }
 
@@ -92,7 +101,7 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<R
     let has_body = !hyper::body::Body::is_end_stream(context.request.body());
     if has_body {
         let offset = offset_of(&context, &state, size)?;
-        receive(&mut context, &mut session, name, &state, offset).await?;
+        receive(&mut context, &mut session, name, &state, offset, Some(&digest)).await?;
     }
     complete(context, session, name, id, &digest).await
 }
@@ -107,12 +116,12 @@ pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Resp
 /// Gives an upload up.
 pub async fn cancel(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
     let state = known_state(context, name, id)?;
-    let session = context.app.uploads.session(id).await;
+    let mut session = context.app.uploads.session(id).await;
     arrived(context, name, &state).await?;
     context
         .app
         .uploads
-        .cancel(session, name, id)
+        .end(&mut session, name, id)
         .await
         .map_err(|error| context.failed(&error))?;
     Ok(respond::empty(StatusCode::NO_CONTENT, &[("docker-upload-uuid", id)]))
@@ -183,6 +192,7 @@ async fn receive(
     name: &RepoName,
     state: &UploadState,
     offset: u64,
+    digest: Option<&Digest>,
 ) -> Result<u64, Problem> {
     let length = context
         .header(CONTENT_RANGE)
@@ -190,38 +200,42 @@ async fn receive(
         .map(ContentRange::length)
         .or_else(|| announced(context));
     let uploads = context.app.uploads.clone();
-    let taken = uploads
-        .append(session, name, state, offset, context.request.body_mut(), length)
-        .await;
+    let incoming = Incoming {
+        announced: length,
+        offset,
+        algorithm: digest.map_or_else(|| state.algorithm(), Digest::algorithm),
+        last: digest.is_some(),
+        body: context.request.body_mut(),
+    };
+    let taken = uploads.append(session, name, state, incoming).await;
     taken.map_err(|error| upload_problem(context, &error))
 }
 
 async fn complete(
     context: Context,
-    session: Session,
+    mut session: Session,
     name: &RepoName,
     id: &str,
     digest: &Digest,
 ) -> Result<Response<Body>, Problem> {
     let app = &context.app;
-    app.uploads
-        .finish(session, name, id, digest)
+    let finished = app
+        .uploads
+        .finish(&mut session, name, id, digest)
         .await
         .map_err(|error| upload_problem(&context, &error))?;
     app.metadata
-        .link_blob(name, digest)
+        .put_blob(name, digest, Some(finished.change))
         .await
         .map_err(|error| context.failed(&error))?;
-    let size = app
-        .blobs
-        .stat(digest)
+    app.uploads
+        .end(&mut session, name, id)
         .await
-        .map_err(|error| context.failed(&error))?
-        .map(|stat| stat.size);
+        .map_err(|error| context.failed(&error))?;
     context.notify("push", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
-        event.size = size;
+        event.size = Some(finished.size);
         event.url = context.url(&format!("/v2/{name}/blobs/{digest}"));
     });
     Ok(created(&context, name, digest))

@@ -1,0 +1,153 @@
+//! Small files and directory listings in memory, never trusted blindly.
+//!
+//! An entry is used only while the file still has the identity, size and
+//! times that it was read with, and only when it had not been changed shortly
+//! before it was read: within the resolution of the clock, a second change
+//! would look like the first (git's "racily clean" rule). So an answer is
+//! right also when another process changes the store.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::sys::clock::Clock;
+
+/// Bytes that each of the two generations holds at most.
+const BUDGET: usize = 6 << 20;
+/// What an entry costs besides its content.
+const OVERHEAD: usize = 200;
+/// Largest content that is kept: links are, manifests are kept elsewhere.
+const LARGEST_CONTENT: usize = 256;
+/// Largest listing that is kept.
+const LARGEST: usize = 4 << 20;
+/// How old a change must be, on a file system that tells fractions of a second.
+const SETTLED_NS: i128 = 50_000_000;
+/// How old a change must be where times are whole (or even) seconds.
+const SETTLED_COARSE_NS: i128 = 2_100_000_000;
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Takes a file's stamp.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Says whether the last change was clearly before this moment.
+    fn is_settled(&self) -> bool {
+        let last = self.modified.max(self.changed);
+        let margin = if last.1 == 0 { SETTLED_COARSE_NS } else { SETTLED_NS };
+        let changed = i128::from(last.0) * 1_000_000_000 + i128::from(last.1);
+        Clock::System.now().as_nanosecond() - changed > margin
+    }
+}
+
+/// What is kept of a path.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// A file's content.
+    Content(Bytes),
+    /// The names in a directory, sorted.
+    Names(Arc<[String]>),
+    /// Only that it was looked up: doing so again will not wait for the disk.
+    Known,
+}
+
+impl Kept {
+    fn size(&self) -> usize {
+        match self {
+            Self::Content(content) => content.len(),
+            Self::Names(names) => names.iter().map(|name| name.len() + size_of::<String>()).sum(),
+            Self::Known => 0,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    stamp: Option<Stamp>,
+    kept: Kept,
+}
+
+/// Entries by path, in two generations: what is used moves to the young one,
+/// and the old one goes when the young one is full.
+#[derive(Debug, Default)]
+pub struct Cache(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Utf8PathBuf, Entry>,
+    old: HashMap<Utf8PathBuf, Entry>,
+    used: usize,
+}
+
+impl Generations {
+    fn put(&mut self, path: Utf8PathBuf, entry: Entry) {
+        self.used += OVERHEAD + path.as_str().len() + entry.kept.size();
+        self.young.insert(path, entry);
+        if self.used > BUDGET {
+            self.old = std::mem::take(&mut self.young);
+            self.used = 0;
+        }
+    }
+}
+
+impl Cache {
+    /// Returns what is kept of a path while `look` finds it unchanged. `look`
+    /// is called only for a path that was looked up before.
+    pub fn get(&self, path: &Utf8Path, look: impl FnOnce() -> Option<Stamp>) -> Option<Kept> {
+        let entry = {
+            let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = generations.young.get(path) {
+                entry.clone()
+            } else {
+                let (path, entry) = generations.old.remove_entry(path)?;
+                generations.put(path, entry.clone());
+                entry
+            }
+        };
+        match (entry.stamp, &entry.kept) {
+            (_, Kept::Known) => Some(Kept::Known),
+            (Some(stamp), _) if look() == Some(stamp) => Some(entry.kept),
+            _ => None,
+        }
+    }
+
+    /// Keeps what was read from a file that had the stamp before the reading.
+    pub fn put(&self, path: &Utf8Path, stamp: Option<Stamp>, kept: Kept) {
+        let largest = match kept {
+            Kept::Content(_) => LARGEST_CONTENT,
+            _ => LARGEST,
+        };
+        let entry = if stamp.is_some_and(|stamp| stamp.is_settled()) && kept.size() <= largest {
+            Entry { stamp, kept }
+        } else {
+            Entry {
+                stamp: None,
+                kept: Kept::Known,
+            }
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(path.to_owned(), entry);
+    }
+}

@@ -1,0 +1,262 @@
+//! The few ways in which the store changes a disk.
+//!
+//! Every change passes here, so that a test can watch it, refuse it, or
+//! replay what a power loss would have left of it.
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// One change of the disk, or a request to make changes durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// A directory is made.
+    MakeDirectory(&'a Utf8Path),
+    /// A file is cut to `offset` bytes, or made, and `content` follows.
+    Write {
+        /// The file.
+        path: &'a Utf8Path,
+        /// Where the content starts.
+        offset: u64,
+        /// What is written.
+        content: &'a [u8],
+    },
+    /// A file gets another name, which may have been another file's.
+    Rename {
+        /// Its name before.
+        from: &'a Utf8Path,
+        /// Its name afterwards.
+        to: &'a Utf8Path,
+    },
+    /// A file or an empty directory is removed.
+    Remove(&'a Utf8Path),
+    /// A file's content becomes durable.
+    SyncFile(&'a Utf8Path),
+    /// The names in a directory become durable.
+    SyncDirectory(&'a Utf8Path),
+    /// All that was changed before becomes durable.
+    SyncAll,
+}
+
+/// Sees operations before they happen.
+pub trait Observer: Debug + Send + Sync {
+    /// Is told of an operation.
+    ///
+    /// # Errors
+    /// With the error that the operation is to fail with.
+    fn before(&self, operation: &Operation<'_>) -> io::Result<()>;
+}
+
+/// Changes the disk, under the eyes of an observer where there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Disk {
+    /// Makes a disk whose changes are observed.
+    pub fn observed(observer: Arc<dyn Observer>) -> Self {
+        Self {
+            observer: Some(observer),
+        }
+    }
+
+    fn tell(&self, operation: &Operation<'_>) -> io::Result<()> {
+        self.observer
+            .as_ref()
+            .map_or(Ok(()), |observer| observer.before(operation))
+    }
+
+    /// Makes a directory; one that is there is fine. Says whether it was made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_directory(&self, path: &Utf8Path) -> io::Result<bool> {
+        if self.observer.is_some() && path.is_dir() {
+            return Ok(false);
+        }
+        self.tell(&Operation::MakeDirectory(path))?;
+        match fs::create_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a new file with content.
+    ///
+    /// # Errors
+    /// When there is one already, or it cannot be written.
+    pub fn create(&self, path: &Utf8Path, content: &[u8]) -> io::Result<File> {
+        self.tell(&Operation::Write {
+            path,
+            offset: 0,
+            content,
+        })?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+        file.write_all(content)?;
+        Ok(file)
+    }
+
+    /// Opens a file for writing after its first `offset` bytes, making it and
+    /// dropping what lies beyond.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn append(&self, path: &Utf8Path, offset: u64) -> io::Result<Appender> {
+        use std::io::Seek as _;
+        self.tell(&Operation::Write {
+            path,
+            offset,
+            content: &[],
+        })?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)?;
+        file.set_len(offset)?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        Ok(Appender {
+            disk: self.clone(),
+            path: path.to_owned(),
+            offset,
+            file,
+        })
+    }
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn rename(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+        self.tell(&Operation::Rename { from, to })?;
+        fs::rename(from, to)
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn remove_file(&self, path: &Utf8Path) -> io::Result<()> {
+        self.tell(&Operation::Remove(path))?;
+        fs::remove_file(path)
+    }
+
+    /// Removes a directory and what is in it, also when somebody puts
+    /// something into it meanwhile.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn remove_tree(&self, path: &Utf8Path) -> io::Result<()> {
+        const TRIES: usize = 8;
+        if self.observer.is_some() {
+            for entry in path.read_dir_utf8()? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    self.remove_tree(entry.path())?;
+                } else {
+                    self.remove_file(entry.path())?;
+                }
+            }
+            self.tell(&Operation::Remove(path))?;
+            return fs::remove_dir(path);
+        }
+        for _ in 1..TRIES {
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                other => return other,
+            }
+        }
+        fs::remove_dir_all(path)
+    }
+
+    /// Removes a directory when it is empty; says whether it was.
+    ///
+    /// # Errors
+    /// When it cannot be removed for another reason.
+    pub fn remove_empty(&self, path: &Utf8Path) -> io::Result<bool> {
+        if self.observer.is_some() && path.read_dir_utf8().is_ok_and(|mut entries| entries.next().is_some()) {
+            return Ok(false);
+        }
+        self.tell(&Operation::Remove(path))?;
+        match fs::remove_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a file's content durable.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn sync_file(&self, path: &Utf8Path, file: &File) -> io::Result<()> {
+        self.tell(&Operation::SyncFile(path))?;
+        file.sync_all()
+    }
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn sync_directory(&self, path: &Utf8Path) -> io::Result<()> {
+        self.tell(&Operation::SyncDirectory(path))?;
+        File::open(path)?.sync_all()
+    }
+
+    /// Makes all that was changed before durable.
+    ///
+    /// # Errors
+    /// When anything of it failed.
+    pub fn sync_all(&self, top: &File) -> io::Result<()> {
+        self.tell(&Operation::SyncAll)?;
+        crate::sys::fs::sync_file_system(top)
+    }
+}
+
+/// A file that grows.
+#[derive(Debug)]
+pub struct Appender {
+    disk: Disk,
+    path: Utf8PathBuf,
+    offset: u64,
+    file: File,
+}
+
+impl Appender {
+    /// Writes after what is there.
+    ///
+    /// # Errors
+    /// When not all could be written.
+    pub fn write_all(&mut self, content: &[u8]) -> io::Result<()> {
+        self.disk.tell(&Operation::Write {
+            path: &self.path,
+            offset: self.offset,
+            content,
+        })?;
+        self.file.write_all(content)?;
+        self.offset += content.len() as u64;
+        Ok(())
+    }
+
+    /// Returns the file's size in bytes.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}

@@ -1,0 +1,150 @@
+//! When a change is durable: one by one, or many at once.
+//!
+//! With few changes under way, each file and directory is synced for itself.
+//! With many, one call syncs the whole file system for all who wait (group
+//! commit): whoever comes first makes the call, those who come meanwhile
+//! share the next one. Both end in the same promise: what was changed before
+//! [`Durability::sync`] survives a power loss after it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::disk::Disk;
+use crate::sys::clock::monotonic;
+
+/// From how many waiting changes on they share one call.
+const MANY: usize = 3;
+/// A call that takes longer than this carries others' data; for a while each syncs for itself.
+const SLOW: Duration = Duration::from_millis(60);
+/// For how many changes.
+const PAUSE: usize = 500;
+
+/// What one change needs synced.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Files with new content, open.
+    pub files: Vec<(Utf8PathBuf, File)>,
+    /// Directories with new names.
+    pub directories: BTreeSet<Utf8PathBuf>,
+}
+
+/// Makes changes durable.
+#[derive(Debug)]
+pub struct Durability {
+    /// The tree's top, where the whole file system can be synced.
+    top: Option<File>,
+    waiting: AtomicUsize,
+    pause: AtomicUsize,
+    state: Mutex<State>,
+    turn: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: bool,
+    /// Number of the last call that was started.
+    started: u64,
+    /// Number of the last call that has ended, and the last that failed.
+    ended: u64,
+    failed: Option<(u64, i32)>,
+}
+
+impl Durability {
+    /// Makes changes below `root` durable, in groups where the file system
+    /// reports errors of such a call reliably.
+    pub fn new(root: &Utf8Path) -> Self {
+        let top = crate::sys::fs::can_sync_file_system(root)
+            .then(|| File::open(root).ok())
+            .flatten();
+        Self {
+            top,
+            waiting: AtomicUsize::new(0),
+            pause: AtomicUsize::new(0),
+            state: Mutex::default(),
+            turn: Condvar::new(),
+        }
+    }
+
+    /// Returns when all that belongs to the batch is durable.
+    ///
+    /// # Errors
+    /// When anything of it, or of the group it went with, could not be synced.
+    pub fn sync(&self, disk: &Disk, batch: &Batch) -> io::Result<()> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        let outcome = match &self.top {
+            Some(top) if waiting >= MANY && self.may_group() => self.together(disk, top),
+            _ => one_by_one(disk, batch),
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Makes everything below the root durable that was changed before.
+    ///
+    /// # Errors
+    /// When the file system reports one.
+    pub fn sync_all(&self, disk: &Disk) -> io::Result<()> {
+        if let Some(top) = &self.top {
+            return self.together(disk, top);
+        }
+        crate::sys::fs::sync_everything();
+        Ok(())
+    }
+
+    fn may_group(&self) -> bool {
+        self.pause
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_err()
+    }
+
+    /// Waits for a call that starts after this one, making it when nobody does.
+    fn together(&self, disk: &Disk, top: &File) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = state.started + 1;
+        loop {
+            if state.ended >= mine {
+                return match state.failed {
+                    // Whose data failed is unknown: nobody of that call or since was served.
+                    Some((call, code)) if call >= mine => Err(io::Error::from_raw_os_error(code)),
+                    _ => Ok(()),
+                };
+            }
+            if state.running {
+                state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.running = true;
+            state.started += 1;
+            let call = state.started;
+            drop(state);
+            let began = monotonic();
+            let outcome = disk.sync_all(top);
+            if began.elapsed() > SLOW {
+                self.pause.store(PAUSE, Ordering::Relaxed);
+            }
+            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.running = false;
+            state.ended = call;
+            if let Err(error) = outcome {
+                state.failed = Some((call, error.raw_os_error().unwrap_or(nix::libc::EIO)));
+            }
+            self.turn.notify_all();
+        }
+    }
+}
+
+fn one_by_one(disk: &Disk, batch: &Batch) -> io::Result<()> {
+    for (path, file) in &batch.files {
+        disk.sync_file(path, file)?;
+    }
+    for directory in &batch.directories {
+        disk.sync_directory(directory)?;
+    }
+    Ok(())
+}
