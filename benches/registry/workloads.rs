@@ -1,0 +1,391 @@
+//! What is measured. Each workload returns what it did and in which time.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use kdk::registry::oci::{Algorithm, Digest};
+
+use crate::client::Client;
+
+const LARGE: usize = 256 << 20;
+const CHUNK: usize = 16 << 20;
+const READING: Duration = Duration::from_secs(3);
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+pub fn digest(content: &[u8]) -> String {
+    Digest::of(Algorithm::Sha256, content).to_string()
+}
+
+/// Makes bytes that compress badly and differ by seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut content = vec![0; length];
+    for chunk in content.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    content
+}
+
+/// Runs `work(client, number)` for numbers below `count` on some connections; returns numbers per second.
+fn spread(address: &str, connections: usize, count: usize, work: impl Fn(&mut Client, usize) + Sync) -> f64 {
+    let next = AtomicUsize::new(0);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut client = Client::connect(address).expect("connected");
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    work(&mut client, number);
+                }
+            });
+        }
+    });
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Runs `work` over and over for a while; returns how often per second.
+fn repeat(address: &str, connections: usize, work: impl Fn(&mut Client, usize) + Sync) -> f64 {
+    let next = AtomicUsize::new(0);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut client = Client::connect(address).expect("connected");
+                while began.elapsed() < READING {
+                    work(&mut client, next.fetch_add(1, Ordering::Relaxed));
+                }
+            });
+        }
+    });
+    next.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+}
+
+fn upload(client: &mut Client, repository: &str) -> String {
+    let started = client
+        .request("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"")
+        .expect("answered");
+    assert_eq!(started.status, 202, "{}", started.head);
+    started.header("location").expect("a location").to_owned()
+}
+
+fn push(client: &mut Client, repository: &str, digest: &str, content: &[u8]) {
+    let location = upload(client, repository);
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let done = client
+        .request(
+            "PUT",
+            &format!("{location}{separator}digest={digest}"),
+            "Content-Type: application/octet-stream\r\n",
+            content,
+        )
+        .expect("answered");
+    assert_eq!(done.status, 201, "{}", done.head);
+}
+
+fn push_in_chunks(client: &mut Client, repository: &str, digest: &str, content: &[u8]) {
+    let mut location = upload(client, repository);
+    for (number, chunk) in content.chunks(CHUNK).enumerate() {
+        let first = number * CHUNK;
+        let headers = format!(
+            "Content-Type: application/octet-stream\r\nContent-Range: {first}-{}\r\n",
+            first + chunk.len() - 1
+        );
+        let taken = client.request("PATCH", &location, &headers, chunk).expect("answered");
+        assert_eq!(taken.status, 202, "{}", taken.head);
+        location = taken.header("location").expect("a location").to_owned();
+    }
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let done = client
+        .request("PUT", &format!("{location}{separator}digest={digest}"), "", b"")
+        .expect("answered");
+    assert_eq!(done.status, 201, "{}", done.head);
+}
+
+/// MiB per second of pushing four large blobs, whole or in chunks.
+pub fn large_push(address: &str, blobs: &[(String, Vec<u8>)], streams: usize, chunked: bool) -> f64 {
+    let repository = format!("large/{streams}{}", if chunked { "c" } else { "m" });
+    let rate = spread(address, streams, blobs.len(), |client, number| {
+        let (digest, content) = &blobs[number];
+        if chunked {
+            push_in_chunks(client, &repository, digest, content);
+        } else {
+            push(client, &repository, digest, content);
+        }
+    });
+    rate * (LARGE >> 20) as f64
+}
+
+pub fn large_blobs(seed: u64) -> Vec<(String, Vec<u8>)> {
+    (0..4)
+        .map(|number| {
+            let content = noise(LARGE, seed * 100 + number);
+            (digest(&content), content)
+        })
+        .collect()
+}
+
+/// MiB per second of pulling the blobs that [`large_push`] left.
+pub fn large_pull(address: &str, blobs: &[(String, Vec<u8>)], streams: usize) -> f64 {
+    let rate = spread(address, streams, 12, |client, number| {
+        let (digest, content) = &blobs[number % blobs.len()];
+        let got = client
+            .drain("GET", &format!("/v2/large/4m/blobs/{digest}"), "")
+            .expect("answered");
+        assert_eq!(got, (200, content.len() as u64));
+    });
+    rate * (LARGE >> 20) as f64
+}
+
+/// Small blobs per second.
+pub fn small_blobs(address: &str, count: usize) -> f64 {
+    let blobs: Vec<_> = (0..count)
+        .map(|number| {
+            let content = noise(4096, 1_000_000 + number as u64);
+            (digest(&content), content)
+        })
+        .collect();
+    spread(address, 16, count, |client, number| {
+        let (digest, content) = &blobs[number];
+        push(client, "small", digest, content);
+    })
+}
+
+fn image(config: &(String, Vec<u8>), layers: &[(String, usize)], note: &str) -> Vec<u8> {
+    let layers: Vec<String> = layers
+        .iter()
+        .map(|(digest, size)| {
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{digest}","size":{size}}}"#
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{}],"annotations":{{"note":"{note}"}}}}"#,
+        config.0,
+        config.1.len(),
+        layers.join(",")
+    )
+    .into_bytes()
+}
+
+fn put_manifest(client: &mut Client, repository: &str, reference: &str, content: &[u8]) {
+    let done = client
+        .request(
+            "PUT",
+            &format!("/v2/{repository}/manifests/{reference}"),
+            &format!("Content-Type: {MANIFEST}\r\n"),
+            content,
+        )
+        .expect("answered");
+    assert_eq!(done.status, 201, "{}", done.head);
+}
+
+/// Manifests per second, each under a tag of its own.
+pub fn manifest_puts(address: &str, count: usize) -> f64 {
+    let mut client = Client::connect(address).expect("connected");
+    let config_content = br#"{"architecture":"amd64","os":"linux"}"#.to_vec();
+    let config = (digest(&config_content), config_content);
+    let layer = noise(4096, 77);
+    push(&mut client, "tagged", &config.0, &config.1);
+    push(&mut client, "tagged", &digest(&layer), &layer);
+    let layers = vec![(digest(&layer), layer.len())];
+    let manifests: Vec<_> = (0..count)
+        .map(|number| image(&config, &layers, &number.to_string()))
+        .collect();
+    spread(address, 16, count, |client, number| {
+        put_manifest(client, "tagged", &format!("t{number:05}"), &manifests[number]);
+    })
+}
+
+/// What manifests [`manifest_puts`] left, by digest.
+fn digests_of_tags(address: &str, count: usize) -> Vec<String> {
+    let mut client = Client::connect(address).expect("connected");
+    (0..count)
+        .map(|number| {
+            let answer = client
+                .request(
+                    "HEAD",
+                    &format!("/v2/tagged/manifests/t{number:05}"),
+                    &format!("Accept: {MANIFEST}\r\n"),
+                    b"",
+                )
+                .expect("answered");
+            answer.header("docker-content-digest").expect("a digest").to_owned()
+        })
+        .collect()
+}
+
+/// Manifest reads per second, by tag and by digest.
+pub fn manifest_gets(address: &str, count: usize) -> (f64, f64) {
+    let accept = format!("Accept: {MANIFEST}\r\n");
+    let digests = digests_of_tags(address, 500);
+    let by_tag = repeat(address, 32, |client, number| {
+        let got = client
+            .drain(
+                "GET",
+                &format!("/v2/tagged/manifests/t{:05}", number * 7 % count),
+                &accept,
+            )
+            .expect("answered");
+        assert_eq!(got.0, 200);
+    });
+    let by_digest = repeat(address, 32, |client, number| {
+        let digest = &digests[number * 7 % digests.len()];
+        let got = client
+            .drain("GET", &format!("/v2/tagged/manifests/{digest}"), &accept)
+            .expect("answered");
+        assert_eq!(got.0, 200);
+    });
+    (by_tag, by_digest)
+}
+
+/// Blob HEADs per second over the blobs that [`small_blobs`] left.
+pub fn blob_heads(address: &str) -> f64 {
+    let digests: Vec<String> = (0..500)
+        .map(|number| digest(&noise(4096, 1_000_000 + number)))
+        .collect();
+    repeat(address, 32, |client, number| {
+        let digest = &digests[number * 7 % digests.len()];
+        let got = client
+            .drain("HEAD", &format!("/v2/small/blobs/{digest}"), "")
+            .expect("answered");
+        assert_eq!(got.0, 200);
+    })
+}
+
+/// Pages of 100 tags per second.
+pub fn tag_pages(address: &str, count: usize) -> f64 {
+    repeat(address, 32, |client, number| {
+        let last = format!("t{:05}", number * 100 % count);
+        let got = client
+            .drain("GET", &format!("/v2/tagged/tags/list?n=100&last={last}"), "")
+            .expect("answered");
+        assert_eq!(got.0, 200);
+    })
+}
+
+/// Pages of 100 repositories per second.
+pub fn catalog_pages(address: &str, repositories: usize) -> f64 {
+    repeat(address, 32, |client, number| {
+        let last = format!("group/r{:05}", number * 100 % repositories);
+        let got = client
+            .drain("GET", &format!("/v2/_catalog?n=100&last={last}"), "")
+            .expect("answered");
+        assert_eq!(got.0, 200);
+    })
+}
+
+/// Puts one small image into many repositories, layers mounted; images per second.
+pub fn image_pushes(address: &str, repositories: usize, prefix: &str) -> f64 {
+    let mut client = Client::connect(address).expect("connected");
+    let layers: Vec<(String, usize)> = (0..10)
+        .map(|number| {
+            let content = noise(4096, 5000 + number);
+            let digest = digest(&content);
+            push(&mut client, "base", &digest, &content);
+            (digest, content.len())
+        })
+        .collect();
+    spread(address, 4, repositories, |client, number| {
+        let repository = format!("{prefix}{number:05}");
+        for (digest, _) in &layers {
+            let mounted = client
+                .request(
+                    "POST",
+                    &format!("/v2/{repository}/blobs/uploads/?mount={digest}&from=base"),
+                    "",
+                    b"",
+                )
+                .expect("answered");
+            assert_eq!(mounted.status, 201, "{}", mounted.head);
+        }
+        let content = format!(r#"{{"n":"{repository}"}}"#).into_bytes();
+        let config = (digest(&content), content);
+        push(client, &repository, &config.0, &config.1);
+        put_manifest(client, &repository, "latest", &image(&config, &layers, ""));
+    })
+}
+
+/// Makes the repositories that the catalog is to list, without a registry: each with one bare manifest directory.
+pub fn lay_out_repositories(storage: &Path, repositories: usize) {
+    let top = storage.join("docker/registry/v2/repositories/group");
+    for number in 0..repositories {
+        let repository = top.join(format!("r{number:05}"));
+        // docker-registry lists what has layers, others what has manifests.
+        fs::create_dir_all(repository.join("_layers")).expect("made");
+        fs::create_dir_all(repository.join("_manifests")).expect("made");
+    }
+}
+
+/// Makes a store with 2,000 repositories of five manifests each, half of them without a tag.
+pub fn lay_out_garbage(storage: &Path) {
+    let top = storage.join("docker/registry/v2");
+    let put = |path: String, content: &[u8]| {
+        let path = top.join(path);
+        fs::create_dir_all(path.parent().expect("below")).expect("made");
+        fs::write(path, content).expect("written");
+    };
+    let blob = |content: &[u8]| {
+        let digest = digest(content);
+        let hex = &digest[7..];
+        put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), content);
+        digest
+    };
+    for repository in 0..2000 {
+        let name = format!("g{}/r{repository}", repository % 20);
+        let layer = |digest: &str| {
+            put(
+                format!("repositories/{name}/_layers/sha256/{}/link", &digest[7..]),
+                digest.as_bytes(),
+            );
+        };
+        for number in 0..5 {
+            let seed = repository * 5 + number;
+            let config_content = format!(r#"{{"n":{seed}}}"#).into_bytes();
+            let config = (blob(&config_content), config_content);
+            layer(&config.0);
+            // Every second manifest has the layer of the one before.
+            let content = noise(512, 9_000_000 + (seed / 2) as u64);
+            let layers = vec![(blob(&content), content.len())];
+            layer(&layers[0].0);
+            let manifest = image(&config, &layers, &name);
+            let digest = blob(&manifest);
+            let hex = &digest[7..];
+            put(
+                format!("repositories/{name}/_manifests/revisions/sha256/{hex}/link"),
+                digest.as_bytes(),
+            );
+            let tag = format!("repositories/{name}/_manifests/tags/t{}", number % 3);
+            put(format!("{tag}/index/sha256/{hex}/link"), digest.as_bytes());
+            // The tags t0 and t1 move on; what they left has none.
+            if number >= 2 {
+                put(format!("{tag}/current/link"), digest.as_bytes());
+            }
+        }
+    }
+}
+
+/// Counts the files below a directory.
+pub fn files_below(directory: &Path) -> usize {
+    fs::read_dir(directory).map_or(0, |entries| {
+        entries
+            .flatten()
+            .map(|entry| {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    files_below(&entry.path())
+                } else {
+                    1
+                }
+            })
+            .sum()
+    })
+}
