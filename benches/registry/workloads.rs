@@ -340,7 +340,7 @@ pub fn lay_out_garbage(storage: &Path) {
         put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), content);
         digest
     };
-    for repository in 0..2000 {
+    for repository in 0..2000_u64 {
         let name = format!("g{}/r{repository}", repository % 20);
         let layer = |digest: &str| {
             put(
@@ -354,7 +354,7 @@ pub fn lay_out_garbage(storage: &Path) {
             let config = (blob(&config_content), config_content);
             layer(&config.0);
             // Every second manifest has the layer of the one before.
-            let content = noise(512, 9_000_000 + (seed / 2) as u64);
+            let content = noise(512, 9_000_000 + seed / 2);
             let layers = vec![(blob(&content), content.len())];
             layer(&layers[0].0);
             let manifest = image(&config, &layers, &name);

@@ -192,6 +192,17 @@ pub fn paint(tone: Tone, text: &str) -> String {
 pub struct Progress(ProgressBar);
 
 impl Progress {
+    /// Shows how far it is.
+    pub fn at(&self, done: usize, total: usize) {
+        if self.0.length() != Some(total as u64)
+            && let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} {elapsed:.dim}")
+        {
+            self.0.set_style(style);
+            self.0.set_length(total as u64);
+        }
+        self.0.set_position(done as u64);
+    }
+
     /// Says what goes on now.
     pub fn set(&self, message: &str) {
         self.0.set_message(message.to_owned());

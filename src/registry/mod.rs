@@ -9,6 +9,7 @@
 pub mod auth;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod gc;
 pub mod health;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod notify;
 pub mod oci;
 pub mod storage;
 pub mod token;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::serve::{Listener, Logger, log, tls};
 use crate::sys::fs::PRIVATE;
 use config::Config;
+use control::Presence;
 use http::App;
 
 /// Version that the server reports, without a leading `v`.
@@ -55,6 +58,7 @@ pub enum StartError {
 /// A server that is ready to take connections.
 pub struct Registry {
     app: Arc<App>,
+    presence: Option<Presence>,
     listener: Listener,
     tls: Option<tokio_rustls::TlsAcceptor>,
     debug: Option<Listener>,
@@ -71,6 +75,9 @@ impl Registry {
             logger.warn(warning, Vec::new());
         }
         let driver = storage::Filesystem::open(&config.storage.root).map_err(StartError::Storage)?;
+        let presence = announce(&config.storage.root, &logger)
+            .await
+            .map_err(StartError::Storage)?;
         let secret = if let Some(secret) = &config.http.secret {
             secret.clone()
         } else {
@@ -98,6 +105,7 @@ impl Registry {
         let app = Arc::new(App::new(config, driver, authorizer, &secret, logger));
         Ok(Self {
             app,
+            presence,
             listener,
             tls,
             debug,
@@ -108,6 +116,7 @@ impl Registry {
     pub async fn run(self, stop: CancellationToken) {
         let Self {
             app,
+            mut presence,
             listener,
             tls,
             debug,
@@ -115,6 +124,9 @@ impl Registry {
         let logger = app.logger.clone();
         logger.info("redis not configured", Vec::new());
         gc::purge::start(Arc::clone(&app), stop.clone());
+        if let Some(listener) = presence.as_mut().and_then(Presence::listener) {
+            tokio::spawn(control::serve(Arc::clone(&app), listener, stop.clone()));
+        }
         if app.config.storage.cache.is_some() {
             logger.info("using inmemory blob descriptor cache", Vec::new());
         }
@@ -149,6 +161,35 @@ impl Registry {
     }
 }
 
+/// Announces the server on its storage. Waits while offline work holds it.
+async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presence>> {
+    let mut told = false;
+    loop {
+        match Presence::announce(root) {
+            Ok(Some(presence)) => return Ok(Some(presence)),
+            Ok(None) => {}
+            // A disk that cannot be written serves all the same; nobody can collect there either.
+            Err(error) if is_unwritable(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        if !told {
+            logger.warn(
+                "waiting for the garbage collection or repair of the storage to end",
+                Vec::new(),
+            );
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
 fn logger(config: &Config) -> Logger {
     let mut fixed = BTreeMap::from([
         ("go_version".to_owned(), "rust".into()),
@@ -163,7 +204,7 @@ fn logger(config: &Config) -> Logger {
 ///
 /// So uploads resume after a restart even where nobody configured a secret.
 fn kept_secret(root: &Utf8Path) -> io::Result<String> {
-    let directory = root.join(".kdk");
+    let directory = control::directory(root);
     let path = directory.join("http-secret");
     if let Some(secret) = crate::sys::fs::read_optional(&path)?.filter(|secret| secret.len() >= 32) {
         return Ok(secret);
@@ -175,14 +216,7 @@ fn kept_secret(root: &Utf8Path) -> io::Result<String> {
     let kept = crate::sys::fs::create_private_dir(&directory)
         .and_then(|()| crate::sys::fs::write_atomic(&path, secret.as_bytes(), PRIVATE));
     match kept {
-        Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-            ) =>
-        {
-            Err(error)
-        }
+        Err(error) if !is_unwritable(&error) => Err(error),
         _ => Ok(secret),
     }
 }

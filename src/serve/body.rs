@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as HyperBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
@@ -32,6 +32,7 @@ impl Body {
     pub fn file(file: File, offset: u64, length: u64) -> Self {
         Self::File(FileBody {
             state: State::Idle(file),
+            buffer: BytesMut::new(),
             offset,
             left: length,
         })
@@ -48,13 +49,15 @@ impl<T: Into<Bytes>> From<T> for Body {
 /// Streams a part of a file.
 pub struct FileBody {
     state: State,
+    /// Memory that is used again once the connection has sent what was in it.
+    buffer: BytesMut,
     offset: u64,
     left: u64,
 }
 
 enum State {
     Idle(File),
-    Reading(JoinHandle<(File, io::Result<Vec<u8>>)>),
+    Reading(JoinHandle<(File, io::Result<BytesMut>)>),
     Done,
 }
 
@@ -67,8 +70,9 @@ impl FileBody {
                 State::Idle(file) => {
                     let wanted = usize::try_from(self.left).map_or(PIECE, |left| left.min(PIECE));
                     let offset = self.offset;
+                    let mut piece = std::mem::take(&mut self.buffer);
                     self.state = State::Reading(tokio::task::spawn_blocking(move || {
-                        let mut piece = vec![0; wanted];
+                        piece.resize(wanted, 0);
                         let read = file.read_exact_at(&mut piece, offset).map(|()| piece);
                         (file, read)
                     }));
@@ -82,11 +86,13 @@ impl FileBody {
                         Poll::Ready(Ok(outcome)) => outcome,
                         Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
                     };
-                    return Poll::Ready(Some(piece.map(|piece| {
+                    return Poll::Ready(Some(piece.map(|mut piece| {
                         self.offset += piece.len() as u64;
                         self.left -= piece.len() as u64;
                         self.state = State::Idle(file);
-                        Frame::data(Bytes::from(piece))
+                        let full = piece.split().freeze();
+                        self.buffer = piece;
+                        Frame::data(full)
                     })));
                 }
             }

@@ -216,6 +216,19 @@ impl Lock {
         }
     }
 
+    /// Takes a share of the lock, or returns nothing when somebody holds all of it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn try_share(path: &Utf8Path) -> io::Result<Option<Self>> {
+        let file = open_lock_file(path)?;
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(named(&errno.into(), "cannot lock", path)),
+        }
+    }
+
     /// Takes the lock, waiting for whoever holds it.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::{Actor, Authorizer};
 use super::config::Config;
+use super::gc::Gate;
 use super::metadata::Files;
 use super::notify::{Event, Notifier};
 use super::oci::{ErrorCode, RepoName, Route, RouteError};
@@ -39,6 +40,8 @@ pub struct App {
     pub metadata: Files<Filesystem>,
     /// Receivers of events.
     pub notifier: Notifier,
+    /// Where pushes and a garbage collection pass each other.
+    pub gate: Gate,
     /// Changes under way.
     pub tasks: TaskTracker,
     /// Whether health checks failed too often.
@@ -55,6 +58,7 @@ impl App {
             uploads: Uploads::new(driver.clone()),
             metadata: Files::new(driver.clone()),
             notifier: Notifier::start(&config.endpoints, &logger),
+            gate: Gate::default(),
             tasks: TaskTracker::new(),
             unhealthy: AtomicBool::new(false),
             signer: StateSigner::new(secret),

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::RwLock;
 
 use super::proven::Proven;
 use super::{Metadata, Page, Stored};
@@ -24,13 +24,14 @@ const WHOLE_LISTINGS: usize = 1000;
 
 /// Link files on a driver.
 ///
-/// Changes to the manifests and tags of one repository come one after the
-/// other: several files make one change.
+/// Manifests are put side by side: each file is whole at every moment, and the
+/// last tag wins. A deletion, which looks before it removes, is alone in its
+/// repository.
 #[derive(Clone, Debug)]
 pub struct Files<D> {
     driver: D,
     blobs: Blobs<D>,
-    stripes: Arc<Vec<Mutex<()>>>,
+    stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
     /// Tag listings whose every entry was found to be a tag. A tag is made
     /// and removed with its directory, so the same listing stays whole.
@@ -43,18 +44,18 @@ impl<D: Driver> Files<D> {
         Self {
             blobs: Blobs::new(driver.clone()),
             driver,
-            stripes: Arc::new(std::iter::repeat_with(Mutex::default).take(STRIPES).collect()),
+            stripes: Arc::new(std::iter::repeat_with(RwLock::default).take(STRIPES).collect()),
             proven: Proven::default(),
             whole: Arc::default(),
         }
     }
 
-    /// Waits for its turn to change a repository.
-    async fn turn(&self, name: &RepoName) -> MutexGuard<'_, ()> {
+    /// Returns the lock that guards a repository.
+    fn guard(&self, name: &RepoName) -> &RwLock<()> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();
-        self.stripes[stripe].lock().await
+        &self.stripes[stripe]
     }
 
     async fn link(&self, path: &str) -> Result<Option<Digest>, StorageError> {
@@ -135,7 +136,7 @@ impl<D: Driver> Metadata for Files<D> {
         content: Bytes,
         tags: &[Tag],
     ) -> Result<(), StorageError> {
-        let _turn = self.turn(name).await;
+        let _side_by_side = self.guard(name).read().await;
         let mut changes = vec![
             Change::Prove {
                 path: layout::blob_data(digest),
@@ -155,7 +156,7 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
-        let _turn = self.turn(name).await;
+        let _alone = self.guard(name).write().await;
         if !self.has_manifest(name, digest).await? {
             return Ok(false);
         }
@@ -170,7 +171,7 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, StorageError> {
-        let _turn = self.turn(name).await;
+        let _alone = self.guard(name).write().await;
         if self.resolve(name, tag).await?.is_none() {
             return Ok(false);
         }
@@ -206,8 +207,11 @@ impl<D: Driver> Metadata for Files<D> {
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), StorageError> {
+        let content = arrival.unwrap_or_else(|| Change::Touch {
+            path: layout::blob_data(digest),
+        });
         let link = Self::prove(layout::layer_link(name, digest), digest);
-        self.driver.apply(arrival.into_iter().chain([link]).collect()).await
+        self.driver.apply(vec![content, link]).await
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {

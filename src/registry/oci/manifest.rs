@@ -147,6 +147,16 @@ impl Manifest {
         })
     }
 
+    /// Returns the digests of everything that the manifest names.
+    pub fn references(&self) -> impl Iterator<Item = &Digest> {
+        let (config, rest) = match &self.kind {
+            Kind::Image { config, layers } => (Some(config), layers),
+            Kind::Index { manifests } => (None, manifests),
+        };
+        let all = config.into_iter().chain(rest).chain(&self.subject);
+        all.map(|descriptor| &descriptor.digest)
+    }
+
     /// Returns the entry of an index for a platform.
     pub fn for_platform(&self, os: &str, architecture: &str) -> Option<&Descriptor> {
         let Kind::Index { manifests } = &self.kind else {

@@ -69,6 +69,12 @@ pub enum Change {
         /// Its name to be.
         path: String,
     },
+    /// A file that is kept and becomes young: that protects it from a garbage
+    /// collection. It must be there.
+    Touch {
+        /// Its path.
+        path: String,
+    },
     /// A file that changes: readers see the old content, until everything
     /// else of the change is durable, and then the new.
     Replace {
@@ -86,6 +92,7 @@ impl Change {
             Self::Prove { path, .. }
             | Self::Store { path, .. }
             | Self::Adopt { path, .. }
+            | Self::Touch { path }
             | Self::Replace { path, .. } => path,
         }
     }
@@ -113,6 +120,8 @@ pub trait Driver: Clone + Send + Sync + 'static {
     /// Removes like `remove`, but durably only after `flush`, together with
     /// the directories above that become empty, up to `keep`.
     fn discard(&self, path: &str, keep: &str) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    /// Puts a file aside, outside the store, under a name.
+    fn quarantine(&self, path: &str, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Makes durable what was discarded.
     fn flush(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Returns the names in a directory, sorted; nothing when it does not

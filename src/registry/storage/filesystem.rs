@@ -1,15 +1,12 @@
 //! Files on a local disk, in distribution's layout.
 //!
-//! A change goes in phases, each durable before the next: what proves itself,
-//! and temporary files; then the names of what must be whole; then the links
-//! that change. A crash between them leaves what nobody sees. Directories
-//! known to be durable are remembered, so that only the first change in one
-//! pays for it.
+//! Reading asks the caches first, waits for what is on its way, and never
+//! blocks the reactor on the disk. Changes are the [`super::changes`] module's.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,16 +15,10 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::cache::{Cache, Kept, Stamp};
+use super::changes::{Writer, parent};
 use super::disk::{Appender, Disk};
 use super::driver::{Change, Content, Driver, Stat, StorageError};
-use super::durable::{Batch, Durability};
-
-/// How many durable directories are remembered before it starts anew.
-const REMEMBERED: usize = 50_000;
-/// Content up to this size is written in one call, under its own name.
-const ONE_WRITE: usize = 512;
-/// How often a change is tried when directories vanish under it.
-const TRIES: usize = 8;
+use super::durable::Batch;
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]
@@ -40,11 +31,8 @@ pub struct Filesystem {
 #[derive(Debug)]
 struct Inner {
     root: Utf8PathBuf,
-    disk: Disk,
-    durability: Durability,
-    durable: Mutex<BTreeSet<Utf8PathBuf>>,
+    writer: Writer,
     cache: Cache,
-    temporary: AtomicU64,
     pending: Mutex<HashMap<String, usize>>,
     pending_count: AtomicUsize,
     settled: Notify,
@@ -75,16 +63,11 @@ impl Filesystem {
                 break;
             }
         }
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                durability: Durability::new(root),
+                writer: Writer::new(root, disk)?,
                 root: root.to_owned(),
-                disk,
-                durable: Mutex::default(),
                 cache: Cache::default(),
-                temporary: AtomicU64::new(u64::from_le_bytes(seed)),
                 pending: Mutex::default(),
                 pending_count: AtomicUsize::new(0),
                 settled: Notify::new(),
@@ -187,6 +170,23 @@ impl Drop for Pending<'_> {
     }
 }
 
+impl Inner {
+    fn announce(&self, changes: &[Change]) -> Pending<'_> {
+        let paths: Vec<String> = changes.iter().map(|change| change.path().to_owned()).collect();
+        let mut pending = self.pending();
+        for path in &paths {
+            *pending.entry(path.clone()).or_default() += 1;
+        }
+        self.pending_count.store(pending.len(), Ordering::Release);
+        drop(pending);
+        Pending { inner: self, paths }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Driver for Filesystem {
     async fn read(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
         self.settled(path).await;
@@ -242,33 +242,20 @@ impl Driver for Filesystem {
             .unwrap_or_default();
         self.blocking("write", &about, move |inner, _| {
             let _pending = inner.announce(&changes);
-            let mut outcome = inner.apply(&changes);
-            for _ in 1..TRIES {
-                match &outcome {
-                    // Somebody removed a directory in between.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        for change in &changes {
-                            inner.forget_way_to(parent(&inner.root.join(change.path())));
-                        }
-                        outcome = inner.apply(&changes);
-                    }
-                    _ => break,
-                }
-            }
-            outcome
+            inner.writer.apply(&changes)
         })
         .await
     }
 
     async fn append(&self, path: &str, offset: u64) -> Result<Appender, StorageError> {
         self.blocking("append to", path, move |inner, path| {
-            let opened = inner.disk.append(path, offset);
+            let opened = inner.writer.disk.append(path, offset);
             if opened
                 .as_ref()
                 .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             {
-                inner.make_directories(parent(path), &mut None)?;
-                return inner.disk.append(path, offset);
+                inner.writer.make_directories(parent(path), &mut None)?;
+                return inner.writer.disk.append(path, offset);
             }
             opened
         })
@@ -277,12 +264,12 @@ impl Driver for Filesystem {
 
     async fn remove(&self, path: &str) -> Result<bool, StorageError> {
         self.blocking("remove", path, |inner, path| {
-            if !inner.unlink(path)? {
+            if !inner.writer.unlink(path)? {
                 return Ok(false);
             }
             let mut batch = Batch::default();
             batch.directories.insert(parent(path).to_owned());
-            inner.durability.sync(&inner.disk, &batch)?;
+            inner.writer.durability.sync(&inner.writer.disk, &batch)?;
             Ok(true)
         })
         .await
@@ -291,10 +278,10 @@ impl Driver for Filesystem {
     async fn discard(&self, path: &str, keep: &str) -> Result<bool, StorageError> {
         let keep = self.inner.root.join(keep);
         self.blocking("remove", path, move |inner, path| {
-            let there = inner.unlink(path)?;
+            let there = inner.writer.unlink(path)?;
             let mut directory = parent(path);
-            while directory != keep && directory.starts_with(&keep) && inner.disk.remove_empty(directory)? {
-                inner.forget(directory);
+            while directory != keep && directory.starts_with(&keep) && inner.writer.disk.remove_empty(directory)? {
+                inner.writer.forget(directory);
                 directory = parent(directory);
             }
             Ok(there)
@@ -302,9 +289,24 @@ impl Driver for Filesystem {
         .await
     }
 
+    async fn quarantine(&self, path: &str, name: &str) -> Result<(), StorageError> {
+        let aside = self.inner.root.join(".kdk/quarantine").join(name);
+        self.blocking("put aside", path, move |inner, path| {
+            crate::sys::fs::create_private_dir(parent(parent(&aside)))?;
+            crate::sys::fs::create_private_dir(parent(&aside))?;
+            inner.writer.disk.rename(path, &aside)?;
+            inner.writer.disk.remove_empty(parent(path))?;
+            inner.writer.forget(parent(path));
+            Ok(())
+        })
+        .await
+    }
+
     async fn flush(&self) -> Result<(), StorageError> {
-        self.blocking("flush", "", |inner, _| inner.durability.sync_all(&inner.disk))
-            .await
+        self.blocking("flush", "", |inner, _| {
+            inner.writer.durability.sync_all(&inner.writer.disk)
+        })
+        .await
     }
 
     async fn list(&self, path: &str) -> Result<Option<Arc<[String]>>, StorageError> {
@@ -327,242 +329,6 @@ impl Driver for Filesystem {
         })
         .await
     }
-}
-
-impl Inner {
-    fn announce(&self, changes: &[Change]) -> Pending<'_> {
-        let paths: Vec<String> = changes.iter().map(|change| change.path().to_owned()).collect();
-        let mut pending = self.pending();
-        for path in &paths {
-            *pending.entry(path.clone()).or_default() += 1;
-        }
-        self.pending_count.store(pending.len(), Ordering::Release);
-        drop(pending);
-        Pending { inner: self, paths }
-    }
-
-    fn apply(&self, changes: &[Change]) -> io::Result<()> {
-        let mut batch = Batch::default();
-        let mut made = Some(Vec::new());
-        // Temporary files and what they become, in two rounds; then sources that are not needed.
-        let mut rounds: [Vec<Move>; 2] = [Vec::new(), Vec::new()];
-        let mut superfluous = Vec::new();
-        for change in changes {
-            let path = self.root.join(change.path());
-            self.make_directories(parent(&path), &mut made)?;
-            match change {
-                Change::Prove { content, .. } => {
-                    let file = self.prove(&path, content)?;
-                    batch.directories.insert(parent(&path).to_owned());
-                    batch.files.push((path, file));
-                }
-                Change::Store { content, .. } => {
-                    if keeps(&path, content.len() as u64) {
-                        // Whoever put it may not have come as far as this.
-                        batch.directories.insert(parent(&path).to_owned());
-                    } else {
-                        let (moving, file) = self.temporary(path, content)?;
-                        batch.files.push((moving.from.clone(), file));
-                        rounds[0].push(moving);
-                    }
-                }
-                Change::Adopt { from, .. } => {
-                    let from = self.root.join(from);
-                    let file = File::open(&from)?;
-                    if keeps(&path, file.metadata()?.len()) {
-                        batch.directories.insert(parent(&path).to_owned());
-                        superfluous.push(from);
-                    } else {
-                        batch.files.push((from.clone(), file));
-                        rounds[0].push(Move {
-                            disk: None,
-                            from,
-                            to: path,
-                        });
-                    }
-                }
-                Change::Replace { content, .. } => {
-                    let (moving, file) = self.temporary(path, content)?;
-                    batch.files.push((moving.from.clone(), file));
-                    rounds[1].push(moving);
-                }
-            }
-        }
-        if let Some(made) = &made {
-            batch
-                .directories
-                .extend(made.iter().map(|directory| parent(directory).to_owned()));
-        }
-        self.durability.sync(&self.disk, &batch)?;
-        self.remember(made.unwrap_or_default());
-        for round in &mut rounds {
-            if round.is_empty() {
-                continue;
-            }
-            let mut batch = Batch::default();
-            for moving in round {
-                self.disk.rename(&moving.from, &moving.to)?;
-                // The temporary name is gone.
-                moving.disk = None;
-                batch.directories.insert(parent(&moving.to).to_owned());
-            }
-            self.durability.sync(&self.disk, &batch)?;
-        }
-        for path in superfluous {
-            self.disk.remove_file(&path)?;
-        }
-        Ok(())
-    }
-
-    /// Makes a file that proves itself, or finds it as it should be.
-    fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<File> {
-        if content.len() <= ONE_WRITE {
-            match self.disk.create(path, content) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => return made,
-            }
-        }
-        // Opened for writing, so that it can be made young: that protects it
-        // from a garbage collection that saw it without references.
-        let there = OpenOptions::new().read(true).append(true).open(path);
-        if let Ok(mut file) = there {
-            use std::io::Read as _;
-            let mut found = Vec::with_capacity(content.len());
-            (&mut file).take(content.len() as u64 + 1).read_to_end(&mut found)?;
-            if found == content {
-                touch(&file);
-                return Ok(file);
-            }
-        }
-        let (mut moving, file) = self.temporary(path.to_owned(), content)?;
-        self.disk.rename(&moving.from, &moving.to)?;
-        moving.disk = None;
-        Ok(file)
-    }
-
-    fn temporary(&self, to: Utf8PathBuf, content: &[u8]) -> io::Result<(Move, File)> {
-        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let from = Utf8PathBuf::from(format!("{to}.{number:016x}.tmp"));
-        let moving = Move {
-            disk: Some(self.disk.clone()),
-            from,
-            to,
-        };
-        let file = self.disk.create(&moving.from, content)?;
-        Ok((moving, file))
-    }
-
-    /// Makes a directory and those above it. With `made`, directories that
-    /// are not known to be durable are added there.
-    fn make_directories(&self, directory: &Utf8Path, made: &mut Option<Vec<Utf8PathBuf>>) -> io::Result<()> {
-        if directory == self.root || self.known().contains(directory) {
-            return Ok(());
-        }
-        if made
-            .as_ref()
-            .is_some_and(|made| made.iter().any(|already| already == directory))
-        {
-            return Ok(());
-        }
-        self.make_directories(parent(directory), made)?;
-        self.disk.make_directory(directory)?;
-        if let Some(made) = made {
-            made.push(directory.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Removes a file or a tree; says whether there was one.
-    fn unlink(&self, path: &Utf8Path) -> io::Result<bool> {
-        let removed = match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let removed = self.disk.remove_tree(path);
-                self.forget(path);
-                removed
-            }
-            Ok(_) => self.disk.remove_file(path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Forgets that a directory and those below it are durable.
-    fn forget(&self, directory: &Utf8Path) {
-        let mut known = self.known();
-        let below: Vec<_> = known
-            .range(directory.to_owned()..)
-            .take_while(|known| known.starts_with(directory))
-            .cloned()
-            .collect();
-        for directory in below {
-            known.remove(&directory);
-        }
-    }
-
-    /// Forgets that a directory and those above it are durable.
-    fn forget_way_to(&self, directory: &Utf8Path) {
-        let mut known = self.known();
-        for above in directory.ancestors() {
-            known.remove(above);
-        }
-    }
-
-    fn remember(&self, directories: Vec<Utf8PathBuf>) {
-        let mut known = self.known();
-        if known.len() + directories.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.extend(directories);
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeSet<Utf8PathBuf>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pending(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A file on its way to its name. Dropped before it got there, a temporary
-/// one is removed.
-struct Move {
-    disk: Option<Disk>,
-    from: Utf8PathBuf,
-    to: Utf8PathBuf,
-}
-
-impl Drop for Move {
-    fn drop(&mut self) {
-        if let Some(disk) = &self.disk {
-            // The first error counts; what is left over is garbage that nobody sees.
-            let _ = disk.remove_file(&self.from);
-        }
-    }
-}
-
-/// Says whether a file of this size is there already; it becomes young.
-fn keeps(path: &Utf8Path, size: u64) -> bool {
-    if !fs::metadata(path).is_ok_and(|there| there.len() == size) {
-        return false;
-    }
-    // A file of another owner's cannot be touched; it is kept all the same.
-    if let Ok(file) = OpenOptions::new().append(true).open(path) {
-        touch(&file);
-    }
-    true
-}
-
-fn touch(file: &File) {
-    let _ = file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()));
-}
-
-fn parent(path: &Utf8Path) -> &Utf8Path {
-    path.parent().unwrap_or(path)
 }
 
 fn stamp(path: &Utf8Path) -> Option<Stamp> {

@@ -20,6 +20,11 @@ pub fn repositories() -> String {
     format!("{TOP}/repositories")
 }
 
+/// Directory of all blobs.
+pub fn blobs() -> String {
+    format!("{TOP}/blobs")
+}
+
 /// Content of a blob.
 pub fn blob_data(digest: &Digest) -> String {
     let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
@@ -44,6 +49,21 @@ pub fn layer_link(name: &RepoName, digest: &Digest) -> String {
 /// Directory of a repository's manifests.
 pub fn manifests(name: &str) -> String {
     format!("{}/_manifests", repository(name))
+}
+
+/// Directory of a repository's revision links.
+pub fn revisions(name: &RepoName) -> String {
+    format!("{}/revisions", manifests(name.as_str()))
+}
+
+/// Directory of a repository's layer links.
+pub fn layers(name: &RepoName) -> String {
+    format!("{}/_layers", repository(name.as_str()))
+}
+
+/// Directory of the links to all that a tag once stood for.
+pub fn tag_index(name: &RepoName, tag_name: &Tag) -> String {
+    format!("{}/index", tag(name, tag_name))
 }
 
 /// Link that makes a manifest part of a repository.

@@ -3,6 +3,7 @@
 
 pub mod blobs;
 mod cache;
+mod changes;
 pub mod disk;
 pub mod driver;
 mod durable;

@@ -3,6 +3,7 @@
 mod authorization;
 mod blobs;
 mod crash;
+mod garbage;
 mod listings;
 mod manifests;
 mod server;

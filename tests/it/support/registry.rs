@@ -163,6 +163,22 @@ impl TestRegistry {
         Self::with(directory, "", &[])
     }
 
+    /// Stops the server; its directory stays.
+    pub fn stop(&mut self) {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.pid()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .expect("sent");
+        self.child.wait().expect("reaped");
+    }
+
+    /// Starts another server on the directory of one that was stopped.
+    pub fn restart(mut self) -> Self {
+        let directory = std::mem::replace(&mut self.directory, temporary());
+        Self::with(directory, "", &[])
+    }
+
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("small")
     }

@@ -27,6 +27,8 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
     {
         return Err(unknown(digest));
     }
+    // Whoever asks may be about to push a manifest that names it.
+    app.gate.note([digest]);
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     if client_has(context, &text) {

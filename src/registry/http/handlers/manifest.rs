@@ -117,6 +117,7 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
             (computed, Vec::new())
         }
     };
+    let _passing = context.app.gate.pass().await;
     let missing = missing_references(&context, name, &manifest).await?;
     if !missing.is_empty() {
         return Err(missing
@@ -125,6 +126,10 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
                 problem.detail(json!({"digest": digest.to_string()}))
             }));
     }
+    context
+        .app
+        .gate
+        .note([&digest].into_iter().chain(manifest.references()));
     let size = content.len() as u64;
     context
         .app

@@ -63,11 +63,13 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
     };
     let metadata = &context.app.metadata;
     let failed = |error: StorageError| context.failed(&error);
+    let _passing = context.app.gate.pass().await;
     let stat = context.app.blobs.stat(&digest).await.map_err(failed)?;
     let Some(stat) = stat else { return Ok(None) };
     if !metadata.has_blob(&from, &digest).await.map_err(failed)? {
         return Ok(None);
     }
+    context.app.gate.note([&digest]);
     metadata.put_blob(name, &digest, None).await.map_err(failed)?;
     context.notify("mount", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
@@ -224,10 +226,14 @@ async fn complete(
         .finish(&mut session, name, id, digest)
         .await
         .map_err(|error| upload_problem(&context, &error))?;
-    app.metadata
-        .put_blob(name, digest, Some(finished.change))
-        .await
-        .map_err(|error| context.failed(&error))?;
+    {
+        let _passing = app.gate.pass().await;
+        app.gate.note([digest]);
+        app.metadata
+            .put_blob(name, digest, Some(finished.change))
+            .await
+            .map_err(|error| context.failed(&error))?;
+    }
     app.uploads
         .end(&mut session, name, id)
         .await

@@ -1,5 +1,8 @@
 //! `kdk registry`: the registry server's own verbs.
 
+mod garbage_collect;
+mod verify;
+
 use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
@@ -17,13 +20,21 @@ use crate::registry::token::Scope;
 
 /// Subcommands of `kdk registry`.
 #[derive(Debug, Subcommand)]
-#[command(version = concat!("v", env!("CARGO_PKG_VERSION"), "-kdk"))]
+#[command(version = concat!("kdk/registry v", env!("CARGO_PKG_VERSION")), display_name = "registry")]
 pub enum RegistryCommand {
     /// Serve the registry of a configuration file
     Serve {
         /// The file (default: REGISTRY_CONFIGURATION_PATH, else the root's registry/config.yml)
         config: Option<Utf8PathBuf>,
     },
+    /// Remove content that nothing refers to, also while the registry runs
+    #[command(
+        after_help = "Examples:\n  kdk registry garbage-collect --dry-run\n  kdk registry garbage-collect -m\n  kdk registry garbage-collect --grace 0s --json config.yml"
+    )]
+    GarbageCollect(garbage_collect::Args),
+    /// Check every digest, link and reference of the storage
+    #[command(after_help = "Examples:\n  kdk registry verify\n  kdk registry verify --repair")]
+    Verify(verify::Args),
     /// Print a bearer token for curl
     #[command(
         after_help = "Example:\n  curl -H \"Authorization: Bearer $(kdk registry token --scope registry:catalog:*)\" http://127.0.0.1:5000/v2/_catalog"
@@ -53,15 +64,18 @@ pub fn as_registry_binary(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandError> {
     match command {
-        RegistryCommand::Serve { config } => {
-            let path =
-                match config.or_else(|| crate::sys::env::var("REGISTRY_CONFIGURATION_PATH").map(Utf8PathBuf::from)) {
-                    Some(path) => path,
-                    None => session.root()?.registry_config(),
-                };
-            Ok(command::serve(&path)?)
-        }
+        RegistryCommand::Serve { config } => Ok(command::serve(&configuration(session, config)?)?),
+        RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
+        RegistryCommand::Verify(args) => verify::run(session, args),
         RegistryCommand::Token { scope, user } => token(session, &scope, &user),
+    }
+}
+
+/// Returns the configuration file that is meant.
+fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Utf8PathBuf, CommandError> {
+    match given.or_else(|| crate::sys::env::var("REGISTRY_CONFIGURATION_PATH").map(Utf8PathBuf::from)) {
+        Some(path) => Ok(path),
+        None => Ok(session.root()?.registry_config()),
     }
 }
 

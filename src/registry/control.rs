@@ -1,0 +1,277 @@
+//! Who uses a storage, and how a collection is asked of the server that does.
+//!
+//! In `<rootdirectory>/.kdk`: `server.lock`, of which every server holds a
+//! share and offline work all; and in `servers/` one locked file per server
+//! that names the socket on which it takes requests.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::gc::collect::{self, Event, Options, Site};
+use super::http::App;
+use crate::sys::fs::{Lock, PRIVATE};
+
+/// Longest path of a unix socket that every supported system takes, in bytes.
+const SOCKET_PATH_LIMIT: usize = 100;
+/// Longest request in bytes.
+const REQUEST_LIMIT: u64 = 64 << 10;
+/// Events that wait for a slow listener.
+const QUEUE: usize = 256;
+
+/// Returns the directory of what is ours beside the images.
+pub fn directory(root: &Utf8Path) -> Utf8PathBuf {
+    root.join(".kdk")
+}
+
+fn lock_path(root: &Utf8Path) -> Utf8PathBuf {
+    directory(root).join("server.lock")
+}
+
+/// A server's presence on a storage, until it is dropped.
+#[derive(Debug)]
+pub struct Presence {
+    _share: Lock,
+    _own: Lock,
+    file: Utf8PathBuf,
+    socket: Utf8PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // Nobody finds a stale one: its lock is free.
+        let _ = crate::sys::fs::remove(&self.socket);
+        let _ = crate::sys::fs::remove(&self.file);
+    }
+}
+
+impl Presence {
+    /// Announces this server; nothing while offline work holds the storage.
+    ///
+    /// # Errors
+    /// When the files cannot be made.
+    pub fn announce(root: &Utf8Path) -> io::Result<Option<Self>> {
+        let servers = directory(root).join("servers");
+        crate::sys::fs::create_private_dir(&directory(root))?;
+        crate::sys::fs::create_private_dir(&servers)?;
+        let Some(share) = Lock::try_share(&lock_path(root))? else {
+            return Ok(None);
+        };
+        let id = crate::serve::log::instance_id();
+        let file = servers.join(&id);
+        let mut socket = servers.join(format!("{id}.socket"));
+        if socket.as_str().len() > SOCKET_PATH_LIMIT {
+            let hash = HEXLOWER.encode(&Sha256::digest(file.as_str().as_bytes())[..8]);
+            let short = Utf8PathBuf::from(format!("/tmp/kdk-registry-{}", crate::sys::process::user_id()));
+            crate::sys::fs::create_private_dir(&short)?;
+            socket = short.join(hash);
+        }
+        let listener = UnixListener::bind(&socket)?;
+        crate::sys::fs::write_atomic(&file, socket.as_str().as_bytes(), PRIVATE)?;
+        let own = Lock::try_take(&file)?.ok_or_else(|| io::Error::other(format!("{file} is locked")))?;
+        Ok(Some(Self {
+            _share: share,
+            _own: own,
+            file,
+            socket,
+            listener: Some(listener),
+        }))
+    }
+
+    /// Takes out the socket on which requests come.
+    pub fn listener(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+}
+
+/// Who uses a storage.
+#[derive(Debug)]
+pub enum Users {
+    /// Nobody; this is held until the work is done.
+    Nobody(Lock),
+    /// One server, which takes requests on this socket.
+    One(Utf8PathBuf),
+    /// More than one server.
+    Several(usize),
+    /// Somebody does offline work.
+    Busy,
+}
+
+/// Finds out who uses a storage; when nobody does, keeps it that way.
+///
+/// # Errors
+/// When the files cannot be read or made.
+pub fn users(root: &Utf8Path) -> io::Result<Users> {
+    crate::sys::fs::create_private_dir(&directory(root))?;
+    if let Some(lock) = Lock::try_take(&lock_path(root))? {
+        return Ok(Users::Nobody(lock));
+    }
+    let mut live = Vec::new();
+    let servers = directory(root).join("servers");
+    for entry in servers.read_dir_utf8().into_iter().flatten() {
+        let path = entry?.into_path();
+        if path.extension() == Some("socket") || path.file_name().is_some_and(|name| name.contains('.')) {
+            continue;
+        }
+        if let Some(_stale) = Lock::try_take(&path)? {
+            // Its server was killed.
+            let socket = crate::sys::fs::read(&path).unwrap_or_default();
+            if !socket.is_empty() {
+                crate::sys::fs::remove(Utf8Path::new(&socket))?;
+            }
+            crate::sys::fs::remove(&path)?;
+        } else {
+            live.push(Utf8PathBuf::from(crate::sys::fs::read(&path)?));
+        }
+    }
+    Ok(match live.len() {
+        0 => Users::Busy,
+        1 => Users::One(live.remove(0)),
+        several => Users::Several(several),
+    })
+}
+
+/// What may be asked of a server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+enum Request {
+    /// Collect garbage, and tell how it goes.
+    CollectGarbage(Options),
+}
+
+/// Takes requests until `stop`.
+pub async fn serve(app: Arc<App>, listener: UnixListener, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        if let Ok((stream, _)) = accepted {
+            tokio::spawn(answer(Arc::clone(&app), stream, stop.child_token()));
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading.take(REQUEST_LIMIT));
+    let mut line = String::new();
+    let Ok(Request::CollectGarbage(options)) = reading
+        .read_line(&mut line)
+        .await
+        .and_then(|_| Ok(serde_json::from_str(&line)?))
+    else {
+        return;
+    };
+    // Whoever asked and goes away wants no more of it.
+    let gone = stop.clone();
+    tokio::spawn(async move {
+        let mut rest = Vec::new();
+        let _ = reading.read_to_end(&mut rest).await;
+        gone.cancel();
+    });
+    app.logger.info(
+        "garbage collection started",
+        vec![
+            ("delete_untagged", options.delete_untagged.into()),
+            ("dry_run", options.dry_run.into()),
+        ],
+    );
+    let (sender, mut events) = mpsc::channel::<Event>(QUEUE);
+    let (report, reported) = std::sync::mpsc::sync_channel::<Event>(QUEUE);
+    // The crew's threads run futures and may not wait for a channel of theirs.
+    tokio::task::spawn_blocking(move || {
+        reported.iter().try_for_each(|event| sender.blocking_send(event)).ok();
+    });
+    let collecting = {
+        let (app, stop, handle) = (Arc::clone(&app), stop.clone(), tokio::runtime::Handle::current());
+        tokio::task::spawn_blocking(move || {
+            // When nobody reads any more the collection is stopped by `gone`.
+            let report = move |event| drop(report.send(event));
+            let site = Site {
+                driver: &app.driver.inline(),
+                gate: Some(&app.gate),
+                handle: &handle,
+                stop: &stop,
+                report: &report,
+            };
+            collect::collect(&site, options)
+        })
+    };
+    while let Some(event) = events.recv().await {
+        if send(&mut writing, &event).await.is_err() {
+            stop.cancel();
+        }
+    }
+    let last = match collecting.await {
+        Ok(Ok(summary)) => {
+            app.logger.info(
+                "garbage collection complete",
+                vec![
+                    ("blobs_deleted", summary.blobs_deleted.into()),
+                    ("manifests_deleted", summary.manifests_deleted.into()),
+                    ("bytes_freed", summary.bytes_freed.into()),
+                ],
+            );
+            Event::Finished(summary)
+        }
+        Ok(Err(error)) => {
+            let mut message = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                message = format!("{message}: {source}");
+            }
+            app.logger.warn(
+                "garbage collection ended early",
+                vec![("error", message.clone().into())],
+            );
+            Event::Failed { message }
+        }
+        Err(failure) => Event::Failed {
+            message: failure.to_string(),
+        },
+    };
+    let _ = send(&mut writing, &last).await;
+}
+
+async fn send(writing: &mut (impl tokio::io::AsyncWrite + Unpin), event: &Event) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    writing.write_all(&line).await
+}
+
+/// Asks the server behind a socket to collect garbage; `report` hears how it
+/// goes, the last event included. Dropping the future ends the collection.
+///
+/// # Errors
+/// When the server cannot be reached or goes away.
+pub async fn ask(socket: &Utf8Path, options: Options, report: &(dyn Fn(Event) + Sync)) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let mut request = serde_json::to_vec(&Request::CollectGarbage(options))?;
+    request.push(b'\n');
+    stream.write_all(&request).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await? {
+        let event: Event = serde_json::from_str(&line)?;
+        let last = matches!(event, Event::Finished(_) | Event::Failed { .. });
+        report(event);
+        if last {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the registry ended before the collection did",
+    ))
+}

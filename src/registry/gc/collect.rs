@@ -1,0 +1,395 @@
+//! A collection from its beginning to its end.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Gate;
+use super::mark::{self, Key, Marked, Rule, key};
+use super::sweep::Sweep;
+use crate::registry::oci::{Algorithm, Digest, RepoName};
+use crate::registry::storage::{Driver, StorageError, layout, tree};
+use crate::sys::clock::Clock;
+
+/// What a collection is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Whether manifests without a tag go too.
+    pub delete_untagged: bool,
+    /// Whether it is only said what would go.
+    pub dry_run: bool,
+    /// Age from which content may go: a push may be under way.
+    pub grace: Duration,
+    /// Whether everything that is marked is told.
+    pub verbose: bool,
+}
+
+/// What a collection tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A stage begins.
+    Stage {
+        /// Its name: `mark`, `inspect`, `sweep`.
+        name: String,
+    },
+    /// So much of the stage is done.
+    Progress {
+        /// Items done.
+        done: usize,
+        /// Items of the stage.
+        total: usize,
+    },
+    /// A repository was marked.
+    Repository {
+        /// Its name.
+        name: String,
+        /// Live manifests and what they name.
+        manifests: Vec<(String, Vec<String>)>,
+    },
+    /// Something is not as it should be.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The marking is complete.
+    Marked {
+        /// Blobs that are alive.
+        blobs_marked: usize,
+        /// Blobs that go.
+        blobs_to_delete: usize,
+        /// Manifests that go.
+        manifests_to_delete: usize,
+        /// Bytes that this frees.
+        storage_use_estimate_bytes: u64,
+        /// Blobs without a reference that are too young.
+        blobs_kept_young: usize,
+    },
+    /// A manifest goes.
+    Manifest {
+        /// Its repository.
+        repository: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// A blob goes.
+    Blob {
+        /// Its digest.
+        digest: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The collection is over.
+    Finished(Summary),
+    /// The collection failed.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What a collection did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Repositories that were marked.
+    pub repositories: usize,
+    /// Blobs that are alive.
+    pub blobs_marked: usize,
+    /// Manifests that were removed.
+    pub manifests_deleted: usize,
+    /// Blobs that were removed.
+    pub blobs_deleted: usize,
+    /// Links that were removed.
+    pub links_deleted: usize,
+    /// Bytes that were freed.
+    pub bytes_freed: u64,
+    /// Blobs without a reference that are too young.
+    pub blobs_kept_young: usize,
+    /// How many things were not as they should be.
+    pub warnings: usize,
+}
+
+/// Why a collection did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The storage failed. What cannot be read may be alive.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It was interrupted.
+    #[error("interrupted; what was removed had no references, run it again to go on")]
+    Interrupted,
+    /// Another one runs.
+    #[error("a garbage collection of this storage is running already")]
+    Busy,
+}
+
+/// Several threads that share work.
+pub struct Crew<'a> {
+    handle: &'a Handle,
+    stop: &'a CancellationToken,
+    hands: usize,
+}
+
+impl<'a> Crew<'a> {
+    /// Makes a crew of as many threads as do any good.
+    pub fn new(handle: &'a Handle, stop: &'a CancellationToken) -> Self {
+        let hands = std::thread::available_parallelism()
+            .map_or(2, std::num::NonZero::get)
+            .clamp(2, 8);
+        Self { handle, stop, hands }
+    }
+
+    /// Runs `work` for every item; returns what it returned, in no order.
+    ///
+    /// # Errors
+    /// The first that `work` returned, or that it was interrupted.
+    pub fn each<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        work: impl AsyncFn(&T) -> Result<R, CollectError> + Sync,
+    ) -> Result<Vec<R>, CollectError> {
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let results = Mutex::new(Vec::with_capacity(items.len()));
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..self.hands.min(items.len()) {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    while !failed.load(Ordering::Relaxed) {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(item) = items.get(number) else { break };
+                        let outcome = if self.stop.is_cancelled() {
+                            Err(CollectError::Interrupted)
+                        } else {
+                            self.handle.block_on(work(item))
+                        };
+                        match outcome {
+                            Ok(result) => mine.push(result),
+                            Err(error) => {
+                                failed.store(true, Ordering::Relaxed);
+                                failure
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .get_or_insert(error);
+                            }
+                        }
+                    }
+                    results.lock().unwrap_or_else(PoisonError::into_inner).append(&mut mine);
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
+/// Where a collection works, and whom it tells.
+pub struct Site<'a, D> {
+    /// The storage; its calls run on the caller's thread.
+    pub driver: &'a D,
+    /// The gate of the server that uses the storage meanwhile.
+    pub gate: Option<&'a Gate>,
+    /// Runs the storage's calls.
+    pub handle: &'a Handle,
+    /// Ends the collection early.
+    pub stop: &'a CancellationToken,
+    /// Hears what happens.
+    pub report: &'a (dyn Fn(Event) + Sync),
+}
+
+/// Collects garbage. Runs on the caller's thread and some of its own.
+///
+/// # Errors
+/// When the storage fails, it is interrupted, or another one runs.
+pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summary, CollectError> {
+    let Site {
+        driver, handle, report, ..
+    } = site;
+    let _watch = match site.gate {
+        Some(gate) => Some(gate.watch().ok_or(CollectError::Busy)?),
+        None => None,
+    };
+    let crew = Crew::new(handle, site.stop);
+    let rule = Rule {
+        delete_untagged: options.delete_untagged,
+        cutoff: cutoff(options.grace),
+    };
+    report(Event::Stage { name: "mark".into() });
+    let names: Vec<RepoName> = handle
+        .block_on(tree::holding(*driver, "_manifests"))?
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let done = AtomicUsize::new(0);
+    let found: Vec<Found> = crew.each(&names, async |name| {
+        let marked = mark::repository(*driver, name, rule).await?;
+        if options.verbose {
+            report(told(name, &marked));
+        }
+        for message in &marked.warnings {
+            report(Event::Warning {
+                message: message.clone(),
+            });
+        }
+        progress(*report, &done, names.len());
+        Ok(Found::of(marked))
+    })?;
+    let mut summary = Summary {
+        repositories: names.len(),
+        ..Summary::default()
+    };
+    let mut alive = HashSet::new();
+    let mut dead = Vec::new();
+    for mut part in found {
+        alive.extend(part.keys);
+        dead.append(&mut part.dead);
+        summary.warnings += part.warnings;
+    }
+    report(Event::Stage { name: "inspect".into() });
+    let shards = handle.block_on(shards(*driver))?;
+    let inspected: Vec<(Vec<(Digest, u64)>, usize)> = crew.each(&shards, async |shard| {
+        inspect(*driver, shard, &alive, rule.cutoff).await
+    })?;
+    let mut blobs = Vec::new();
+    for (mut some, young) in inspected {
+        blobs.append(&mut some);
+        summary.blobs_kept_young += young;
+    }
+    dead.sort_unstable_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
+    blobs.sort_unstable();
+    summary.blobs_marked = alive.len();
+    report(Event::Marked {
+        blobs_marked: alive.len(),
+        blobs_to_delete: blobs.len(),
+        manifests_to_delete: dead.len(),
+        storage_use_estimate_bytes: blobs.iter().map(|(_, size)| size).sum(),
+        blobs_kept_young: summary.blobs_kept_young,
+    });
+    if options.verbose || options.dry_run {
+        for dead in &dead {
+            report(Event::Manifest {
+                repository: dead.name.to_string(),
+                digest: dead.digest.to_string(),
+            });
+        }
+        for (digest, size) in &blobs {
+            report(Event::Blob {
+                digest: digest.to_string(),
+                size: *size,
+            });
+        }
+    }
+    if options.dry_run || (dead.is_empty() && blobs.is_empty()) {
+        return Ok(summary);
+    }
+    report(Event::Stage { name: "sweep".into() });
+    Sweep::new(site, &crew, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
+    Ok(summary)
+}
+
+/// What is kept of a repository's marking.
+struct Found {
+    keys: Vec<Key>,
+    dead: Vec<mark::Dead>,
+    warnings: usize,
+}
+
+impl Found {
+    fn of(marked: Marked) -> Self {
+        let keys = marked
+            .live
+            .iter()
+            .flat_map(|(digest, references)| std::iter::once(digest).chain(references))
+            .map(key)
+            .collect();
+        Self {
+            keys,
+            dead: marked.dead,
+            warnings: marked.warnings.len(),
+        }
+    }
+}
+
+fn told(name: &RepoName, marked: &Marked) -> Event {
+    Event::Repository {
+        name: name.to_string(),
+        manifests: marked
+            .live
+            .iter()
+            .map(|(digest, references)| (digest.to_string(), references.iter().map(ToString::to_string).collect()))
+            .collect(),
+    }
+}
+
+/// Tells of one more item done, not too often.
+pub fn progress(report: &(dyn Fn(Event) + Sync), done: &AtomicUsize, total: usize) {
+    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+    if done == total || done.is_multiple_of(1 + total / 100) {
+        report(Event::Progress { done, total });
+    }
+}
+
+fn cutoff(grace: Duration) -> Timestamp {
+    let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+    // Without grace even what is made in this moment may go.
+    let now = Clock::System.now() + SignedDuration::from_secs(i64::from(grace.is_zero()));
+    now.checked_sub(grace).unwrap_or(Timestamp::MIN)
+}
+
+/// Returns the directories that blobs are spread over.
+pub async fn shards<D: Driver>(driver: &D) -> Result<Vec<(Algorithm, String)>, StorageError> {
+    let mut found = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let top = format!("{}/{}", layout::blobs(), algorithm.name());
+        let names = driver.list(&top).await?;
+        found.extend(
+            names
+                .iter()
+                .flat_map(|names| names.iter())
+                .map(|name| (algorithm, format!("{top}/{name}"))),
+        );
+    }
+    Ok(found)
+}
+
+/// Returns the blobs in a directory.
+pub async fn blobs_in<D: Driver>(driver: &D, shard: &(Algorithm, String)) -> Result<Vec<Digest>, StorageError> {
+    let names = driver.list(&shard.1).await?;
+    Ok(names
+        .iter()
+        .flat_map(|names| names.iter())
+        .filter_map(|hex| format!("{}:{hex}", shard.0.name()).parse().ok())
+        .collect())
+}
+
+/// Finds the blobs in a directory that are not alive, and counts those that are too young to go.
+async fn inspect<D: Driver>(
+    driver: &D,
+    shard: &(Algorithm, String),
+    alive: &HashSet<Key>,
+    cutoff: Timestamp,
+) -> Result<(Vec<(Digest, u64)>, usize), CollectError> {
+    let mut found = Vec::new();
+    let mut young = 0;
+    for digest in blobs_in(driver, shard).await? {
+        if alive.contains(&key(&digest)) {
+            continue;
+        }
+        match driver.stat(&layout::blob_data(&digest)).await? {
+            Some(stat) if stat.modified >= cutoff => young += 1,
+            Some(stat) => found.push((digest, stat.size)),
+            // A directory without data, which a crash left.
+            None => {}
+        }
+    }
+    Ok((found, young))
+}

@@ -1,0 +1,275 @@
+//! The marking: what is alive in one repository.
+//!
+//! Alive are, without deletion of untagged manifests, all manifests; with it
+//! those that a tag stands for, those that are young, and whatever belongs to
+//! a live one: the entries of an index, the subject of an artifact, and the
+//! artifacts (signatures, attestations) whose subject is alive. Everything
+//! that a live manifest names is kept, in every repository.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use crate::registry::metadata::Stored;
+use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use crate::registry::storage::{Blobs, Driver, StorageError, layout};
+
+/// A digest in little space.
+pub type Key = [u8; 33];
+
+/// Returns the key of a digest.
+pub fn key(digest: &Digest) -> Key {
+    let mut key = [0; 33];
+    key[0] = u8::from(digest.algorithm() == Algorithm::Sha512);
+    let hex = &digest.hex()[..64];
+    // A digest has hex digits only.
+    data_encoding::HEXLOWER
+        .decode_mut(hex.as_bytes(), &mut key[1..])
+        .expect("a digest's hex");
+    key
+}
+
+/// What the marking found in one repository.
+#[derive(Debug, Default)]
+pub struct Marked {
+    /// Live manifests, and what each names.
+    pub live: Vec<(Digest, Vec<Digest>)>,
+    /// Manifests to delete.
+    pub dead: Vec<Dead>,
+    /// Things that are not as they should be.
+    pub warnings: Vec<String>,
+}
+
+/// A manifest that nothing keeps alive.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    /// Its repository.
+    pub name: RepoName,
+    /// Its digest.
+    pub digest: Digest,
+    /// Links in tags' histories that name it.
+    pub history: Vec<String>,
+}
+
+/// How to mark.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Whether manifests without a tag may go.
+    pub delete_untagged: bool,
+    /// What was changed since is kept.
+    pub cutoff: Timestamp,
+}
+
+/// A manifest of the repository that is marked.
+struct Node {
+    references: Vec<Digest>,
+    subject: Option<Digest>,
+}
+
+/// Returns what a stored manifest names, and its subject.
+///
+/// Of what is not understood everything is taken that looks like a digest:
+/// too much is kept rather than too little.
+pub fn references(stored: &Stored) -> (Vec<Digest>, Option<Digest>) {
+    let Some(manifest) = &stored.manifest else {
+        return (digests_in(&stored.content), None);
+    };
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+    (manifest.references().cloned().collect(), subject)
+}
+
+/// Finds everything that looks like a digest.
+fn digests_in(content: &[u8]) -> Vec<Digest> {
+    let text = String::from_utf8_lossy(content);
+    let mut found = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let prefix = format!("{}:", algorithm.name());
+        found.extend(text.match_indices(&prefix).filter_map(|(at, _)| {
+            let end = at + prefix.len() + algorithm.hex_len();
+            text.get(at..end)?.parse::<Digest>().ok()
+        }));
+    }
+    found
+}
+
+/// Marks one repository.
+///
+/// # Errors
+/// Those of the storage: what cannot be read may be alive.
+pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> Result<Marked, StorageError> {
+    let mut marked = Marked::default();
+    let mut nodes = HashMap::new();
+    let mut young = HashSet::new();
+    for digest in digests_below(driver, &layout::revisions(name)).await? {
+        let path = layout::revision_link(name, &digest);
+        match link(driver, &path, &digest).await? {
+            Link::Good => {}
+            Link::Absent => continue,
+            Link::Broken => {
+                marked.warnings.push(format!("{path} does not name its manifest"));
+                continue;
+            }
+        }
+        if rule.delete_untagged && is_young(driver, &path, rule.cutoff).await? {
+            young.insert(digest.clone());
+        }
+        let content = Blobs::new(driver.clone()).read(&digest).await?;
+        let whole = content.filter(|content| Digest::of(digest.algorithm(), content) == digest);
+        if whole.is_none() {
+            marked.warnings.push(format!(
+                "the content of the manifest {digest} in {name} is missing or wrong"
+            ));
+        }
+        let (references, subject) = whole
+            .map(|content| references(&Stored::new(content)))
+            .unwrap_or_default();
+        nodes.insert(digest, Node { references, subject });
+    }
+    let tags = driver.list(&layout::tags(name)).await?;
+    let tags: Vec<Tag> = tags
+        .iter()
+        .flat_map(|names| names.iter())
+        .filter_map(|tag| tag.parse().ok())
+        .collect();
+    let alive = if rule.delete_untagged {
+        let mut roots: Vec<Digest> = young.into_iter().collect();
+        for tag in &tags {
+            let current = driver.read(&layout::tag_current_link(name, tag)).await?;
+            roots.extend(current.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Digest>().ok()));
+        }
+        reached(&nodes, roots)
+    } else {
+        nodes.keys().cloned().collect()
+    };
+    let mut dead = HashMap::new();
+    for (digest, node) in nodes {
+        if alive.contains(&digest) {
+            marked.live.push((digest, node.references));
+        } else {
+            dead.insert(digest, Vec::new());
+        }
+    }
+    if !dead.is_empty() {
+        for tag in &tags {
+            for digest in digests_below(driver, &layout::tag_index(name, tag)).await? {
+                if let Some(history) = dead.get_mut(&digest) {
+                    history.push(layout::tag_index_link(name, tag, &digest));
+                }
+            }
+        }
+    }
+    marked.live.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    marked.dead = dead
+        .into_iter()
+        .map(|(digest, history)| Dead {
+            name: name.clone(),
+            digest,
+            history,
+        })
+        .collect();
+    marked.dead.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+    Ok(marked)
+}
+
+/// Returns everything that belongs to the roots.
+fn reached(nodes: &HashMap<Digest, Node>, mut open: Vec<Digest>) -> HashSet<Digest> {
+    let mut attached: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+    for (digest, node) in nodes {
+        if let Some(subject) = &node.subject {
+            attached.entry(subject).or_default().push(digest);
+        }
+    }
+    let mut alive = HashSet::new();
+    while let Some(digest) = open.pop() {
+        if !alive.insert(digest.clone()) {
+            continue;
+        }
+        if let Some(node) = nodes.get(&digest) {
+            open.extend(node.references.iter().filter(|next| nodes.contains_key(next)).cloned());
+        }
+        open.extend(attached.get(&digest).into_iter().flatten().map(|next| (*next).clone()));
+    }
+    alive
+}
+
+/// Returns the digests that directories below `top` are named after.
+pub async fn digests_below<D: Driver>(driver: &D, top: &str) -> Result<Vec<Digest>, StorageError> {
+    let mut found = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let names = driver.list(&format!("{top}/{}", algorithm.name())).await?;
+        found.extend(
+            names
+                .iter()
+                .flat_map(|names| names.iter())
+                .filter_map(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok()),
+        );
+    }
+    Ok(found)
+}
+
+/// What a link is found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It names the digest that its path says.
+    Good,
+    /// It names something else, or nothing.
+    Broken,
+    /// It is not there; a deletion leaves its directory.
+    Absent,
+}
+
+/// Looks at the link that should name a digest.
+///
+/// # Errors
+/// Those of the storage.
+pub async fn link<D: Driver>(driver: &D, path: &str, digest: &Digest) -> Result<Link, StorageError> {
+    Ok(match driver.read(path).await? {
+        None => Link::Absent,
+        Some(text) if text.trim_ascii() == digest.to_string().as_bytes() => Link::Good,
+        Some(_) => Link::Broken,
+    })
+}
+
+/// Says whether a file was changed at or after the cutoff.
+pub async fn is_young<D: Driver>(driver: &D, path: &str, cutoff: Timestamp) -> Result<bool, StorageError> {
+    Ok(driver.stat(path).await?.is_some_and(|stat| stat.modified >= cutoff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(seed: u8) -> Digest {
+        Digest::of(Algorithm::Sha256, &[seed])
+    }
+
+    #[test]
+    fn what_a_tag_leads_to_is_alive() {
+        let node = |references: &[u8], subject: Option<u8>| Node {
+            references: references.iter().copied().chain(subject).map(digest).collect(),
+            subject: subject.map(digest),
+        };
+        let nodes = HashMap::from([
+            (digest(1), node(&[2], None)),     // a nested index with a tag
+            (digest(2), node(&[3], None)),     // the index in it
+            (digest(3), node(&[90], None)),    // the image in that
+            (digest(4), node(&[91], Some(3))), // its signature
+            (digest(5), node(&[92], Some(4))), // what is attached to the signature
+            (digest(6), node(&[90], None)),    // an image without a tag
+            (digest(7), node(&[93], Some(6))), // and its signature
+        ]);
+        let alive = reached(&nodes, vec![digest(1)]);
+        for seed in 1..=5 {
+            assert!(alive.contains(&digest(seed)), "{seed}");
+        }
+        assert!(!alive.contains(&digest(6)) && !alive.contains(&digest(7)));
+        // A tagged artifact keeps its subject.
+        assert!(reached(&nodes, vec![digest(7)]).contains(&digest(6)));
+    }
+
+    #[test]
+    fn digests_are_found_in_what_is_not_understood() {
+        let text = format!(r#"{{"fsLayers":[{{"blobSum":"{}"}}],"x":"sha256:short"}}"#, digest(1));
+        assert_eq!(digests_in(text.as_bytes()), [digest(1)]);
+    }
+}

@@ -1,0 +1,313 @@
+//! Changing a tree on disk so that no crash leaves half a change.
+//!
+//! A change goes in phases, each durable before the next: what proves itself,
+//! and temporary files; then the names of what must be whole; then the links
+//! that change. A crash between them leaves what nobody sees. Directories
+//! known to be durable are remembered, so that only the first change in one
+//! pays for it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::disk::Disk;
+use super::driver::Change;
+use super::durable::{Batch, Durability};
+
+/// How many durable directories are remembered before it starts anew.
+const REMEMBERED: usize = 50_000;
+/// Content up to this size is written in one call, under its own name.
+const ONE_WRITE: usize = 512;
+/// How often a change is tried when directories vanish under it.
+const TRIES: usize = 8;
+
+/// Changes a tree.
+#[derive(Debug)]
+pub struct Writer {
+    root: Utf8PathBuf,
+    /// The disk that is changed.
+    pub disk: Disk,
+    /// Makes changes durable.
+    pub durability: Durability,
+    durable: Mutex<BTreeSet<Utf8PathBuf>>,
+    temporary: AtomicU64,
+}
+
+impl Writer {
+    /// Makes a writer for the tree below `root`.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn new(root: &Utf8Path, disk: Disk) -> io::Result<Self> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        Ok(Self {
+            durability: Durability::new(root),
+            root: root.to_owned(),
+            disk,
+            durable: Mutex::default(),
+            temporary: AtomicU64::new(u64::from_le_bytes(seed)),
+        })
+    }
+
+    /// Carries out changes that belong together, durably. When somebody
+    /// removes a directory meanwhile, it is made again.
+    ///
+    /// # Errors
+    /// When any of them fails; what was done until then nobody sees.
+    pub fn apply(&self, changes: &[Change]) -> io::Result<()> {
+        let mut outcome = self.try_apply(changes);
+        for _ in 1..TRIES {
+            match &outcome {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    for change in changes {
+                        self.forget_way_to(parent(&self.root.join(change.path())));
+                    }
+                    outcome = self.try_apply(changes);
+                }
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    fn try_apply(&self, changes: &[Change]) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let mut made = Some(Vec::new());
+        // Temporary files and what they become, in two rounds; then sources that are not needed.
+        let mut rounds: [Vec<Move>; 2] = [Vec::new(), Vec::new()];
+        let mut superfluous = Vec::new();
+        for change in changes {
+            let path = self.root.join(change.path());
+            if matches!(change, Change::Touch { .. }) {
+                fs::metadata(&path)?;
+                make_young(&path);
+                continue;
+            }
+            self.make_directories(parent(&path), &mut made)?;
+            match change {
+                Change::Touch { .. } => {}
+                Change::Prove { content, .. } => {
+                    let file = self.prove(&path, content)?;
+                    batch.directories.insert(parent(&path).to_owned());
+                    batch.files.push((path, file));
+                }
+                Change::Store { content, .. } => {
+                    if keeps(&path, content.len() as u64) {
+                        // Whoever put it may not have come as far as this.
+                        batch.directories.insert(parent(&path).to_owned());
+                    } else {
+                        let (moving, file) = self.temporary(path, content)?;
+                        batch.files.push((moving.from.clone(), file));
+                        rounds[0].push(moving);
+                    }
+                }
+                Change::Adopt { from, .. } => {
+                    let from = self.root.join(from);
+                    let file = File::open(&from)?;
+                    if keeps(&path, file.metadata()?.len()) {
+                        batch.directories.insert(parent(&path).to_owned());
+                        superfluous.push(from);
+                    } else {
+                        batch.files.push((from.clone(), file));
+                        rounds[0].push(Move {
+                            disk: None,
+                            from,
+                            to: path,
+                        });
+                    }
+                }
+                Change::Replace { content, .. } => {
+                    let (moving, file) = self.temporary(path, content)?;
+                    batch.files.push((moving.from.clone(), file));
+                    rounds[1].push(moving);
+                }
+            }
+        }
+        if let Some(made) = &made {
+            batch
+                .directories
+                .extend(made.iter().map(|directory| parent(directory).to_owned()));
+        }
+        self.durability.sync(&self.disk, &batch)?;
+        self.remember(made.unwrap_or_default());
+        for round in &mut rounds {
+            if round.is_empty() {
+                continue;
+            }
+            let mut batch = Batch::default();
+            for moving in round {
+                self.disk.rename(&moving.from, &moving.to)?;
+                // The temporary name is gone.
+                moving.disk = None;
+                batch.directories.insert(parent(&moving.to).to_owned());
+            }
+            self.durability.sync(&self.disk, &batch)?;
+        }
+        for path in superfluous {
+            self.disk.remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file that proves itself, or finds it as it should be.
+    fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<File> {
+        if content.len() <= ONE_WRITE {
+            match self.disk.create(path, content) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
+        }
+        // Opened for writing, so that it can be made young: that protects it
+        // from a garbage collection that saw it without references.
+        let there = OpenOptions::new().read(true).append(true).open(path);
+        if let Ok(mut file) = there {
+            use std::io::Read as _;
+            let mut found = Vec::with_capacity(content.len());
+            (&mut file).take(content.len() as u64 + 1).read_to_end(&mut found)?;
+            if found == content {
+                touch(&file);
+                return Ok(file);
+            }
+        }
+        let (mut moving, file) = self.temporary(path.to_owned(), content)?;
+        self.disk.rename(&moving.from, &moving.to)?;
+        moving.disk = None;
+        Ok(file)
+    }
+
+    fn temporary(&self, to: Utf8PathBuf, content: &[u8]) -> io::Result<(Move, File)> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let from = Utf8PathBuf::from(format!("{to}.{number:016x}.tmp"));
+        let moving = Move {
+            disk: Some(self.disk.clone()),
+            from,
+            to,
+        };
+        let file = self.disk.create(&moving.from, content)?;
+        Ok((moving, file))
+    }
+
+    /// Makes a directory and those above it. With `made`, directories that
+    /// are not known to be durable are added there.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn make_directories(&self, directory: &Utf8Path, made: &mut Option<Vec<Utf8PathBuf>>) -> io::Result<()> {
+        if directory == self.root || self.known().contains(directory) {
+            return Ok(());
+        }
+        if made
+            .as_ref()
+            .is_some_and(|made| made.iter().any(|already| already == directory))
+        {
+            return Ok(());
+        }
+        self.make_directories(parent(directory), made)?;
+        self.disk.make_directory(directory)?;
+        if let Some(made) = made {
+            made.push(directory.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Removes a file or a tree, not yet durably; says whether there was one.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn unlink(&self, path: &Utf8Path) -> io::Result<bool> {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let removed = self.disk.remove_tree(path);
+                self.forget(path);
+                removed
+            }
+            Ok(_) => self.disk.remove_file(path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets that a directory and those below it are durable.
+    pub fn forget(&self, directory: &Utf8Path) {
+        let mut known = self.known();
+        let below: Vec<_> = known
+            .range(directory.to_owned()..)
+            .take_while(|known| known.starts_with(directory))
+            .cloned()
+            .collect();
+        for directory in below {
+            known.remove(&directory);
+        }
+    }
+
+    /// Forgets that a directory and those above it are durable.
+    fn forget_way_to(&self, directory: &Utf8Path) {
+        let mut known = self.known();
+        for above in directory.ancestors() {
+            known.remove(above);
+        }
+    }
+
+    fn remember(&self, directories: Vec<Utf8PathBuf>) {
+        let mut known = self.known();
+        if known.len() + directories.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.extend(directories);
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<Utf8PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file on its way to its name. Dropped before it got there, a temporary
+/// one is removed.
+struct Move {
+    disk: Option<Disk>,
+    from: Utf8PathBuf,
+    to: Utf8PathBuf,
+}
+
+impl Drop for Move {
+    fn drop(&mut self) {
+        if let Some(disk) = &self.disk {
+            // The first error counts; what is left over is garbage that nobody sees.
+            let _ = disk.remove_file(&self.from);
+        }
+    }
+}
+
+/// Says whether a file of this size is there already; it becomes young.
+fn keeps(path: &Utf8Path, size: u64) -> bool {
+    if !fs::metadata(path).is_ok_and(|there| there.len() == size) {
+        return false;
+    }
+    make_young(path);
+    true
+}
+
+fn make_young(path: &Utf8Path) {
+    // A file of another owner's cannot be touched; it is kept all the same.
+    if let Ok(file) = OpenOptions::new().append(true).open(path) {
+        touch(&file);
+    }
+}
+
+fn touch(file: &File) {
+    let _ = file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()));
+}
+
+/// Returns the directory that holds a path.
+pub fn parent(path: &Utf8Path) -> &Utf8Path {
+    path.parent().unwrap_or(path)
+}

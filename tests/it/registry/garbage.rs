@@ -1,0 +1,338 @@
+//! Collecting garbage, alone and beside a running server; checking a store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
+use crate::support::{KDK, Output, TestRegistry};
+
+fn verb(registry: &TestRegistry, arguments: &[&str]) -> Output {
+    let config = registry.directory.path().join("config.yml");
+    Output::of(Command::new(KDK).arg("registry").args(arguments).arg(config))
+}
+
+/// The files below a directory with their sizes.
+fn tree(directory: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.display().to_string(), entry.metadata().expect("a file").len());
+            }
+        }
+    }
+    found
+}
+
+fn store(registry: &TestRegistry) -> std::path::PathBuf {
+    registry.directory.path().join("storage/docker/registry/v2")
+}
+
+fn put_index(registry: &TestRegistry, tag: &str, children: &[&str]) -> String {
+    let entries: Vec<String> = children
+        .iter()
+        .map(|child| format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{child}","size":1}}"#))
+        .collect();
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#,
+        entries.join(",")
+    );
+    let answer = registry.put_manifest("a/b", tag, OCI_INDEX, index.as_bytes());
+    assert_eq!(answer.status(), 201, "{:?}", answer.text());
+    digest(index.as_bytes())
+}
+
+fn attach(registry: &TestRegistry, subject: &str, seed: &str) -> String {
+    let config = registry.push_blob("a/b", b"{}");
+    let layer = registry.push_blob("a/b", seed.as_bytes());
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","artifactType":"application/x","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"x","digest":"{layer}","size":{}}}],"subject":{{"mediaType":"{OCI_MANIFEST}","digest":"{subject}","size":1}}}}"#,
+        seed.len()
+    );
+    let own = digest(manifest.as_bytes());
+    let answer = registry.put_manifest("a/b", &own, OCI_MANIFEST, manifest.as_bytes());
+    assert_eq!(answer.status(), 201, "{:?}", answer.text());
+    own
+}
+
+/// A store with a nested index, a signed child, an untagged image with a
+/// signature, and a deleted one. Returns what must stay and what must go.
+fn fill(registry: &TestRegistry) -> (Vec<String>, Vec<String>) {
+    let (_, child) = registry.push_image("a/b", "child", "child");
+    let inner = put_index(registry, "inner", &[&child]);
+    let outer = put_index(registry, "outer", &[&inner]);
+    let signature = attach(registry, &child, "signature");
+    for tag in ["child", "inner"] {
+        assert_eq!(
+            registry.send("DELETE", &format!("/v2/a/b/manifests/{tag}")).status(),
+            202
+        );
+    }
+    let (_, loose) = registry.push_image("a/b", "moves", "loose");
+    let loose_signature = attach(registry, &loose, "of the loose one");
+    let (_, current) = registry.push_image("a/b", "moves", "current");
+    let (_, deleted) = registry.push_image("a/b", "deleted", "deleted");
+    assert_eq!(
+        registry
+            .send("DELETE", &format!("/v2/a/b/manifests/{deleted}"))
+            .status(),
+        202
+    );
+    (
+        vec![child, inner, outer, signature, current],
+        vec![loose, loose_signature],
+    )
+}
+
+fn status(registry: &TestRegistry, digest: &str) -> u16 {
+    registry.get(&format!("/v2/a/b/manifests/{digest}")).status().as_u16()
+}
+
+fn check_collected(registry: &TestRegistry, stays: &[String], goes: &[String]) {
+    for digest in stays {
+        assert_eq!(status(registry, digest), 200, "{digest} is gone");
+    }
+    for digest in goes {
+        assert_eq!(status(registry, digest), 404, "{digest} is still there");
+    }
+    for (content, there) in [("layer child", true), ("layer loose", false), ("layer deleted", false)] {
+        let blob = digest(content.as_bytes());
+        let found = registry.get(&format!("/v2/a/b/blobs/{blob}")).status();
+        assert_eq!(found == 200, there, "{content}: {found}");
+        let hex = &blob[7..];
+        let data = store(registry).join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]));
+        assert_eq!(data.exists(), there, "{content}");
+    }
+    // No link leads to nothing.
+    let report = verb(registry, &["verify", "--json"]).ok();
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["findings"], serde_json::json!([]));
+    // Nor does a history name what is gone.
+    for path in tree(&store(registry)).keys().filter(|path| path.contains("/index/")) {
+        assert!(goes.iter().all(|digest| !path.contains(&digest[7..])), "{path}");
+    }
+}
+
+#[test]
+fn a_stopped_registry_is_collected_alone() {
+    let mut registry = TestRegistry::start();
+    let (stays, goes) = fill(&registry);
+    registry.stop();
+    let before = tree(&store(&registry));
+    let dry = verb(&registry, &["garbage-collect", "-m", "--dry-run", "--grace", "0s"]).ok();
+    assert!(dry.contains("blobs marked, "), "{dry}");
+    assert!(
+        dry.contains(&format!("manifest eligible for deletion: {}", goes[0])),
+        "{dry}"
+    );
+    assert!(dry.contains("a/b: marking manifest "), "{dry}");
+    assert_eq!(tree(&store(&registry)), before, "a dry run changed something");
+    // What is young may belong to a push under way.
+    let young = verb(&registry, &["garbage-collect", "-m", "-q"]).ok();
+    assert!(young.contains("Removed 0 blobs and 0 manifests"), "{young}");
+    assert_eq!(tree(&store(&registry)), before);
+    let done = verb(&registry, &["garbage-collect", "-m", "--grace", "0s", "--json"]).ok();
+    let last: Value = serde_json::from_str(done.lines().last().expect("lines")).expect("JSON");
+    assert_eq!(last["manifests_deleted"], 2, "{last}");
+    assert_eq!(last["msg"], "sweep stage complete");
+    assert!(last["bytes_freed"].as_u64() > Some(0), "{last}");
+    let registry = registry.restart();
+    check_collected(&registry, &stays, &goes);
+}
+
+#[test]
+fn without_the_flag_untagged_manifests_stay() {
+    let registry = TestRegistry::start();
+    let (stays, goes) = fill(&registry);
+    let said = verb(&registry, &["garbage-collect", "--grace", "0s"]).ok();
+    assert!(said.contains("and 0 manifests eligible"), "{said}");
+    for digest in stays.iter().chain(&goes) {
+        assert_eq!(status(&registry, digest), 200);
+    }
+    let gone = digest(b"layer deleted");
+    assert_eq!(registry.get(&format!("/v2/a/b/blobs/{gone}")).status(), 404);
+}
+
+#[test]
+fn a_running_registry_is_collected_and_goes_on() {
+    let registry = TestRegistry::start();
+    let (stays, goes) = fill(&registry);
+    let said = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).ok();
+    assert!(said.contains("Removed "), "{said}");
+    check_collected(&registry, &stays, &goes);
+    // What the collection took can come back.
+    registry.push_image("a/b", "again", "loose");
+    assert_eq!(status(&registry, &goes[0]), 200);
+}
+
+#[test]
+fn no_push_is_lost_while_garbage_is_collected() {
+    let registry = TestRegistry::start();
+    let stop = AtomicBool::new(false);
+    let pushed = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|worker| {
+                let (registry, stop) = (&registry, &stop);
+                scope.spawn(move || {
+                    let mut pushed = Vec::new();
+                    for count in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        // Half of them are the same again, after their blobs lost every reference.
+                        let seed = format!("{worker}-{}", count % 32);
+                        let tag = format!("t{worker}-{count}");
+                        let (_, digest) = registry.push_image("a/b", &tag, &seed);
+                        // The pause lets what was deleted grow old.
+                        if count % 32 == 31 {
+                            std::thread::sleep(std::time::Duration::from_millis(2500));
+                        }
+                        if count % 2 == 0 {
+                            registry.send("DELETE", &format!("/v2/a/b/manifests/{digest}"));
+                        } else {
+                            pushed.push((tag, digest, seed));
+                        }
+                    }
+                    pushed
+                })
+            })
+            .collect();
+        // Longer than a push takes, and shorter than until the same comes again.
+        let began = std::time::Instant::now();
+        let mut removed = 0;
+        while removed == 0 || began.elapsed() < std::time::Duration::from_secs(8) {
+            let said = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "2s", "--json"]).ok();
+            let summary: Value = serde_json::from_str(said.trim()).expect("JSON");
+            removed += summary["blobs_deleted"].as_u64().expect("a number");
+            assert!(
+                began.elapsed() < std::time::Duration::from_mins(1),
+                "nothing was ever removed"
+            );
+        }
+        stop.store(true, Ordering::Relaxed);
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("pushes succeed"))
+            .collect::<Vec<_>>()
+    });
+    assert!(pushed.len() > 10, "hardly anything was pushed: {}", pushed.len());
+    for (tag, digest, seed) in &pushed {
+        let deleted_since = registry.get(&format!("/v2/a/b/manifests/{tag}")).status() == 404;
+        if !deleted_since {
+            assert_eq!(status(&registry, digest), 200, "{tag}");
+            let layer = crate::support::registry::digest(format!("layer {seed}").as_bytes());
+            let got = registry.get(&format!("/v2/a/b/blobs/{layer}"));
+            assert_eq!(got.text().expect("read"), format!("layer {seed}"), "{tag}");
+        }
+    }
+    let report = verb(&registry, &["verify", "--json"]).ok();
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_killed_collection_leaves_the_server_writable() {
+    let registry = TestRegistry::start();
+    for count in 0..40 {
+        registry.push_image("a/b", "moves", &count.to_string());
+    }
+    let config = registry.directory.path().join("config.yml");
+    for pause in [1, 4, 16] {
+        let mut child = Command::new(KDK)
+            .args(["registry", "garbage-collect", "-m", "-q", "--grace", "0s"])
+            .arg(&config)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("started");
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        registry.push_image("a/b", "kept", &format!("after {pause}"));
+    }
+    // A collection that was left alone in the server ends; another can run.
+    let done = crate::support::wait("it ends", || {
+        let output = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]);
+        (output.code == 0).then_some(output)
+    });
+    let _ = done.ok();
+    assert_eq!(registry.get("/v2/a/b/manifests/kept").status(), 200);
+}
+
+#[test]
+fn servers_and_offline_work_keep_apart() {
+    let registry = TestRegistry::start();
+    let refused = verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
+    assert!(refused.contains("a registry serves this storage"), "{refused}");
+    let config = registry.directory.path().join("config.yml");
+    let mut second = Command::new(KDK)
+        .args(["registry", "serve"])
+        .arg(&config)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("started");
+    let refused = crate::support::wait("it ends", || {
+        let output = verb(&registry, &["garbage-collect"]);
+        (output.code != 0).then(|| output.fails(1))
+    });
+    assert!(refused.contains("2 registries use this storage"), "{refused}");
+    second.kill().expect("killed");
+    second.wait().expect("reaped");
+    // The killed one counts no more.
+    verb(&registry, &["garbage-collect", "-q"]).ok();
+    let missing = Output::of(Command::new(KDK).args(["registry", "garbage-collect", "/nonexistent.yml"])).fails(1);
+    assert!(missing.contains("/nonexistent.yml"), "{missing}");
+}
+
+#[test]
+fn what_is_wrong_is_found_and_mended() {
+    let mut registry = TestRegistry::start();
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    registry.push_image("a/b", "empty", "y");
+    registry.push_image("a/b", "well", "z");
+    let layer = digest(b"layer x");
+    let hex = &layer[7..];
+    let data = store(&registry).join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]));
+    std::fs::write(&data, b"layer y").expect("written");
+    let tags = store(&registry).join("repositories/a/b/_manifests/tags");
+    std::fs::write(tags.join("empty/current/link"), b"").expect("written");
+    let report = verb(&registry, &["verify"]);
+    assert_eq!(report.code, 1, "{report:?}");
+    for word in ["corrupt-blob", "missing-blob", "dangling-tag", &layer, "empty, garbled"] {
+        assert!(report.stdout.contains(word), "{word}: {}", report.stdout);
+    }
+    assert!(!report.stdout.contains("well"), "{}", report.stdout);
+    assert!(report.stderr.contains("verify --repair"), "{}", report.stderr);
+    registry.stop();
+    let refused = verb(&registry, &["verify", "--repair"]).fails(1);
+    assert!(refused.contains("--yes"), "{refused}");
+    let repaired = verb(&registry, &["verify", "--repair", "--yes"]);
+    assert!(repaired.stdout.contains("moved to .kdk/quarantine"), "{repaired:?}");
+    assert!(
+        registry
+            .directory
+            .path()
+            .join("storage/.kdk/quarantine")
+            .join(&layer)
+            .exists()
+    );
+    // Only what must be pushed again is left.
+    let left = verb(&registry, &["verify"]);
+    assert_eq!(left.code, 1);
+    assert!(
+        left.stdout.contains("push it again") && left.stdout.contains("1 problems"),
+        "{left:?}"
+    );
+    let registry = registry.restart();
+    assert_eq!(registry.push_blob("a/b", b"layer x"), layer);
+    assert_eq!(registry.put_manifest("a/b", "t", OCI_MANIFEST, &bytes).status(), 201);
+    assert_eq!(status(&registry, &image), 200);
+    verb(&registry, &["verify"]).ok();
+}
