@@ -1,5 +1,6 @@
 //! Response bodies: nothing, bytes, or a file read piece by piece.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future as _;
 use std::io;
@@ -20,6 +21,8 @@ pub enum Body {
     Bytes(Option<Bytes>),
     /// Part of a file, read off the reactor's threads.
     File(FileBody),
+    /// Several bodies, one after the other.
+    Chain(VecDeque<Self>),
 }
 
 impl Body {
@@ -36,6 +39,17 @@ impl Body {
             offset,
             left: length,
         })
+    }
+}
+
+impl Body {
+    /// Returns how many bytes are still to come.
+    fn left(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Self::File(file) => file.left,
+            Self::Chain(bodies) => bodies.iter().map(Self::left).sum(),
+        }
     }
 }
 
@@ -108,6 +122,15 @@ impl HyperBody for Body {
         match self.get_mut() {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::File(file) => file.poll(context),
+            Self::Chain(bodies) => {
+                while let Some(next) = bodies.front_mut() {
+                    match Pin::new(next).poll_frame(context) {
+                        Poll::Ready(None) => drop(bodies.pop_front()),
+                        other => return other,
+                    }
+                }
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -115,13 +138,11 @@ impl HyperBody for Body {
         match self {
             Self::Bytes(bytes) => bytes.is_none(),
             Self::File(file) => file.left == 0,
+            Self::Chain(bodies) => bodies.iter().all(HyperBody::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Self::File(file) => file.left,
-        })
+        SizeHint::with_exact(self.left())
     }
 }

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::sync::RwLock;
 
 use super::proven::Proven;
+use super::subjects::{Known, Subjects};
 use super::{Metadata, Page, Stored};
-use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Driver, StorageError, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
@@ -33,6 +34,7 @@ pub struct Files<D> {
     blobs: Blobs<D>,
     stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
+    subjects: Subjects,
     /// Tag listings whose every entry was found to be a tag. A tag is made
     /// and removed with its directory, so the same listing stays whole.
     whole: Arc<SyncMutex<HashMap<String, Arc<[String]>>>>,
@@ -46,6 +48,7 @@ impl<D: Driver> Files<D> {
             driver,
             stripes: Arc::new(std::iter::repeat_with(RwLock::default).take(STRIPES).collect()),
             proven: Proven::default(),
+            subjects: Subjects::default(),
             whole: Arc::default(),
         }
     }
@@ -68,6 +71,80 @@ impl<D: Driver> Files<D> {
             path,
             content: Bytes::from(digest.to_string()),
         }
+    }
+
+    /// Returns a manifest's content, whoever it belongs to.
+    async fn content(&self, digest: &Digest) -> Result<Option<Arc<Stored>>, StorageError> {
+        let Some(stat) = self.blobs.stat(digest).await? else {
+            return Ok(None);
+        };
+        if let Some(known) = self.proven.get(digest)
+            && known.content.len() as u64 == stat.size
+        {
+            return Ok(Some(known));
+        }
+        let Some(content) = self.blobs.read(digest).await? else {
+            return Ok(None);
+        };
+        if Digest::of(digest.algorithm(), &content) != *digest {
+            return Ok(None);
+        }
+        let stored = Arc::new(Stored::new(content));
+        self.proven.put(digest, &stored);
+        Ok(Some(stored))
+    }
+
+    /// Returns what is known of subjects, after reading what is new.
+    async fn known_subjects(&self, name: &RepoName) -> Result<Arc<Known>, StorageError> {
+        let mut listings = Vec::new();
+        let mut revisions = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
+            let Some(listing) = self.driver.list(&path).await? else {
+                continue;
+            };
+            revisions.push((algorithm, Arc::clone(&listing)));
+            listings.push(listing);
+        }
+        let known = self.subjects.get(name);
+        if known.is_of(&listings) {
+            return Ok(known);
+        }
+        let mut fresh = Known {
+            read: known.read.clone(),
+            by_subject: known.by_subject.clone(),
+            listings,
+        };
+        let mut whole = true;
+        for (algorithm, listing) in revisions {
+            for hex in listing.iter() {
+                let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
+                    continue;
+                };
+                if fresh.read.contains(&digest) {
+                    continue;
+                }
+                let Some(stored) = self.content(&digest).await? else {
+                    // It may come later, under the same listing.
+                    whole = false;
+                    continue;
+                };
+                if let Some(subject) = stored.manifest.as_ref().and_then(|manifest| manifest.subject.as_ref()) {
+                    fresh
+                        .by_subject
+                        .entry(subject.digest.clone())
+                        .or_default()
+                        .push(digest.clone());
+                }
+                fresh.read.insert(digest);
+            }
+        }
+        if !whole {
+            fresh.listings.clear();
+        }
+        let fresh = Arc::new(fresh);
+        self.subjects.put(name, Arc::clone(&fresh));
+        Ok(fresh)
     }
 
     /// Returns the names of all repositories, sorted bytewise.
@@ -102,23 +179,7 @@ impl<D: Driver> Metadata for Files<D> {
         if !self.has_manifest(name, digest).await? {
             return Ok(None);
         }
-        let Some(stat) = self.blobs.stat(digest).await? else {
-            return Ok(None);
-        };
-        if let Some(known) = self.proven.get(digest)
-            && known.content.len() as u64 == stat.size
-        {
-            return Ok(Some(known));
-        }
-        let Some(content) = self.blobs.read(digest).await? else {
-            return Ok(None);
-        };
-        if Digest::of(digest.algorithm(), &content) != *digest {
-            return Ok(None);
-        }
-        let stored = Arc::new(Stored::new(content));
-        self.proven.put(digest, &stored);
-        Ok(Some(stored))
+        self.content(digest).await
     }
 
     async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
@@ -200,6 +261,18 @@ impl<D: Driver> Metadata for Files<D> {
             self.keep_whole(name, Arc::clone(&all));
         }
         Ok(Some(Page::of(&all, last, limit)))
+    }
+
+    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, StorageError> {
+        let known = self.known_subjects(name).await?;
+        let mut found = Vec::new();
+        for digest in known.by_subject.get(subject).into_iter().flatten() {
+            if let Some(stored) = self.manifest(name, digest).await? {
+                found.push((digest.clone(), stored));
+            }
+        }
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
     }
 
     async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {

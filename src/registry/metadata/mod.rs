@@ -5,6 +5,7 @@
 
 pub mod files;
 mod proven;
+mod subjects;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -102,6 +103,12 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         last: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<Option<Page>, StorageError>> + Send;
+    /// Returns the manifests whose subject is `subject`, sorted by digest.
+    fn referrers(
+        &self,
+        name: &RepoName,
+        subject: &Digest,
+    ) -> impl Future<Output = Result<Vec<(Digest, Arc<Stored>)>, StorageError>> + Send;
     /// Says whether a blob belongs to the repository.
     fn has_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
     /// Makes a blob part of the repository. `arrival` brings its content;

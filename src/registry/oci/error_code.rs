@@ -51,6 +51,10 @@ error_codes! {
     ManifestInvalid = "MANIFEST_INVALID", BAD_REQUEST, "manifest invalid";
     /// A manifest is too large.
     ManifestTooLarge = "MANIFEST_INVALID", PAYLOAD_TOO_LARGE, "manifest invalid";
+    /// A manifest refers to more than is allowed.
+    ManifestReferenceLimit = "MANIFEST_REFERENCE_LIMIT", BAD_REQUEST, "manifest has too many references";
+    /// A manifest is larger than is allowed.
+    ManifestSizeLimit = "MANIFEST_SIZE_LIMIT", BAD_REQUEST, "manifest is too large";
     /// A manifest is not in the repository.
     ManifestUnknown = "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown";
     /// There is no such repository.
@@ -61,6 +65,8 @@ error_codes! {
     SizeInvalid = "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
     /// A tag is malformed.
     TagInvalid = "TAG_INVALID", BAD_REQUEST, "manifest tag did not match URI";
+    /// More tags are asked for in one push than are taken.
+    TooManyTags = "TAG_INVALID", URI_TOO_LONG, "too many tags in one request";
     /// There is no token, or it does not suffice.
     Unauthorized = "UNAUTHORIZED", UNAUTHORIZED, "authentication required";
     /// The registry is not able to serve for now.

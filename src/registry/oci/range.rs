@@ -1,17 +1,32 @@
 //! Ranges: of a blob that is read, of an upload that is written.
 
-/// The part of a blob that a request asks for (RFC 9110, section 14).
+/// Ranges that one request may ask for; more are answered with the whole,
+/// which RFC 9110 recommends against abuse.
+const MOST_RANGES: usize = 16;
+
+/// A part of a blob, from the first byte to the last, inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First byte.
+    pub first: u64,
+    /// Last byte.
+    pub last: u64,
+}
+
+impl Part {
+    /// Returns the number of bytes.
+    pub fn length(self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// What of a blob a request asks for (RFC 9110, section 14).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByteRange {
     /// All of it: no `Range`, or one that may be ignored.
     Whole,
-    /// From the first byte to the last, inclusive.
-    Part {
-        /// First byte.
-        first: u64,
-        /// Last byte.
-        last: u64,
-    },
+    /// One or more parts.
+    Parts(Vec<Part>),
     /// Nothing of the blob lies in the range.
     Unsatisfiable,
 }
@@ -19,32 +34,49 @@ pub enum ByteRange {
 impl ByteRange {
     /// Reads a `Range` header against content of `size` bytes.
     ///
-    /// A header of another unit, of several ranges, or malformed is ignored,
-    /// which RFC 9110 allows.
+    /// A header of another unit, or malformed, is ignored, which RFC 9110 allows.
     pub fn parse(header: Option<&str>, size: u64) -> Self {
         let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
             return Self::Whole;
         };
-        let Some((first, last)) = spec.split_once('-') else {
+        let mut parts = Vec::new();
+        for (number, item) in spec.split(',').enumerate() {
+            if number == MOST_RANGES {
+                return Self::Whole;
+            }
+            match Self::one(item, size) {
+                None => return Self::Whole,
+                Some(part) => parts.extend(part),
+            }
+        }
+        // Overlapping parts would multiply what is sent.
+        if parts.iter().map(|part| part.length()).fold(0, u64::saturating_add) > size && parts.len() > 1 {
             return Self::Whole;
-        };
+        }
+        if parts.is_empty() {
+            Self::Unsatisfiable
+        } else {
+            Self::Parts(parts)
+        }
+    }
+
+    /// Reads one range: nothing when it is malformed, `Some(None)` when it
+    /// lies outside of the content.
+    fn one(item: &str, size: u64) -> Option<Option<Part>> {
+        let (first, last) = item.trim().split_once('-')?;
         let (first, last) = (first.trim(), last.trim());
         let (first, last) = match (digits(first), digits(last)) {
             (None, Some(suffix)) if first.is_empty() => {
                 if suffix == 0 || size == 0 {
-                    return Self::Unsatisfiable;
+                    return Some(None);
                 }
                 (size.saturating_sub(suffix), size - 1)
             }
             (Some(first), None) if last.is_empty() => (first, size.saturating_sub(1)),
             (Some(first), Some(last)) if first <= last => (first, last.min(size.saturating_sub(1))),
-            _ => return Self::Whole,
+            _ => return None,
         };
-        if first >= size {
-            Self::Unsatisfiable
-        } else {
-            Self::Part { first, last }
-        }
+        Some((first < size).then_some(Part { first, last }))
     }
 }
 
@@ -92,7 +124,7 @@ mod tests {
 
     #[test]
     fn byte_ranges() {
-        let part = |first, last| ByteRange::Part { first, last };
+        let part = |first, last| ByteRange::Parts(vec![Part { first, last }]);
         for (header, expected) in [
             (None, ByteRange::Whole),
             (Some("bytes=0-0"), part(0, 0)),
@@ -106,6 +138,18 @@ mod tests {
             (Some("bytes=9-5"), ByteRange::Whole),
             (Some("bytes=+1-2"), ByteRange::Whole),
             (Some("items=1-2"), ByteRange::Whole),
+            (
+                Some("bytes=0-1, 5-6,-1"),
+                ByteRange::Parts(vec![
+                    Part { first: 0, last: 1 },
+                    Part { first: 5, last: 6 },
+                    Part { first: 9, last: 9 },
+                ]),
+            ),
+            (Some("bytes=0-1,20-"), part(0, 1)),
+            (Some("bytes=20-,30-"), ByteRange::Unsatisfiable),
+            (Some("bytes=0-8,0-8"), ByteRange::Whole),
+            (Some("bytes=0-1,x"), ByteRange::Whole),
         ] {
             assert_eq!(ByteRange::parse(header, 10), expected, "{header:?}");
         }
@@ -127,9 +171,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_part_lies_within_the_blob(header in "bytes=[0-9]{0,21}-[0-9]{0,21}", size in 0_u64..1000) {
-            if let ByteRange::Part { first, last } = ByteRange::parse(Some(&header), size) {
-                proptest::prop_assert!(first <= last && last < size);
+        fn a_part_lies_within_the_blob(header in "bytes=[0-9]{0,21}-[0-9]{0,21}(,[0-9]{0,3}-[0-9]{0,3}){0,20}", size in 0_u64..1000) {
+            if let ByteRange::Parts(parts) = ByteRange::parse(Some(&header), size) {
+                proptest::prop_assert!(!parts.is_empty() && parts.len() <= MOST_RANGES);
+                proptest::prop_assert!(parts.iter().all(|part| part.first <= part.last && part.last < size));
             }
         }
 

@@ -21,6 +21,15 @@ impl Tag {
     }
 }
 
+impl Tag {
+    /// Returns the tag under which clients keep an index of what refers to a
+    /// manifest where the referrers API is missing (OCI distribution-spec,
+    /// "Referrers Tag Schema").
+    pub fn fallback(subject: &Digest) -> Self {
+        Self(format!("{}-{}", subject.algorithm().name(), &subject.hex()[..64]))
+    }
+}
+
 impl FromStr for Tag {
     type Err = TagError;
 

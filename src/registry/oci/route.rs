@@ -22,6 +22,8 @@ pub enum Route {
     Manifest(RepoName, Reference),
     /// `/v2/<name>/blobs/<digest>`.
     Blob(RepoName, Digest),
+    /// `/v2/<name>/referrers/<digest>`.
+    Referrers(RepoName, Digest),
     /// `/v2/<name>/blobs/uploads/`.
     Uploads(RepoName),
     /// `/v2/<name>/blobs/uploads/<id>`.
@@ -64,6 +66,10 @@ impl Route {
                 let name = repository(name)?;
                 Ok(Self::Manifest(name, reference.parse().map_err(RouteError::Reference)?))
             }
+            [name @ .., "referrers", digest] if !digest.is_empty() => {
+                let name = repository(name)?;
+                Ok(Self::Referrers(name, digest.parse().map_err(RouteError::Digest)?))
+            }
             [name @ .., "blobs", "uploads", ""] => Ok(Self::Uploads(repository(name)?)),
             [name @ .., "blobs", "uploads"] => {
                 let name = repository(name)?;
@@ -88,7 +94,9 @@ impl Route {
     /// Returns the methods that the resource understands.
     pub fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Root | Self::Base | Self::Catalog | Self::Tags(_) => &["GET", "HEAD", "OPTIONS"],
+            Self::Root | Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => {
+                &["GET", "HEAD", "OPTIONS"]
+            }
             Self::Manifest(..) => &["DELETE", "GET", "HEAD", "OPTIONS", "PUT"],
             Self::Blob(..) => &["DELETE", "GET", "HEAD", "OPTIONS"],
             Self::Uploads(_) => &["OPTIONS", "POST"],
@@ -103,6 +111,7 @@ impl Route {
             Self::Tags(name)
             | Self::Manifest(name, _)
             | Self::Blob(name, _)
+            | Self::Referrers(name, _)
             | Self::Uploads(name)
             | Self::Upload(name, _) => Some(name),
         }
@@ -117,6 +126,7 @@ impl Route {
             Self::Tags(name) => format!("/v2/{name}/tags/list"),
             Self::Manifest(name, reference) => format!("/v2/{name}/manifests/{reference}"),
             Self::Blob(name, digest) => format!("/v2/{name}/blobs/{digest}"),
+            Self::Referrers(name, digest) => format!("/v2/{name}/referrers/{digest}"),
             Self::Uploads(name) => format!("/v2/{name}/blobs/uploads/"),
             Self::Upload(name, id) => format!("/v2/{name}/blobs/uploads/{id}"),
         }
@@ -171,7 +181,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn parsing_undoes_writing(name in "[a-z0-9]{1,4}(/(tags|list|blobs|manifests|uploads|[a-z]{1,3})){0,4}", tag in "[A-Za-z0-9_][A-Za-z0-9._-]{0,20}") {
+        fn parsing_undoes_writing(name in "[a-z0-9]{1,4}(/(tags|list|blobs|manifests|uploads|referrers|[a-z]{1,3})){0,4}", tag in "[A-Za-z0-9_][A-Za-z0-9._-]{0,20}") {
             let name: RepoName = name.parse().expect("valid by construction");
             let digest: Digest = format!("sha256:{HEX}").parse().expect("valid");
             let tag = Reference::Tag(tag.parse().expect("valid by construction"));
@@ -180,6 +190,7 @@ mod tests {
                 Route::Manifest(name.clone(), tag.clone()),
                 Route::Manifest(name.clone(), Reference::Digest(digest.clone())),
                 Route::Blob(name.clone(), digest.clone()),
+                Route::Referrers(name.clone(), digest.clone()),
                 Route::Uploads(name.clone()),
                 Route::Upload(name.clone(), "0f8fad5b-d9cb-469f-a165-70867728950e".into()),
             ] {

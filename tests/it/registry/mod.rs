@@ -6,5 +6,6 @@ mod crash;
 mod garbage;
 mod listings;
 mod manifests;
+mod referrers;
 mod server;
 mod uploads;

@@ -1,6 +1,10 @@
 //! `/v2/<name>/blobs/<digest>`.
 
-use hyper::header::RANGE;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+
+use hyper::header::{IF_RANGE, RANGE};
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -8,9 +12,12 @@ use super::client_has;
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
-use crate::registry::oci::range::ByteRange;
+use crate::registry::oci::range::{ByteRange, Part};
 use crate::registry::oci::{Digest, ErrorCode, RepoName};
 use crate::serve::Body;
+
+/// Type of every blob: nobody but the client knows what it is.
+const BLOB_TYPE: &str = "application/octet-stream";
 
 fn unknown(digest: &Digest) -> Problem {
     Problem::new(ErrorCode::BlobUnknown).detail(json!({"digest": digest.to_string()}))
@@ -43,9 +50,13 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         .await
         .map_err(|error| context.failed(&error))?
         .ok_or_else(|| unknown(digest))?;
-    let (status, first, length) = match ByteRange::parse(context.header(RANGE), content.size) {
-        ByteRange::Whole => (StatusCode::OK, 0, content.size),
-        ByteRange::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
+    let same = context
+        .header(IF_RANGE)
+        .is_none_or(|condition| condition.trim().trim_matches('"') == text);
+    let range = context.header(RANGE).filter(|_| same);
+    let parts = match ByteRange::parse(range, content.size) {
+        ByteRange::Whole => None,
+        ByteRange::Parts(parts) => Some(parts),
         ByteRange::Unsatisfiable => {
             return Ok(respond::empty(
                 StatusCode::RANGE_NOT_SATISFIABLE,
@@ -53,12 +64,31 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
             ));
         }
     };
+    let size = content.size;
+    let (kind, extent, body) = match parts.as_deref() {
+        None => (BLOB_TYPE.to_owned(), None, Body::file(content.file, 0, size)),
+        Some([part]) => (
+            BLOB_TYPE.to_owned(),
+            Some(format!("bytes {}-{}/{size}", part.first, part.last)),
+            Body::file(content.file, part.first, part.length()),
+        ),
+        Some(parts) => {
+            let boundary = crate::serve::log::instance_id();
+            let body = multipart(&content.file, size, parts, &boundary).map_err(|error| context.failed(&error))?;
+            (format!("multipart/byteranges; boundary={boundary}"), None, body)
+        }
+    };
+    let length = hyper::body::Body::size_hint(&body).exact().unwrap_or_default();
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
+    *response.status_mut() = if parts.is_some() {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
     respond::set(
         &mut response,
         &[
-            ("content-type", "application/octet-stream"),
+            ("content-type", &kind),
             ("content-length", &length.to_string()),
             ("docker-content-digest", &text),
             ("etag", &etag),
@@ -66,25 +96,34 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
             ("cache-control", "max-age=31536000"),
         ],
     );
-    if status == StatusCode::PARTIAL_CONTENT {
-        respond::set(
-            &mut response,
-            &[(
-                "content-range",
-                &format!("bytes {first}-{}/{}", first + length - 1, content.size),
-            )],
-        );
+    if let Some(extent) = extent {
+        respond::set(&mut response, &[("content-range", &extent)]);
     }
     if context.request.method() == Method::GET {
         context.notify("pull", name, |event| {
-            event.media_type = "application/octet-stream".to_owned();
+            event.media_type = BLOB_TYPE.to_owned();
             event.digest = text;
-            event.size = Some(content.size);
+            event.size = Some(size);
             event.url = context.url(context.request.uri().path());
         });
-        *response.body_mut() = Body::file(content.file, first, length);
+        *response.body_mut() = body;
     }
     Ok(response)
+}
+
+/// Makes a `multipart/byteranges` body (RFC 9110, section 14.6).
+fn multipart(file: &File, size: u64, parts: &[Part], boundary: &str) -> io::Result<Body> {
+    let mut bodies = VecDeque::new();
+    for (number, part) in parts.iter().enumerate() {
+        let line = if number == 0 { "" } else { "\r\n" };
+        bodies.push_back(Body::from(format!(
+            "{line}--{boundary}\r\nContent-Type: {BLOB_TYPE}\r\nContent-Range: bytes {}-{}/{size}\r\n\r\n",
+            part.first, part.last
+        )));
+        bodies.push_back(Body::file(file.try_clone()?, part.first, part.length()));
+    }
+    bodies.push_back(Body::from(format!("\r\n--{boundary}--\r\n")));
+    Ok(Body::Chain(bodies))
 }
 
 /// Takes a blob out of the repository.

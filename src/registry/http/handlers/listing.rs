@@ -1,4 +1,4 @@
-//! `/v2/_catalog` and `/v2/<name>/tags/list`.
+//! `/v2/_catalog`, `/v2/<name>/tags/list` and `/v2/<name>/referrers/<digest>`.
 
 use hyper::{Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,13 +7,18 @@ use serde_json::json;
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::{Metadata as _, Page};
-use crate::registry::oci::{ErrorCode, RepoName};
+use crate::registry::oci::manifest::Referrer;
+use crate::registry::oci::{Digest, ErrorCode, RepoName, Tag, media_type};
+use crate::registry::storage::StorageError;
 use crate::serve::Body;
 
 /// Entries of a catalog page without `n`, and the most that `n` may ask for.
 const CATALOG_LIMIT: usize = 1000;
 /// The most tags that one page holds; without `n` all are listed.
 const TAGS_LIMIT: usize = 10_000;
+
+/// Entries of a page of referrers.
+const REFERRERS_LIMIT: usize = 1000;
 
 /// Reads `n`.
 fn page_size(context: &Context) -> Result<Option<usize>, Problem> {
@@ -70,4 +75,54 @@ pub async fn tags(context: &Context, name: &RepoName) -> Result<Response<Body>, 
     let page = page.ok_or_else(|| Problem::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()})))?;
     let response = respond::json(StatusCode::OK, &json!({"name": name.as_str(), "tags": page.names}));
     Ok(with_link(response, context.request.uri().path(), &page, limit))
+}
+
+/// Lists what refers to a manifest, whether that exists or not.
+pub async fn referrers(context: &Context, name: &RepoName, subject: &Digest) -> Result<Response<Body>, Problem> {
+    let limit = page_size(context)?.unwrap_or(REFERRERS_LIMIT).min(REFERRERS_LIMIT);
+    let metadata = &context.app.metadata;
+    let failed = |error: StorageError| context.failed(&error);
+    let mut found: Vec<Referrer> = metadata
+        .referrers(name, subject)
+        .await
+        .map_err(failed)?
+        .iter()
+        .filter_map(|(digest, stored)| Some(Referrer::of(digest, &stored.content, stored.manifest.as_ref()?)))
+        .collect();
+    // What a client put under the fallback tag before, or for want of this API.
+    if let Some(index) = metadata.resolve(name, &Tag::fallback(subject)).await.map_err(failed)?
+        && let Some(stored) = metadata.manifest(name, &index).await.map_err(failed)?
+    {
+        for entry in Referrer::of_fallback(&stored.content) {
+            if !found.iter().any(|known| known.digest == entry.digest) {
+                found.push(entry);
+            }
+        }
+    }
+    let wanted = context.query_one("artifactType").filter(|wanted| !wanted.is_empty());
+    if let Some(wanted) = &wanted {
+        found.retain(|referrer| referrer.artifact_type.as_ref() == Some(wanted));
+    }
+    found.sort_by(|a, b| a.digest.cmp(&b.digest));
+    if let Some(last) = context.query_one("last") {
+        found.retain(|referrer| referrer.digest > last);
+    }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": found});
+    let mut response = respond::bytes(StatusCode::OK, media_type::OCI_INDEX, body.to_string());
+    if wanted.is_some() {
+        respond::set(&mut response, &[("oci-filters-applied", "artifactType")]);
+    }
+    if more && let Some(last) = found.last() {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let filter = wanted.map_or(String::new(), |wanted| format!("artifactType={}&", encoded(&wanted)));
+        let path = context.request.uri().path();
+        let link = format!(
+            "<{path}?{filter}last={}&n={limit}>; rel=\"next\"",
+            encoded(&last.digest)
+        );
+        respond::set(&mut response, &[("link", &link)]);
+    }
+    Ok(response)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -21,6 +21,8 @@ use crate::serve::Body;
 const LIMIT: usize = 4 << 20;
 /// Errors that one answer holds at most.
 const SHOWN_ERRORS: usize = 100;
+/// Tags that one push by digest may set.
+const MOST_TAGS: usize = 100;
 /// The platform that a client without support for lists gets.
 const DEFAULT_PLATFORM: (&str, &str) = ("linux", "amd64");
 
@@ -114,7 +116,7 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
                 return Err(Problem::new(ErrorCode::DigestInvalid)
                     .detail(json!({"claimed": claimed.to_string(), "computed": computed.to_string()})));
             }
-            (computed, Vec::new())
+            (computed, asked_tags(&context)?)
         }
     };
     let _passing = context.app.gate.pass().await;
@@ -150,10 +152,38 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         StatusCode::CREATED,
         &[("location", &location), ("docker-content-digest", &text)],
     );
+    if matches!(reference, Reference::Digest(_)) {
+        for tag in &tags {
+            if let Ok(value) = HeaderValue::from_str(tag.as_str()) {
+                response.headers_mut().append("oci-tag", value);
+            }
+        }
+    }
     if let Some(subject) = &manifest.subject {
         respond::set(&mut response, &[("oci-subject", &subject.digest.to_string())]);
     }
     Ok(response)
+}
+
+/// Returns the tags that a push by digest asks for in its query.
+fn asked_tags(context: &Context) -> Result<Vec<Tag>, Problem> {
+    let asked = context.query("tag");
+    if asked.len() > MOST_TAGS {
+        return Err(Problem::new(ErrorCode::TooManyTags).detail(format!(
+            "{} tags are asked for, at most {MOST_TAGS} are taken",
+            asked.len()
+        )));
+    }
+    let mut tags: Vec<Tag> = Vec::with_capacity(asked.len());
+    for text in asked {
+        let tag = text
+            .parse()
+            .map_err(|error| Problem::new(ErrorCode::TagInvalid).detail(format!("{text}: {error}")))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
 }
 
 /// Returns what a manifest refers to and the repository does not hold, up to

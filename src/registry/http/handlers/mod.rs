@@ -40,6 +40,7 @@ pub async fn dispatch(route: Route, context: Context) -> Result<Response<Body>, 
             Method::DELETE => blob::delete(&context, &name, &digest).await,
             _ => blob::get(&context, &name, &digest).await,
         },
+        Route::Referrers(name, digest) => listing::referrers(&context, &name, &digest).await,
         Route::Uploads(name) => upload::start(context, &name).await,
         Route::Upload(name, id) => match method {
             Method::PATCH => upload::chunk(context, &name, &id).await,

@@ -39,7 +39,12 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
         started_at: Clock::System.now(),
     };
     match context.query_one("digest") {
-        None => Ok(in_progress(&context, StatusCode::ACCEPTED, &state)),
+        None => {
+            let mut response = in_progress(&context, StatusCode::ACCEPTED, &state);
+            // Chunks of every size are taken.
+            respond::set(&mut response, &[("oci-chunk-min-length", "0")]);
+            Ok(response)
+        }
         Some(digest) => {
             let digest = parse_digest(&digest)?;
             let mut session = context.app.uploads.session(&state.id).await;
