@@ -90,8 +90,10 @@ fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), Reconfigu
     let parsed =
         crate::registry::config::Config::parse(&path, &file.new, &env).map_err(|error| refused(error.to_string()))?;
     if let Some(crate::registry::config::AuthConfig::Token(token)) = &parsed.auth {
-        let bundle = &token.rootcertbundle;
-        if *bundle != config.root().signing_pair().0 && !bundle.exists() {
+        let made = config.root().signing_pair().0;
+        if let Some(bundle) = token.rootcertbundle.as_ref().filter(|bundle| **bundle != made)
+            && !bundle.exists()
+        {
             return Err(refused(format!("auth.token.rootcertbundle: {bundle} does not exist")));
         }
     }

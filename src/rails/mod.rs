@@ -30,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::serve::access::Entry;
 use crate::serve::log::{Format, Level};
-use crate::serve::tls::MinimumTls;
 use crate::serve::{Body, Listener, Logger, Peer, log, tls};
 use config::{Config, ConfigError};
 use identity::{Caller, Identity};
@@ -82,7 +81,10 @@ async fn run(config: Config) -> Result<(), StartError> {
     let tokens = config.registry.as_ref().map(TokenService::new).transpose()?;
     let acceptor = match &config.tls {
         None => None,
-        Some((certificate, key)) => Some(tls::acceptor(certificate, key, MinimumTls::Tls12)?),
+        Some((certificate, key)) => Some(tls::Tls::new(
+            tls::Settings::new(certificate.clone(), key.clone()),
+            logger.clone(),
+        )?),
     };
     let listener = Listener::tcp(&config.listen).await?;
     logger.info(
@@ -104,7 +106,7 @@ async fn run(config: Config) -> Result<(), StartError> {
         let app = Arc::clone(&app);
         move |request, peer| handle(Arc::clone(&app), request, peer)
     };
-    let serving = crate::serve::run(listener, acceptor, handler, stop.clone(), Duration::from_secs(5));
+    let serving = crate::serve::run(listener, acceptor, false, handler, stop.clone(), Duration::from_secs(5));
     tokio::pin!(serving);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gc::collect::{self, Event, Options, Site};
 use super::http::App;
-use crate::sys::fs::{Lock, PRIVATE};
+use crate::sys::fs::Lock;
 
 /// Longest path of a unix socket that every supported system takes, in bytes.
 const SOCKET_PATH_LIMIT: usize = 100;
@@ -37,17 +37,31 @@ fn lock_path(root: &Utf8Path) -> Utf8PathBuf {
     directory(root).join("server.lock")
 }
 
+/// Held shared by servers that start, and whole by a collection in a server:
+/// none starts beside it.
+fn starting_path(root: &Utf8Path) -> Utf8PathBuf {
+    directory(root).join("starting.lock")
+}
+
 /// A server's presence on a storage, until it is dropped.
 #[derive(Debug)]
 pub struct Presence {
     _share: Lock,
-    _own: Lock,
+    own: Option<Own>,
+    /// Whether a server before this one was killed.
+    pub after_kill: bool,
+}
+
+/// What others find of a server.
+#[derive(Debug)]
+struct Own {
+    _lock: Lock,
     file: Utf8PathBuf,
     socket: Utf8PathBuf,
     listener: Option<UnixListener>,
 }
 
-impl Drop for Presence {
+impl Drop for Own {
     fn drop(&mut self) {
         // Nobody finds a stale one: its lock is free.
         let _ = crate::sys::fs::remove(&self.socket);
@@ -56,17 +70,44 @@ impl Drop for Presence {
 }
 
 impl Presence {
-    /// Announces this server; nothing while offline work holds the storage.
+    /// Announces this server; nothing while offline work or a collection
+    /// holds the storage.
     ///
     /// # Errors
     /// When the files cannot be made.
     pub fn announce(root: &Utf8Path) -> io::Result<Option<Self>> {
-        let servers = directory(root).join("servers");
         crate::sys::fs::create_private_dir(&directory(root))?;
-        crate::sys::fs::create_private_dir(&servers)?;
+        let Some(_starting) = Lock::try_share(&starting_path(root))? else {
+            return Ok(None);
+        };
         let Some(share) = Lock::try_share(&lock_path(root))? else {
             return Ok(None);
         };
+        let (_, stale) = live(root)?;
+        let own = match Own::publish(root) {
+            Ok(own) => Some(own),
+            // Pulls and deletions must work on a full disk. No collection
+            // runs beside a server that cannot be found: it holds its share.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Self {
+            _share: share,
+            own,
+            after_kill: stale > 0,
+        }))
+    }
+
+    /// Takes out the socket on which requests come.
+    pub fn listener(&mut self) -> Option<UnixListener> {
+        self.own.as_mut()?.listener.take()
+    }
+}
+
+impl Own {
+    fn publish(root: &Utf8Path) -> io::Result<Self> {
+        let servers = directory(root).join("servers");
+        crate::sys::fs::create_private_dir(&servers)?;
         let id = crate::serve::log::instance_id();
         let file = servers.join(&id);
         let mut socket = servers.join(format!("{id}.socket"));
@@ -77,21 +118,42 @@ impl Presence {
             socket = short.join(hash);
         }
         let listener = UnixListener::bind(&socket)?;
-        crate::sys::fs::write_atomic(&file, socket.as_str().as_bytes(), PRIVATE)?;
-        let own = Lock::try_take(&file)?.ok_or_else(|| io::Error::other(format!("{file} is locked")))?;
-        Ok(Some(Self {
-            _share: share,
-            _own: own,
+        // Locked before it can be found: what is found unlocked is stale.
+        let hidden = servers.join(format!("{id}.new"));
+        let lock = Lock::try_take(&hidden)?.ok_or_else(|| io::Error::other(format!("{hidden} is locked")))?;
+        io::Write::write_all(&mut lock.file(), socket.as_str().as_bytes())?;
+        std::fs::rename(&hidden, &file)?;
+        Ok(Self {
+            _lock: lock,
             file,
             socket,
             listener: Some(listener),
-        }))
+        })
     }
+}
 
-    /// Takes out the socket on which requests come.
-    pub fn listener(&mut self) -> Option<UnixListener> {
-        self.listener.take()
+/// Returns the sockets of the servers that use a storage, and how many were
+/// killed; what those left is removed.
+fn live(root: &Utf8Path) -> io::Result<(Vec<Utf8PathBuf>, usize)> {
+    let mut found = Vec::new();
+    let mut stale = 0;
+    let servers = directory(root).join("servers");
+    for entry in servers.read_dir_utf8().into_iter().flatten() {
+        let path = entry?.into_path();
+        if path.file_name().is_some_and(|name| name.contains('.')) {
+            continue;
+        }
+        if let Some(mut lock) = Lock::try_take(&path)? {
+            let socket = lock.read().unwrap_or_default();
+            if !socket.is_empty() {
+                crate::sys::fs::remove(Utf8Path::new(&socket))?;
+            }
+            stale += usize::from(crate::sys::fs::remove(&path)?);
+        } else {
+            found.push(Utf8PathBuf::from(crate::sys::fs::read(&path)?));
+        }
     }
+    Ok((found, stale))
 }
 
 /// Who uses a storage.
@@ -103,7 +165,7 @@ pub enum Users {
     One(Utf8PathBuf),
     /// More than one server.
     Several(usize),
-    /// Somebody does offline work.
+    /// Somebody does offline work, or a server that cannot be asked.
     Busy,
 }
 
@@ -116,24 +178,7 @@ pub fn users(root: &Utf8Path) -> io::Result<Users> {
     if let Some(lock) = Lock::try_take(&lock_path(root))? {
         return Ok(Users::Nobody(lock));
     }
-    let mut live = Vec::new();
-    let servers = directory(root).join("servers");
-    for entry in servers.read_dir_utf8().into_iter().flatten() {
-        let path = entry?.into_path();
-        if path.extension() == Some("socket") || path.file_name().is_some_and(|name| name.contains('.')) {
-            continue;
-        }
-        if let Some(_stale) = Lock::try_take(&path)? {
-            // Its server was killed.
-            let socket = crate::sys::fs::read(&path).unwrap_or_default();
-            if !socket.is_empty() {
-                crate::sys::fs::remove(Utf8Path::new(&socket))?;
-            }
-            crate::sys::fs::remove(&path)?;
-        } else {
-            live.push(Utf8PathBuf::from(crate::sys::fs::read(&path)?));
-        }
-    }
+    let (mut live, _) = live(root)?;
     Ok(match live.len() {
         0 => Users::Busy,
         1 => Users::One(live.remove(0)),
@@ -182,6 +227,16 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
         let _ = reading.read_to_end(&mut rest).await;
         gone.cancel();
     });
+    // No other server may start beside it, and none may be there.
+    let root = &app.config.storage.root;
+    let alone = match Lock::try_take(&starting_path(root)) {
+        Ok(Some(lock)) if live(root).is_ok_and(|(servers, _)| servers.len() == 1) => lock,
+        _ => {
+            let message = "another registry uses this storage, or starts to".to_owned();
+            let _ = send(&mut writing, &Event::Failed { message }).await;
+            return;
+        }
+    };
     app.logger.info(
         "garbage collection started",
         vec![
@@ -215,7 +270,9 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
             stop.cancel();
         }
     }
-    let last = match collecting.await {
+    let outcome = collecting.await;
+    drop(alone);
+    let last = match outcome {
         Ok(Ok(summary)) => {
             app.logger.info(
                 "garbage collection complete",

@@ -1,67 +1,163 @@
-//! Health: a check of the storage, and the debug listener that tells of it.
+//! Health: checks that turn the service off, and the debug listener that
+//! tells of them.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::config::{HealthCheck, Probe};
 use super::http::App;
 use super::http::respond;
 use crate::serve::Body;
 
-/// How long a check may take at least.
-const MINIMUM_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a check of the storage may take at least.
+const MINIMUM_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts the check that the configuration asks for.
-pub fn start(app: Arc<App>, stop: CancellationToken) {
-    let check = app.config.health;
-    if !check.storage_driver {
-        return;
+/// What is wrong, by check.
+#[derive(Debug, Default)]
+pub struct Health {
+    unhealthy: AtomicBool,
+    failing: Mutex<BTreeMap<String, String>>,
+}
+
+impl Health {
+    /// Says whether all is well.
+    pub fn is_well(&self) -> bool {
+        !self.unhealthy.load(Ordering::Relaxed)
     }
-    app.logger.info(
-        "configuring storage health check",
-        vec![
-            ("interval_s", check.interval.as_secs().into()),
-            ("threshold", check.threshold.into()),
-        ],
-    );
-    tokio::spawn(async move {
-        let mut failures = 0;
-        loop {
-            // A disk that hangs is no better than one that fails.
-            let outcome = tokio::time::timeout(check.interval.max(MINIMUM_PATIENCE), app.check_storage()).await;
-            let outcome = outcome.map_err(|_| "the storage does not answer".to_owned());
-            match outcome.and_then(|checked| checked.map_err(|error| error.to_string())) {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    app.logger
-                        .error("storage health check failed", vec![("error", error.into())]);
+
+    /// Returns what is wrong.
+    pub fn failing(&self) -> BTreeMap<String, String> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, name: &str, failure: Option<String>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => drop(failing.remove(name)),
+            Some(reason) => drop(failing.insert(name.to_owned(), reason)),
+        }
+        self.unhealthy.store(!failing.is_empty(), Ordering::Relaxed);
+    }
+}
+
+/// Starts the checks that the configuration asks for.
+pub fn start(app: &Arc<App>, stop: &CancellationToken) {
+    for check in app.config.health.clone() {
+        let name = name(&check.probe);
+        let message = match check.probe {
+            Probe::Storage => "configuring storage health check".to_owned(),
+            _ => format!("configuring health check {name}"),
+        };
+        app.logger.info(
+            &message,
+            vec![
+                ("interval_s", check.interval.as_secs().into()),
+                ("threshold", check.threshold.into()),
+            ],
+        );
+        tokio::spawn(watch(Arc::clone(app), check, name, stop.clone()));
+    }
+}
+
+fn name(probe: &Probe) -> String {
+    match probe {
+        Probe::Storage => "storagedriver_filesystem".to_owned(),
+        Probe::File(path) => path.to_string(),
+        Probe::Http { uri, .. } => uri.clone(),
+        Probe::Tcp { address, .. } => address.clone(),
+    }
+}
+
+async fn watch(app: Arc<App>, check: HealthCheck, name: String, stop: CancellationToken) {
+    let client = reqwest::Client::new();
+    let mut failures = 0_u32;
+    loop {
+        match look(&app, &check, &client).await {
+            Ok(()) => {
+                failures = 0;
+                app.health.set(&name, None);
+            }
+            Err(reason) => {
+                failures = failures.saturating_add(1);
+                let message = match check.probe {
+                    Probe::Storage => "storage health check failed",
+                    _ => "health check failed",
+                };
+                app.logger.error(
+                    message,
+                    vec![("check", name.clone().into()), ("error", reason.clone().into())],
+                );
+                if failures >= check.threshold {
+                    app.health.set(&name, Some(reason));
                 }
             }
-            app.unhealthy
-                .store(failures >= check.threshold.max(1), Ordering::Relaxed);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(check.interval) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(check.interval) => {}
+        }
+    }
+}
+
+async fn look(app: &App, check: &HealthCheck, client: &reqwest::Client) -> Result<(), String> {
+    match &check.probe {
+        Probe::Storage => {
+            // A disk that hangs is no better than one that fails.
+            let patience = check.interval.max(MINIMUM_PATIENCE);
+            let outcome = tokio::time::timeout(patience, app.check_storage()).await;
+            outcome
+                .map_err(|_| "the storage does not answer".to_owned())?
+                .map_err(|error| error.to_string())
+        }
+        // Its presence is the signal, as in distribution.
+        Probe::File(path) if path.exists() => Err(format!("{path} exists")),
+        Probe::File(_) => Ok(()),
+        Probe::Http {
+            uri,
+            headers,
+            status,
+            timeout,
+        } => {
+            let mut request = client.head(uri).timeout(*timeout);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let answer = request.send().await.map_err(|error| error.to_string())?;
+            if answer.status().as_u16() == *status {
+                Ok(())
+            } else {
+                Err(format!("{uri} answers {} instead of {status}", answer.status()))
             }
         }
-    });
+        Probe::Tcp { address, timeout } => {
+            let connecting = tokio::time::timeout(*timeout, tokio::net::TcpStream::connect(address));
+            match connecting.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("does not answer".to_owned()),
+            }
+        }
+    }
 }
 
 /// Answers on the debug listener.
 pub fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/debug/health") => {
-            if app.unhealthy.load(Ordering::Relaxed) {
-                let body = json!({"storagedriver_filesystem": "health check failed"});
-                respond::json(StatusCode::SERVICE_UNAVAILABLE, &body)
+            let failing = app.health.failing();
+            let status = if failing.is_empty() {
+                StatusCode::OK
             } else {
-                respond::json(StatusCode::OK, &json!({}))
-            }
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            respond::json(status, &json!(failing))
         }
         (&Method::GET, "/debug/vars") => {
             let endpoints = app.notifier.counters();
@@ -69,6 +165,9 @@ pub fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
                 StatusCode::OK,
                 &json!({"registry": {"notifications": {"endpoints": endpoints}}}),
             )
+        }
+        (&Method::GET, path) if app.config.http.metrics.as_deref() == Some(path) => {
+            respond::bytes(StatusCode::OK, super::metrics::MEDIA_TYPE, app.metrics.encode())
         }
         _ => respond::text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

@@ -14,6 +14,7 @@ pub mod gc;
 pub mod health;
 pub mod http;
 pub mod metadata;
+pub mod metrics;
 pub mod notify;
 pub mod oci;
 pub mod storage;
@@ -44,9 +45,9 @@ pub enum StartError {
     /// The storage directory cannot be used.
     #[error("cannot use the storage directory: {0}")]
     Storage(#[source] io::Error),
-    /// The certificates that sign tokens cannot be used.
+    /// The keys or passwords cannot be used.
     #[error(transparent)]
-    Bundle(#[from] auth::token::BundleError),
+    Auth(#[from] auth::AuthError),
     /// The server's own certificate cannot be used.
     #[error("cannot use the TLS certificate: {0}")]
     Tls(#[source] io::Error),
@@ -60,7 +61,9 @@ pub struct Registry {
     app: Arc<App>,
     presence: Option<Presence>,
     listener: Listener,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<tls::Tls>,
+    /// The storage, when it lasts only as long as the process.
+    temporary: Option<tempfile::TempDir>,
     debug: Option<Listener>,
 }
 
@@ -69,8 +72,15 @@ impl Registry {
     ///
     /// # Errors
     /// When one of these fails.
-    pub async fn open(config: Config) -> Result<Self, StartError> {
+    pub async fn open(mut config: Config) -> Result<Self, StartError> {
         let logger = logger(&config);
+        let mut temporary = None;
+        if config.storage.in_memory {
+            let directory = volatile_directory().map_err(StartError::Storage)?;
+            config.storage.root = camino::Utf8PathBuf::try_from(directory.path().to_owned())
+                .map_err(|error| StartError::Storage(io::Error::other(error)))?;
+            temporary = Some(directory);
+        }
         for warning in &config.warnings {
             logger.warn(warning, Vec::new());
         }
@@ -78,6 +88,19 @@ impl Registry {
         let presence = announce(&config.storage.root, &logger)
             .await
             .map_err(StartError::Storage)?;
+        match &presence {
+            // What a killed server had not acknowledged may be seen without being durable.
+            Some(presence) if presence.after_kill => driver.settle().map_err(StartError::Storage)?,
+            Some(_) => {}
+            None => {
+                // A collection could not see this server, nor spare what is pushed to it.
+                logger.warn(
+                    "the storage's .kdk directory cannot be written: serving read-only; give this user the right to write to it, and restart",
+                    vec![("directory", control::directory(&config.storage.root).as_str().into())],
+                );
+                config.storage.readonly = true;
+            }
+        }
         let secret = if let Some(secret) = &config.http.secret {
             secret.clone()
         } else {
@@ -90,7 +113,17 @@ impl Registry {
         let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
         let tls = match &config.http.tls {
             None => None,
-            Some(pair) => Some(tls::acceptor(&pair.certificate, &pair.key, pair.minimum).map_err(StartError::Tls)?),
+            Some(pair) => {
+                let settings = tls::Settings {
+                    certificate: pair.certificate.clone(),
+                    key: pair.key.clone(),
+                    minimum: pair.minimum,
+                    client_cas: pair.client_cas.clone(),
+                    client_optional: pair.client_optional,
+                    http2: config.http.http2,
+                };
+                Some(tls::Tls::new(settings, logger.clone()).map_err(StartError::Tls)?)
+            }
         };
         let listener = if config.http.unix {
             Listener::unix(config.http.addr.clone().into())
@@ -106,6 +139,7 @@ impl Registry {
         Ok(Self {
             app,
             presence,
+            temporary,
             listener,
             tls,
             debug,
@@ -117,6 +151,7 @@ impl Registry {
         let Self {
             app,
             mut presence,
+            temporary,
             listener,
             tls,
             debug,
@@ -131,7 +166,7 @@ impl Registry {
             logger.info("using inmemory blob descriptor cache", Vec::new());
         }
         logger.info("registry filesystem metadata in use", Vec::new());
-        health::start(Arc::clone(&app), stop.clone());
+        health::start(&app, &stop);
         for endpoint in &app.config.endpoints {
             logger.info(&format!("configuring endpoint {}", endpoint.name), Vec::new());
         }
@@ -143,6 +178,7 @@ impl Registry {
             tokio::spawn(crate::serve::run(
                 debug,
                 None,
+                false,
                 move |request, _| std::future::ready(health::answer(&app, &request)),
                 stop,
                 Duration::ZERO,
@@ -153,10 +189,11 @@ impl Registry {
             let app = Arc::clone(&app);
             move |request, peer| http::handle(Arc::clone(&app), request, peer)
         };
-        crate::serve::run(listener, tls, handler, stop, drain).await;
+        crate::serve::run(listener, tls, app.config.http.h2c, handler, stop, drain).await;
         app.tasks.close();
         let _ = tokio::time::timeout(drain, app.tasks.wait()).await;
         app.notifier.drain().await;
+        drop(temporary);
         logger.info("graceful shutdown successful", Vec::new());
     }
 }
@@ -168,7 +205,6 @@ async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presenc
         match Presence::announce(root) {
             Ok(Some(presence)) => return Ok(Some(presence)),
             Ok(None) => {}
-            // A disk that cannot be written serves all the same; nobody can collect there either.
             Err(error) if is_unwritable(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -181,6 +217,30 @@ async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presenc
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Makes a directory in memory where the system has one. What killed
+/// processes left is removed.
+fn volatile_directory() -> io::Result<tempfile::TempDir> {
+    const PREFIX: &str = "kdk-registry-inmemory.";
+    let memory = std::path::Path::new("/dev/shm");
+    let base = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    for entry in std::fs::read_dir(&base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let left = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<i32>().ok());
+        if left.is_some_and(|pid| !crate::sys::process::exists(pid)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}.", std::process::id()))
+        .tempdir_in(base)
 }
 
 fn is_unwritable(error: &io::Error) -> bool {

@@ -314,7 +314,7 @@ impl<D: Driver> Verifier<'_, D> {
             let (needed, index) = match &manifest.kind {
                 Kind::Image { config, layers } => (
                     std::iter::once(config)
-                        .chain(layers.iter().filter(|layer| !layer.has_urls))
+                        .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
                         .collect::<Vec<_>>(),
                     false,
                 ),

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
@@ -22,12 +22,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Body;
+use super::tls::Tls;
 
 /// How long a client may take for a TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may stay idle, or take for a request's headers. Go's
 /// clients keep theirs for 90 seconds; closing sooner would cross a request.
 const IDLE: Duration = Duration::from_mins(2);
+/// Bytes of a request's body that HTTP/2 clients may send ahead.
+const H2_WINDOW: u32 = 2 << 20;
+/// Requests at once on one HTTP/2 connection.
+const H2_STREAMS: u32 = 250;
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -168,10 +173,11 @@ enum Stream {
 }
 
 /// Serves connections until `stop` is cancelled, then lets requests under way
-/// finish for at most `drain`.
+/// finish for at most `drain`. With `h2c`, HTTP/2 is understood without TLS.
 pub async fn run<H, F>(
     listener: Listener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
+    h2c: bool,
     handler: H,
     stop: CancellationToken,
     drain: Duration,
@@ -193,9 +199,12 @@ pub async fn run<H, F>(
         let (tls, handler, stop) = (tls.clone(), handler.clone(), stop.clone());
         connections.spawn(async move {
             match (stream, tls) {
-                (Stream::Unix(stream), _) => connection(stream, peer, handler, stop).await,
-                (Stream::Tcp(stream), None) => connection(stream, peer, handler, stop).await,
-                (Stream::Tcp(stream), Some(tls)) => encrypted(stream, peer, &tls, handler, stop).await,
+                (Stream::Unix(stream), _) => connection(stream, peer, false, handler, stop).await,
+                (Stream::Tcp(stream), None) => {
+                    let http2 = h2c && begins_http2(&stream).await;
+                    connection(stream, peer, http2, handler, stop).await;
+                }
+                (Stream::Tcp(stream), Some(tls)) => encrypted(stream, peer, &tls.acceptor(), handler, stop).await,
             }
         });
     }
@@ -229,7 +238,26 @@ where
         Peer::Tcp { address, .. } => Peer::Tcp { address, tls: true },
         Peer::Unix => Peer::Unix,
     };
-    connection(stream, peer, handler, stop).await;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    connection(stream, peer, http2, handler, stop).await;
+}
+
+/// Says whether a client begins with HTTP/2's preface (RFC 9113, section 3.4).
+async fn begins_http2(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut first = [0; PREFACE.len()];
+    let looking = async {
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(read) if read == first.len() || (read > 0 && !PREFACE.starts_with(&first[..read])) => {
+                    return first == PREFACE;
+                }
+                Ok(read) if read > 0 => tokio::time::sleep(Duration::from_millis(5)).await,
+                _ => return false,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or(false)
 }
 
 /// Tells a client that speaks plain HTTP to a TLS port where to go.
@@ -270,7 +298,7 @@ async fn answer_plain(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
 }
 
-async fn connection<S, H, F>(stream: S, peer: Peer, handler: H, stop: CancellationToken)
+async fn connection<S, H, F>(stream: S, peer: Peer, http2: bool, handler: H, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -281,6 +309,23 @@ where
         let answer = handler(request, peer.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    if http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(IDLE)
+            // Blobs are large: a window of a few pieces keeps them flowing.
+            .initial_stream_window_size(H2_WINDOW)
+            .initial_connection_window_size(H2_WINDOW * 4)
+            .max_concurrent_streams(H2_STREAMS)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+        return;
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

@@ -7,6 +7,7 @@ pub mod access;
 pub mod body;
 pub mod listener;
 pub mod log;
+pub mod reload;
 pub mod tls;
 
 pub use body::Body;

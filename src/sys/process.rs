@@ -140,6 +140,11 @@ impl Identity {
     }
 }
 
+/// Says whether there is a process with this id.
+pub fn exists(pid: i32) -> bool {
+    nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+}
+
 /// Returns the id of this boot of the machine.
 pub fn boot_id() -> String {
     platform::boot_id()

@@ -1,16 +1,29 @@
 //! Who may do what: scopes needed, scopes granted, challenges.
 
+pub mod htpasswd;
+mod keys;
 pub mod token;
 
 use super::config::AuthConfig;
 use super::token::Scope;
 use crate::serve::Logger;
 
-/// Who made a request, as far as a token says.
+pub use keys::KeysError;
+
+/// Who made a request, as far as that is known.
 #[derive(Clone, Debug, Default)]
 pub struct Actor {
-    /// The token's subject; empty without a token.
+    /// The token's subject, or the user's name; empty for nobody in particular.
     pub name: String,
+}
+
+/// What a request brings to be authorised.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// Its `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The host that was asked.
+    pub host: Option<&'a str>,
 }
 
 /// A refusal: what the client must present.
@@ -22,34 +35,49 @@ pub struct Challenge {
     pub missing: Vec<Scope>,
 }
 
+/// Why no authorizer can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The keys that sign tokens cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The names and passwords cannot be used.
+    #[error(transparent)]
+    Htpasswd(#[from] htpasswd::HtpasswdError),
+}
+
 /// Decides about requests.
 pub enum Authorizer {
     /// Everybody may do everything.
     Open,
     /// By bearer token.
     Token(Box<token::TokenAuthorizer>),
+    /// By name and password; who is known may do everything.
+    Htpasswd(Box<htpasswd::Htpasswd>),
 }
 
 impl Authorizer {
     /// Makes the authorizer that the configuration asks for.
     ///
     /// # Errors
-    /// When certificates cannot be read.
-    pub fn new(config: Option<&AuthConfig>) -> Result<Self, token::BundleError> {
+    /// When its files cannot be used.
+    pub fn new(config: Option<&AuthConfig>) -> Result<Self, AuthError> {
         Ok(match config {
             None => Self::Open,
             Some(AuthConfig::Token(token)) => Self::Token(Box::new(token::TokenAuthorizer::new(token.clone())?)),
+            Some(AuthConfig::Htpasswd(file)) => Self::Htpasswd(Box::new(htpasswd::Htpasswd::new(file.clone())?)),
         })
     }
 
-    /// Checks a request. `authorization` is its header; `needed` what it takes.
+    /// Checks a request. `needed` is what it takes.
     ///
     /// # Errors
     /// When the request may not go on: the challenge to answer with.
-    pub fn check(&self, authorization: Option<&str>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
+    pub async fn check(&self, asked: Asked<'_>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
         match self {
             Self::Open => Ok(Actor::default()),
-            Self::Token(token) => token.check(authorization, needed, log),
+            Self::Token(token) => token.check(asked, needed, log),
+            Self::Htpasswd(file) => file.check(asked.authorization, needed, log).await,
         }
     }
 }

@@ -1,51 +1,24 @@
 //! Bearer tokens signed by a trusted key (distribution, "Token Authentication").
 
-use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use camino::{Utf8Path, Utf8PathBuf};
-use data_encoding::BASE64;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use jsonwebtoken::{Validation, decode, decode_header};
 
-use super::{Actor, Challenge};
+use super::keys::{Keys, KeysError};
+use super::{Actor, Asked, Challenge};
 use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
 use crate::serve::Logger;
+use crate::serve::reload::Watched;
 
 /// Clock difference that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
-/// The algorithms that are accepted; never `none`, never a shared secret.
-const ALGORITHMS: [Algorithm; 5] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-];
 
-/// Why the trusted certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// The file cannot be read or is no PEM.
-    #[error("cannot read the token certificates {path}: {reason}")]
-    Unreadable {
-        /// The file.
-        path: Utf8PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There is nothing to trust.
-    #[error("{0} holds no certificate with a key that tokens can be checked with")]
-    Empty(Utf8PathBuf),
-}
-
-/// Checks tokens against the keys of a certificate bundle.
+/// Checks tokens against the keys in files, which are loaded again when they change.
 pub struct TokenAuthorizer {
     config: TokenConfig,
-    keys: HashMap<String, PublicKey>,
-    roots: Vec<CertificateDer<'static>>,
+    watched: Watched,
+    keys: Mutex<Arc<Keys>>,
 }
 
 enum Refusal {
@@ -56,43 +29,51 @@ enum Refusal {
 }
 
 impl TokenAuthorizer {
-    /// Loads the trusted certificates.
+    /// Loads the trusted keys.
     ///
     /// # Errors
-    /// When they cannot be read or hold no usable key.
-    pub fn new(config: TokenConfig) -> Result<Self, BundleError> {
-        let roots = read_bundle(&config.rootcertbundle)?;
-        let mut keys = HashMap::new();
-        for der in &roots {
-            let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-                continue;
-            };
-            let Ok(key) = PublicKey::from_spki(certificate.public_key().raw) else {
-                continue;
-            };
-            keys.insert(key.libtrust_id(), key.clone());
-            keys.insert(key.thumbprint(), key);
+    /// When they cannot be read or none is usable.
+    pub fn new(config: TokenConfig) -> Result<Self, KeysError> {
+        let watched = Watched::new(config.rootcertbundle.iter().chain(&config.jwks).cloned().collect());
+        Ok(Self {
+            keys: Mutex::new(Arc::new(Keys::load(&config)?)),
+            config,
+            watched,
+        })
+    }
+
+    /// Returns the keys that are in the files now.
+    fn keys(&self, log: &Logger) -> Arc<Keys> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.watched.has_changed() {
+            match Keys::load(&self.config) {
+                Ok(fresh) => {
+                    *keys = Arc::new(fresh);
+                    log.info("token keys loaded again", Vec::new());
+                }
+                Err(error) => log.warn(
+                    "the changed token keys cannot be used; the ones before stay in use",
+                    vec![("error", error.to_string().into())],
+                ),
+            }
         }
-        if keys.is_empty() {
-            return Err(BundleError::Empty(config.rootcertbundle));
-        }
-        Ok(Self { config, keys, roots })
+        Arc::clone(&keys)
     }
 
     /// Checks a request's `Authorization` header against what it needs.
     ///
     /// # Errors
     /// The challenge, when there is no valid token or it does not suffice.
-    pub fn check(&self, authorization: Option<&str>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
-        let claims = match self.claims(authorization, log) {
+    pub fn check(&self, asked: Asked<'_>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
+        let claims = match self.claims(asked.authorization, log) {
             Ok(claims) => claims,
-            Err(Refusal::Missing) => return Err(self.challenge(needed, None, needed.to_vec())),
+            Err(Refusal::Missing) => return Err(self.challenge(asked, needed, None, needed.to_vec())),
             Err(Refusal::Invalid(reason)) => {
                 log.warn(
                     "error authorizing context: invalid token",
                     vec![("reason", reason.into())],
                 );
-                return Err(self.challenge(needed, Some("invalid_token"), needed.to_vec()));
+                return Err(self.challenge(asked, needed, Some("invalid_token"), needed.to_vec()));
             }
         };
         let missing: Vec<Scope> = needed
@@ -122,15 +103,17 @@ impl TokenAuthorizer {
                 "error authorizing context: insufficient scope",
                 vec![("actor", claims.sub.into())],
             );
-            Err(self.challenge(needed, Some("insufficient_scope"), missing))
+            Err(self.challenge(asked, needed, Some("insufficient_scope"), missing))
         }
     }
 
-    fn challenge(&self, needed: &[Scope], error: Option<&str>, missing: Vec<Scope>) -> Challenge {
-        let mut header = format!(
-            r#"Bearer realm="{}",service="{}""#,
-            self.config.realm, self.config.service
-        );
+    fn challenge(&self, asked: Asked<'_>, needed: &[Scope], error: Option<&str>, missing: Vec<Scope>) -> Challenge {
+        let host = asked.host.filter(|host| !host.contains(['"', '\\']));
+        let realm = match (&self.config.autoredirect, host) {
+            (Some(path), Some(host)) => format!("https://{host}{path}"),
+            _ => self.config.realm.clone(),
+        };
+        let mut header = format!(r#"Bearer realm="{realm}",service="{}""#, self.config.service);
         if !needed.is_empty() {
             let scopes: Vec<String> = needed.iter().map(ToString::to_string).collect();
             header.push_str(&format!(r#",scope="{}""#, scopes.join(" ")));
@@ -150,7 +133,7 @@ impl TokenAuthorizer {
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
         let header = decode_header(token).map_err(invalid)?;
         let key = self.key(&header, log)?;
-        if !ALGORITHMS.contains(&header.alg) || !key.fits(header.alg) {
+        if !self.config.algorithms.contains(&header.alg) || !key.fits(header.alg) {
             return Err(Refusal::Invalid(format!("algorithm {:?} is not accepted", header.alg)));
         }
         let mut validation = Validation::new(header.alg);
@@ -171,69 +154,16 @@ impl TokenAuthorizer {
     /// or a key id. A key that the token brings itself counts for nothing.
     fn key(&self, header: &jsonwebtoken::Header, log: &Logger) -> Result<PublicKey, Refusal> {
         if let Some(chain) = &header.x5c {
-            return self.chain_key(chain).map_err(Refusal::Invalid);
+            return self.keys(log).of_chain(chain).map_err(Refusal::Invalid);
         }
         let id = header
             .kid
             .as_deref()
             .ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
-        self.keys.get(id).cloned().ok_or_else(|| {
+        self.keys(log).by_id(id).cloned().ok_or_else(|| {
             let message = format!("token signed by untrusted key with ID: {id:?}");
             log.error(&message, Vec::new());
             Refusal::Invalid(message)
         })
     }
-
-    /// Follows a chain (RFC 7515, section 4.1.6) up to a trusted certificate.
-    fn chain_key(&self, chain: &[String]) -> Result<PublicKey, String> {
-        let ders: Vec<Vec<u8>> = chain
-            .iter()
-            .take(10)
-            .map(|text| {
-                BASE64
-                    .decode(text.as_bytes())
-                    .map_err(|_| "x5c holds no base64".to_owned())
-            })
-            .collect::<Result<_, _>>()?;
-        let parse = |der: &'_ [u8]| {
-            X509Certificate::from_der(der).map(|(_, certificate)| certificate.public_key().raw.to_vec())
-        };
-        let leaf = ders.first().ok_or("x5c is empty")?;
-        let spki = parse(leaf).map_err(|_| "x5c holds no certificate")?;
-        let mut current: &[u8] = leaf;
-        for next in ders.iter().skip(1).map(Some).chain([None]) {
-            let (_, certificate) = X509Certificate::from_der(current).map_err(|_| "x5c holds no certificate")?;
-            if !certificate.validity().is_valid() {
-                return Err("a certificate of x5c is not valid at this time".into());
-            }
-            let trusted = self.roots.iter().any(|root| {
-                root.as_ref() == current
-                    || X509Certificate::from_der(root).is_ok_and(|(_, root)| {
-                        root.is_ca()
-                            && root.subject() == certificate.issuer()
-                            && certificate.verify_signature(Some(root.public_key())).is_ok()
-                    })
-            });
-            if trusted {
-                return PublicKey::from_spki(&spki).map_err(|error| error.to_string());
-            }
-            let Some(next) = next else { break };
-            let (_, issuer) = X509Certificate::from_der(next).map_err(|_| "x5c holds no certificate")?;
-            if !issuer.is_ca() || certificate.verify_signature(Some(issuer.public_key())).is_err() {
-                return Err("x5c is no chain".into());
-            }
-            current = next;
-        }
-        Err("the chain of x5c ends at no trusted certificate".into())
-    }
-}
-
-fn read_bundle(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, BundleError> {
-    let unreadable = |error: &dyn std::fmt::Display| BundleError::Unreadable {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(&error))
 }

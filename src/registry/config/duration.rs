@@ -51,6 +51,55 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(total)
 }
 
+/// Keys whose values are durations.
+const KEYS: [&str; 7] = [
+    "timeout",
+    "backoff",
+    "interval",
+    "age",
+    "draintimeout",
+    "reviewafter",
+    "maxbackoff",
+];
+
+/// Finds durations that are bare numbers, which Go reads as nanoseconds and
+/// people mean otherwise.
+pub fn bare(tree: &serde_yaml::Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![(String::new(), tree)];
+    while let Some((path, node)) = open.pop() {
+        match node {
+            serde_yaml::Value::Mapping(map) => {
+                for (key, value) in map {
+                    let key = key.as_str().unwrap_or_default();
+                    let path = if path.is_empty() {
+                        key.to_owned()
+                    } else {
+                        format!("{path}.{key}")
+                    };
+                    match value.as_u64() {
+                        Some(number) if number > 0 && KEYS.contains(&key) => found.push(format!(
+                            "{path}: {number} means {number} nanoseconds; write a unit, such as {number}ms"
+                        )),
+                        _ => open.push((path, value)),
+                    }
+                }
+            }
+            serde_yaml::Value::Sequence(items) => {
+                open.extend(
+                    items
+                        .iter()
+                        .enumerate()
+                        .map(|(index, item)| (format!("{path}.{index}"), item)),
+                );
+            }
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
 /// A duration in a configuration file.
 #[derive(Clone, Copy, Debug)]
 pub struct GoDuration(pub Duration);

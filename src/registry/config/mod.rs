@@ -4,7 +4,9 @@
 //! Unknown keys are reported, never fatal: a file written for another version
 //! of the registry must start this one.
 
+mod check;
 pub mod duration;
+mod locate;
 mod overrides;
 mod raw;
 
@@ -26,7 +28,13 @@ pub struct Config {
     /// How it listens and answers.
     pub http: HttpConfig,
     /// Health checks.
-    pub health: HealthConfig,
+    pub health: Vec<HealthCheck>,
+    /// What manifests must be like.
+    pub validation: ValidationConfig,
+    /// Entries of a catalog page at most.
+    pub catalog_limit: usize,
+    /// Tags of a page at most.
+    pub tags_limit: usize,
     /// Where events go.
     pub endpoints: Vec<Endpoint>,
     /// Things in the file that have no effect, for the log.
@@ -51,6 +59,8 @@ pub struct LogConfig {
 pub struct StorageConfig {
     /// Top of the tree on disk.
     pub root: Utf8PathBuf,
+    /// Whether the tree lasts only as long as the process.
+    pub in_memory: bool,
     /// Whether manifests and blobs may be deleted.
     pub delete: bool,
     /// Whether writes are refused.
@@ -77,6 +87,8 @@ pub struct UploadPurging {
 pub enum AuthConfig {
     /// By bearer token.
     Token(TokenConfig),
+    /// By name and password.
+    Htpasswd(HtpasswdConfig),
 }
 
 /// Settings of token authentication.
@@ -84,12 +96,54 @@ pub enum AuthConfig {
 pub struct TokenConfig {
     /// Where clients get tokens.
     pub realm: String,
+    /// Path on the host that was asked, where clients get tokens instead.
+    pub autoredirect: Option<String>,
     /// Name of this service in tokens.
     pub service: String,
     /// Who makes the tokens.
     pub issuer: String,
     /// Certificates whose keys sign tokens.
-    pub rootcertbundle: Utf8PathBuf,
+    pub rootcertbundle: Option<Utf8PathBuf>,
+    /// Keys that sign tokens, as a JSON Web Key Set.
+    pub jwks: Option<Utf8PathBuf>,
+    /// Signature algorithms that are accepted.
+    pub algorithms: Vec<jsonwebtoken::Algorithm>,
+}
+
+/// Settings of authentication by name and password.
+#[derive(Clone, Debug)]
+pub struct HtpasswdConfig {
+    /// What clients are told to log in to.
+    pub realm: String,
+    /// File of names and bcrypt hashes.
+    pub path: Utf8PathBuf,
+}
+
+/// What manifests must be like.
+#[derive(Clone, Debug, Default)]
+pub struct ValidationConfig {
+    /// References that a manifest may have at most.
+    pub reference_limit: Option<usize>,
+    /// Bytes that a manifest may have at most, below the limit of all registries.
+    pub size_limit: Option<usize>,
+    /// Patterns of which one must match every URL of a foreign layer.
+    pub urls_allow: Vec<regex_lite::Regex>,
+    /// Patterns of which none may match.
+    pub urls_deny: Vec<regex_lite::Regex>,
+    /// Which entries of an index must be there.
+    pub platforms: Platforms,
+}
+
+/// Which entries of an index must be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Platforms {
+    /// All.
+    #[default]
+    All,
+    /// None: indexes may be sparse.
+    None,
+    /// Those for these platforms, as `(os, architecture)`.
+    Listed(Vec<(String, String)>),
 }
 
 /// How the server listens and answers.
@@ -111,8 +165,16 @@ pub struct HttpConfig {
     pub tls: Option<TlsConfig>,
     /// Headers on every answer.
     pub headers: Vec<(String, String)>,
+    /// Path before `/v2/`, without a slash at its end; empty for none.
+    pub prefix: String,
+    /// Whether HTTP/2 is offered over TLS.
+    pub http2: bool,
+    /// Whether HTTP/2 is understood without TLS.
+    pub h2c: bool,
     /// `host:port` of the listener for health and variables.
     pub debug_addr: Option<String>,
+    /// Path of the metrics on that listener.
+    pub metrics: Option<String>,
 }
 
 /// Certificate and key for TLS.
@@ -124,17 +186,48 @@ pub struct TlsConfig {
     pub key: Utf8PathBuf,
     /// Lowest accepted version.
     pub minimum: MinimumTls,
+    /// Authorities whose certificates clients must show.
+    pub client_cas: Vec<Utf8PathBuf>,
+    /// Whether a client without a certificate is let in.
+    pub client_optional: bool,
 }
 
-/// Health checks.
-#[derive(Clone, Copy, Debug)]
-pub struct HealthConfig {
-    /// Whether the storage is checked.
-    pub storage_driver: bool,
+/// One health check.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// What is checked.
+    pub probe: Probe,
     /// Time between two checks.
     pub interval: Duration,
     /// Failures in a row that make the service unhealthy.
     pub threshold: u32,
+}
+
+/// What a health check looks at.
+#[derive(Clone, Debug)]
+pub enum Probe {
+    /// The storage must answer.
+    Storage,
+    /// A file must not exist.
+    File(Utf8PathBuf),
+    /// A URL must answer with a status.
+    Http {
+        /// The URL.
+        uri: String,
+        /// Headers of the request.
+        headers: Vec<(String, String)>,
+        /// The status that is expected.
+        status: u16,
+        /// How long an answer may take.
+        timeout: Duration,
+    },
+    /// An address must take connections.
+    Tcp {
+        /// `host:port`.
+        address: String,
+        /// How long that may take.
+        timeout: Duration,
+    },
 }
 
 impl std::fmt::Debug for HttpConfig {
@@ -172,6 +265,8 @@ pub struct Endpoint {
     pub ignored_media_types: Vec<String>,
     /// Actions whose events are not sent.
     pub ignored_actions: Vec<String>,
+    /// Events that wait at most.
+    pub queue_limit: usize,
 }
 
 /// Why a configuration cannot be used.
@@ -190,10 +285,12 @@ pub enum ConfigError {
         source: serde_yaml::Error,
     },
     /// A value is not acceptable.
-    #[error("{path}: {key}: {reason}")]
+    #[error("{path}{}: {key}: {reason}", line.map_or(String::new(), |line| format!(":{line}")))]
     Value {
         /// The file.
         path: Utf8PathBuf,
+        /// Its line, where the key stands in the file.
+        line: Option<usize>,
         /// The key's path.
         key: String,
         /// What is wrong and what is allowed.
@@ -224,14 +321,18 @@ impl Config {
         serde_yaml::from_str::<raw::Root>(text).map_err(yaml)?;
         let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
         let mut warnings = overrides::apply(&mut tree, environment);
+        warnings.extend(duration::bare(&tree));
         let mut unknown = Vec::new();
         let root: raw::Root = serde_ignored::deserialize(tree, |key| unknown.push(key.to_string())).map_err(yaml)?;
-        warnings.extend(
-            unknown
-                .into_iter()
-                .filter(|key| !raw::is_accepted(key))
-                .map(|key| format!("unknown configuration key {key} is ignored")),
-        );
-        root.check(path, warnings)
+        warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| {
+            let line = locate::line(text, &key).map_or(String::new(), |line| format!(" (line {line})"));
+            format!("unknown configuration key {key}{line} is ignored")
+        }));
+        check::check(root, warnings).map_err(|check::Wrong { key, reason }| ConfigError::Value {
+            path: path.to_owned(),
+            line: locate::line(text, &key),
+            key,
+            reason,
+        })
     }
 }

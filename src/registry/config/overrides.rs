@@ -17,13 +17,39 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> 
     settings.sort();
     let mut warnings = Vec::new();
     for (name, text) in settings {
-        let parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
+        let mut parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
+        as_keys(&mut parts);
         let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
         if !set(tree, &parts, value) {
             warnings.push(format!("environment variable {name} names no setting and is ignored"));
         }
     }
     warnings
+}
+
+/// Go's names of fields where they differ from the file's keys, and below
+/// which key they stand.
+const FIELDS: [(&str, &str, &str); 6] = [
+    ("health", "filecheckers", "file"),
+    ("health", "httpcheckers", "http"),
+    ("health", "tcpcheckers", "tcp"),
+    ("notifications", "eventconfig", "events"),
+    ("", "ratelimiter", "rate_limiter"),
+    ("", "profiler", "profiling"),
+];
+
+/// Writes Go's field names as the file's keys.
+fn as_keys(parts: &mut [String]) {
+    let above = parts.first().cloned().unwrap_or_default();
+    for (section, field, key) in FIELDS {
+        let at = usize::from(!section.is_empty());
+        if (section.is_empty() || section == above)
+            && let Some(part) = parts.get_mut(at)
+            && part == field
+        {
+            key.clone_into(part);
+        }
+    }
 }
 
 fn set(node: &mut Value, parts: &[String], value: Value) -> bool {
@@ -33,6 +59,10 @@ fn set(node: &mut Value, parts: &[String], value: Value) -> bool {
     };
     if first.is_empty() {
         return false;
+    }
+    // A list may begin with its first item.
+    if node.is_null() && first == "0" {
+        *node = Value::Sequence(Vec::new());
     }
     if let Value::Sequence(items) = node {
         let Ok(index) = first.parse::<usize>() else {
@@ -82,6 +112,8 @@ mod tests {
             ("REGISTRY_STORAGE_DELETE_ENABLED", "false"),
             ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "b"),
             ("REGISTRY_HTTP_ADDR_X", "1"),
+            ("REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/tmp/down"),
+            ("REGISTRY_HEALTH_STORAGEDRIVER_ENABLED", "true"),
             ("OTHER", "x"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -89,6 +121,8 @@ mod tests {
         assert_eq!(tree["http"]["addr"], Value::from("127.0.0.1:0"));
         assert_eq!(tree["storage"]["delete"]["enabled"], Value::from(false));
         assert_eq!(tree["notifications"]["endpoints"][0]["name"], Value::from("b"));
+        assert_eq!(tree["health"]["file"][0]["file"], Value::from("/tmp/down"));
+        assert_eq!(tree["health"]["storagedriver"]["enabled"], Value::from(true));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
 }

@@ -130,6 +130,7 @@ pub enum CollectError {
 }
 
 /// Several threads that share work.
+#[derive(Clone)]
 pub struct Crew<'a> {
     handle: &'a Handle,
     stop: &'a CancellationToken,
@@ -143,6 +144,15 @@ impl<'a> Crew<'a> {
             .map_or(2, std::num::NonZero::get)
             .clamp(2, 8);
         Self { handle, stop, hands }
+    }
+
+    /// Returns the same crew with one hand, for work that must go in order.
+    pub fn in_order(&self) -> Self {
+        Self {
+            handle: self.handle,
+            stop: self.stop,
+            hands: 1,
+        }
     }
 
     /// Runs `work` for every item; returns what it returned, in no order.
@@ -240,7 +250,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
                 message: message.clone(),
             });
         }
-        progress(*report, &done, names.len());
+        progress(*report, &done, 1, names.len());
         Ok(Found::of(marked))
     })?;
     let mut summary = Summary {
@@ -264,7 +274,8 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         blobs.append(&mut some);
         summary.blobs_kept_young += young;
     }
-    dead.sort_unstable_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
+    // Stable: within a repository the order matters.
+    dead.sort_by(|a, b| a.name.cmp(&b.name));
     blobs.sort_unstable();
     summary.blobs_marked = alive.len();
     report(Event::Marked {
@@ -330,11 +341,13 @@ fn told(name: &RepoName, marked: &Marked) -> Event {
     }
 }
 
-/// Tells of one more item done, not too often.
-pub fn progress(report: &(dyn Fn(Event) + Sync), done: &AtomicUsize, total: usize) {
-    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-    if done == total || done.is_multiple_of(1 + total / 100) {
-        report(Event::Progress { done, total });
+/// Tells of more items done, not too often. Whoever listens may be slow: not
+/// to be called while the gate is closed.
+pub fn progress(report: &(dyn Fn(Event) + Sync), done: &AtomicUsize, more: usize, total: usize) {
+    let before = done.fetch_add(more, Ordering::Relaxed);
+    let (now, step) = (before + more, 1 + total / 100);
+    if now == total || now / step > before / step {
+        report(Event::Progress { done: now, total });
     }
 }
 

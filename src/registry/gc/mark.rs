@@ -34,7 +34,8 @@ pub fn key(digest: &Digest) -> Key {
 pub struct Marked {
     /// Live manifests, and what each names.
     pub live: Vec<(Digest, Vec<Digest>)>,
-    /// Manifests to delete.
+    /// Manifests to delete, each before those that it names: what names a
+    /// manifest that is gone is gone itself, at every moment.
     pub dead: Vec<Dead>,
     /// Things that are not as they should be.
     pub warnings: Vec<String>,
@@ -49,6 +50,17 @@ pub struct Dead {
     pub digest: Digest,
     /// Links in tags' histories that name it.
     pub history: Vec<String>,
+    /// What it names.
+    pub references: Vec<Digest>,
+    /// What it is attached to.
+    pub subject: Option<Digest>,
+}
+
+impl Dead {
+    /// Returns the link that makes it part of its repository.
+    pub fn link(&self) -> String {
+        layout::revision_link(&self.name, &self.digest)
+    }
 }
 
 /// How to mark.
@@ -146,29 +158,60 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
         if alive.contains(&digest) {
             marked.live.push((digest, node.references));
         } else {
-            dead.insert(digest, Vec::new());
+            dead.insert(
+                digest.clone(),
+                Dead {
+                    name: name.clone(),
+                    digest,
+                    history: Vec::new(),
+                    references: node.references,
+                    subject: node.subject,
+                },
+            );
         }
     }
     if !dead.is_empty() {
         for tag in &tags {
             for digest in digests_below(driver, &layout::tag_index(name, tag)).await? {
-                if let Some(history) = dead.get_mut(&digest) {
-                    history.push(layout::tag_index_link(name, tag, &digest));
+                if let Some(dead) = dead.get_mut(&digest) {
+                    dead.history.push(layout::tag_index_link(name, tag, &digest));
                 }
             }
         }
     }
     marked.live.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    marked.dead = dead
-        .into_iter()
-        .map(|(digest, history)| Dead {
-            name: name.clone(),
-            digest,
-            history,
-        })
-        .collect();
-    marked.dead.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+    marked.dead = parents_first(dead);
     Ok(marked)
+}
+
+/// Orders manifests so that each comes before those that it names.
+fn parents_first(mut dead: HashMap<Digest, Dead>) -> Vec<Dead> {
+    let mut names: Vec<Digest> = dead.keys().cloned().collect();
+    names.sort_unstable();
+    let mut seen = HashSet::new();
+    let mut order = Vec::with_capacity(names.len());
+    for root in names {
+        // Depth first; a manifest is taken down after all that it names.
+        let mut open = vec![(root, false)];
+        while let Some((digest, done)) = open.pop() {
+            if done {
+                order.push(digest);
+            } else if seen.insert(digest.clone()) {
+                let below = dead
+                    .get(&digest)
+                    .map(|dead| dead.references.clone())
+                    .unwrap_or_default();
+                open.push((digest, true));
+                open.extend(
+                    below
+                        .into_iter()
+                        .filter(|next| dead.contains_key(next) && !seen.contains(next))
+                        .map(|next| (next, false)),
+                );
+            }
+        }
+    }
+    order.iter().rev().filter_map(|digest| dead.remove(digest)).collect()
 }
 
 /// Returns everything that belongs to the roots.
@@ -265,6 +308,38 @@ mod tests {
         assert!(!alive.contains(&digest(6)) && !alive.contains(&digest(7)));
         // A tagged artifact keeps its subject.
         assert!(reached(&nodes, vec![digest(7)]).contains(&digest(6)));
+    }
+
+    #[test]
+    fn what_names_another_comes_first() {
+        let dead = |seed: u8, references: &[u8]| {
+            let dead = Dead {
+                name: "a".parse().expect("a name"),
+                digest: digest(seed),
+                history: Vec::new(),
+                references: references.iter().copied().map(digest).collect(),
+                subject: None,
+            };
+            (dead.digest.clone(), dead)
+        };
+        let all = [
+            dead(1, &[2, 90]),
+            dead(2, &[3]),
+            dead(3, &[]),
+            dead(4, &[3]),
+            dead(5, &[1]),
+        ];
+        let order: Vec<Digest> = parents_first(all.clone().into())
+            .into_iter()
+            .map(|dead| dead.digest)
+            .collect();
+        assert_eq!(order.len(), 5);
+        let place = |wanted: &Digest| order.iter().position(|digest| digest == wanted);
+        for (parent, dead) in &all {
+            for child in dead.references.iter().filter(|child| place(child).is_some()) {
+                assert!(place(parent) < place(child));
+            }
+        }
     }
 
     #[test]

@@ -82,19 +82,7 @@ async fn round(app: &App, purging: UploadPurging) -> Result<usize, StorageError>
 
 async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: UploadPurging) -> Result<bool, StorageError> {
     let directory = format!("{}/{id}", layout::uploads(group));
-    let written = app.driver.read(&format!("{directory}/startedat")).await?;
-    let started = written.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Timestamp>().ok());
-    // An upload that still grows is alive, whenever it was started.
-    let changed = app
-        .driver
-        .stat(&format!("{directory}/data"))
-        .await?
-        .map(|stat| stat.modified);
-    let Some(touched) = started.max(changed) else {
-        return Ok(false);
-    };
-    let age = now.duration_since(touched);
-    if age < jiff::SignedDuration::try_from(purging.age).unwrap_or(jiff::SignedDuration::MAX) {
+    if !is_old(app, &directory, now, purging).await? {
         return Ok(false);
     }
     app.logger.info(
@@ -112,5 +100,23 @@ async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: Upload
         return app.driver.remove(&directory).await;
     };
     let mut session = app.uploads.session(id).await;
+    // A piece may have come while this waited for its turn.
+    if !is_old(app, &directory, now, purging).await? {
+        return Ok(false);
+    }
     app.uploads.end(&mut session, &name, id).await
+}
+
+/// Says whether an upload was begun, and last added to, long enough ago.
+async fn is_old(app: &App, directory: &str, now: Timestamp, purging: UploadPurging) -> Result<bool, StorageError> {
+    let written = app.driver.read(&format!("{directory}/startedat")).await?;
+    let started = written.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Timestamp>().ok());
+    // An upload that still grows is alive, whenever it was started.
+    let data = app.driver.stat(&format!("{directory}/data")).await?;
+    let changed = data.map(|stat| stat.modified);
+    let Some(touched) = started.max(changed) else {
+        return Ok(false);
+    };
+    let limit = jiff::SignedDuration::try_from(purging.age).unwrap_or(jiff::SignedDuration::MAX);
+    Ok(now.duration_since(touched) >= limit)
 }

@@ -11,9 +11,8 @@ use tokio::sync::RwLockWriteGuard;
 
 use super::collect::{CollectError, Crew, Site, Summary, progress};
 use super::mark::{self, Dead, Key, key};
-use crate::registry::metadata::Stored;
 use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::{Blobs, Driver, StorageError, layout};
+use crate::registry::storage::{Driver, StorageError, layout};
 
 /// Items that are removed while the gate is closed once.
 const SLICE: usize = 64;
@@ -21,19 +20,24 @@ const SLICE: usize = 64;
 /// A sweep under way.
 pub struct Sweep<'a, D> {
     site: &'a Site<'a, D>,
-    crew: &'a Crew<'a>,
+    crew: Crew<'a>,
     cutoff: Timestamp,
-    /// Blobs of manifests that came back to life after the marking.
+    /// What belongs to manifests that came back to life after the marking.
     spared: Mutex<HashSet<Key>>,
     links: AtomicUsize,
 }
 
 impl<'a, D: Driver> Sweep<'a, D> {
     /// Prepares a sweep of what was not changed since the cutoff.
-    pub fn new(site: &'a Site<'a, D>, crew: &'a Crew<'a>, cutoff: Timestamp) -> Self {
+    pub fn new(site: &'a Site<'a, D>, crew: &Crew<'a>, cutoff: Timestamp) -> Self {
         Self {
             site,
-            crew,
+            // Where pushes wait at the gate, one hand at a time holds it.
+            crew: if site.gate.is_some() {
+                crew.in_order()
+            } else {
+                crew.clone()
+            },
             cutoff,
             spared: Mutex::default(),
             links: AtomicUsize::new(0),
@@ -50,10 +54,17 @@ impl<'a, D: Driver> Sweep<'a, D> {
     ) -> Result<(), CollectError> {
         let total = dead.len() + blobs.len();
         let done = AtomicUsize::new(0);
-        let slices: Vec<&[Dead]> = dead.chunks(SLICE).collect();
-        let removed: Vec<usize> = self
-            .crew
-            .each(&slices, async |slice| self.manifests(slice, &done, total).await)?;
+        let told = |more: usize| progress(self.site.report, &done, more, total);
+        // A repository's manifests go in order, with one hand.
+        let repositories: Vec<&[Dead]> = dead.chunk_by(|a, b| a.name == b.name).collect();
+        let removed: Vec<usize> = self.crew.each(&repositories, async |all| {
+            let mut removed = 0;
+            for slice in all.chunks(SLICE) {
+                removed += self.manifests(all, slice).await?;
+                told(slice.len());
+            }
+            Ok(removed)
+        })?;
         summary.manifests_deleted = removed.iter().sum();
         let keys: HashSet<Key> = blobs.iter().map(|(digest, _)| key(digest)).collect();
         if !keys.is_empty() {
@@ -63,9 +74,11 @@ impl<'a, D: Driver> Sweep<'a, D> {
         self.flush()?;
         let freed = AtomicU64::new(0);
         let slices: Vec<&[(Digest, u64)]> = blobs.chunks(SLICE).collect();
-        let removed: Vec<usize> = self
-            .crew
-            .each(&slices, async |slice| self.blobs(slice, &freed, &done, total).await)?;
+        let removed: Vec<usize> = self.crew.each(&slices, async |slice| {
+            let removed = self.blobs(slice, &freed).await?;
+            told(slice.len());
+            Ok(removed)
+        })?;
         self.flush()?;
         summary.blobs_deleted = removed.iter().sum();
         summary.bytes_freed = freed.into_inner();
@@ -88,72 +101,73 @@ impl<'a, D: Driver> Sweep<'a, D> {
         self.site.gate.is_some_and(|gate| gate.is_noted(digest))
     }
 
-    async fn manifests(&self, slice: &[Dead], done: &AtomicUsize, total: usize) -> Result<usize, CollectError> {
+    /// Removes a slice of a repository's dead manifests.
+    async fn manifests(&self, all: &[Dead], slice: &[Dead]) -> Result<usize, CollectError> {
         let _closed = self.closed().await;
-        let mut removed = 0;
+        // What names a manifest of the slice may be in any other.
+        for dead in all.iter().filter(|dead| self.is_noted(&dead.digest)) {
+            self.spare(&dead.digest, all);
+        }
         for dead in slice {
-            progress(self.site.report, done, total);
-            let link = layout::revision_link(&dead.name, &dead.digest);
-            if self.is_noted(&dead.digest) || mark::is_young(self.site.driver, &link, self.cutoff).await? {
-                self.spare(&dead.name, &dead.digest).await?;
-                continue;
+            if mark::is_young(self.site.driver, &dead.link(), self.cutoff).await? {
+                self.spare(&dead.digest, all);
             }
+        }
+        let mut removed = 0;
+        for dead in slice.iter().filter(|dead| !self.is_spared(&dead.digest)) {
             for path in &dead.history {
                 self.remove_link(path, &layout::tags(&dead.name)).await?;
             }
-            self.remove_link(&link, &layout::manifests(dead.name.as_str())).await?;
+            self.remove_link(&dead.link(), &layout::manifests(dead.name.as_str()))
+                .await?;
             removed += 1;
         }
         Ok(removed)
     }
 
-    /// Keeps what belongs to a manifest that somebody relies on again.
-    async fn spare(&self, name: &RepoName, digest: &Digest) -> Result<(), StorageError> {
-        let mut open = vec![digest.clone()];
-        let mut seen = HashSet::new();
+    /// Keeps what belongs to a manifest that somebody relies on again: what
+    /// it names, and what is attached to that.
+    fn spare(&self, digest: &Digest, all: &[Dead]) {
+        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = vec![digest];
         while let Some(digest) = open.pop() {
-            if !seen.insert(digest.clone()) {
+            if !spared.insert(key(digest)) {
                 continue;
             }
-            let revision = layout::revision_link(name, &digest);
-            if mark::link(self.site.driver, &revision, &digest).await? == mark::Link::Good
-                && let Some(content) = Blobs::new(self.site.driver.clone()).read(&digest).await?
-            {
-                open.extend(mark::references(&Stored::new(content)).0);
+            for dead in all {
+                if dead.digest == *digest {
+                    open.extend(&dead.references);
+                } else if dead.subject.as_ref() == Some(digest) {
+                    open.push(&dead.digest);
+                }
             }
         }
-        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
-        spared.extend(seen.iter().map(key));
-        Ok(())
+    }
+
+    fn is_spared(&self, digest: &Digest) -> bool {
+        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.contains(&key(digest))
     }
 
     async fn layer_links(&self, name: &RepoName, keys: &HashSet<Key>) -> Result<(), CollectError> {
         let top = layout::layers(name);
         let links = mark::digests_below(self.site.driver, &top).await?;
         let dead: Vec<&Digest> = links.iter().filter(|digest| keys.contains(&key(digest))).collect();
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let _closed = self.closed().await;
-        for digest in dead {
-            if !self.is_kept(digest).await? {
-                self.remove_link(&layout::layer_link(name, digest), &top).await?;
+        for slice in dead.chunks(SLICE) {
+            let _closed = self.closed().await;
+            for digest in slice {
+                if !self.is_kept(digest).await? {
+                    self.remove_link(&layout::layer_link(name, digest), &top).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn blobs(
-        &self,
-        slice: &[(Digest, u64)],
-        freed: &AtomicU64,
-        done: &AtomicUsize,
-        total: usize,
-    ) -> Result<usize, CollectError> {
+    async fn blobs(&self, slice: &[(Digest, u64)], freed: &AtomicU64) -> Result<usize, CollectError> {
         let _closed = self.closed().await;
         let mut removed = 0;
         for (digest, size) in slice {
-            progress(self.site.report, done, total);
             if self.is_kept(digest).await? {
                 continue;
             }
@@ -172,12 +186,7 @@ impl<'a, D: Driver> Sweep<'a, D> {
 
     /// Says whether a blob is needed after all.
     async fn is_kept(&self, digest: &Digest) -> Result<bool, StorageError> {
-        let spared = self
-            .spared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&key(digest));
-        Ok(spared
+        Ok(self.is_spared(digest)
             || self.is_noted(digest)
             || mark::is_young(self.site.driver, &layout::blob_data(digest), self.cutoff).await?)
     }

@@ -4,17 +4,18 @@ pub mod handlers;
 pub mod respond;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::task::TaskTracker;
 
-use super::auth::{Actor, Authorizer};
+use super::auth::{Actor, Asked, Authorizer};
 use super::config::Config;
 use super::gc::Gate;
+use super::health::Health;
 use super::metadata::Files;
+use super::metrics::Metrics;
 use super::notify::{Event, Notifier};
 use super::oci::{ErrorCode, RepoName, Route, RouteError};
 use super::storage::upload_state::StateSigner;
@@ -22,6 +23,7 @@ use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads};
 use super::token::Scope;
 use crate::serve::access::Entry;
 use crate::serve::{Body, Logger, Peer};
+use crate::sys::clock::monotonic;
 use respond::Problem;
 
 /// All that requests share.
@@ -44,8 +46,10 @@ pub struct App {
     pub gate: Gate,
     /// Changes under way.
     pub tasks: TaskTracker,
-    /// Whether health checks failed too often.
-    pub unhealthy: AtomicBool,
+    /// What the health checks found.
+    pub health: Health,
+    /// Numbers for Prometheus.
+    pub metrics: Metrics,
     authorizer: Authorizer,
     signer: StateSigner,
 }
@@ -53,14 +57,18 @@ pub struct App {
 impl App {
     /// Puts the parts together.
     pub fn new(config: Config, driver: Filesystem, authorizer: Authorizer, secret: &str, logger: Logger) -> Self {
+        let metrics = Metrics::default();
+        let journals =
+            (!config.storage.in_memory).then(|| super::control::directory(&config.storage.root).join("notifications"));
         Self {
             blobs: Blobs::new(driver.clone()),
             uploads: Uploads::new(driver.clone()),
             metadata: Files::new(driver.clone()),
-            notifier: Notifier::start(&config.endpoints, &logger),
+            notifier: Notifier::start(&config.endpoints, journals.as_deref(), &metrics.notifications, &logger),
             gate: Gate::default(),
             tasks: TaskTracker::new(),
-            unhealthy: AtomicBool::new(false),
+            health: Health::default(),
+            metrics,
             signer: StateSigner::new(secret),
             authorizer,
             driver,
@@ -118,11 +126,24 @@ impl Context {
         self.query(name).into_iter().next()
     }
 
+    /// Returns the host that was asked.
+    pub fn host(&self) -> Option<&str> {
+        // HTTP/2 has it in the URI.
+        self.header(HOST)
+            .or_else(|| self.request.uri().authority().map(hyper::http::uri::Authority::as_str))
+    }
+
+    /// Returns a path as clients write it, below the prefix.
+    pub fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.app.config.http.prefix)
+    }
+
     /// Returns the URL by which this client reaches a path.
     pub fn url(&self, path: &str) -> String {
         let http = &self.app.config.http;
+        let path = self.path(path);
         if http.relative_urls {
-            return path.to_owned();
+            return path;
         }
         if let Some(host) = &http.host {
             return format!("{}{path}", host.trim_end_matches('/'));
@@ -137,9 +158,9 @@ impl Context {
             _ if self.peer.is_tls() => "https",
             _ => "http",
         };
-        match forwarded("x-forwarded-host").or_else(|| self.header(HOST)) {
+        match forwarded("x-forwarded-host").or_else(|| self.host()) {
             Some(host) => format!("{scheme}://{host}{path}"),
-            None => path.to_owned(),
+            None => path,
         }
     }
 
@@ -178,7 +199,7 @@ impl Context {
             request_id: self.id.clone(),
             request: [
                 self.peer.to_string(),
-                text(HOST),
+                self.host().unwrap_or_default().to_owned(),
                 self.request.method().to_string(),
                 text(USER_AGENT),
             ],
@@ -210,12 +231,27 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
         .log
         .access
         .then(|| Entry::begin(&request, &peer, &id, &app.logger));
-    let path = request.uri().path().to_owned();
-    let head = request.method() == Method::HEAD;
-    let mut response = answer(Arc::clone(&app), request, peer, id)
+    let began = monotonic();
+    let method = request.method().clone();
+    let prefix = app.config.http.prefix.as_str();
+    let path = request.uri().path();
+    let path = path.strip_prefix(prefix).filter(|_| path != prefix);
+    let api = path.is_some_and(|path| path.starts_with("/v2"));
+    let route = match path {
+        // Whether the process lives may be asked without a prefix, too.
+        None if request.uri().path() == "/" => Ok(Route::Root),
+        None => Err(RouteError::NotFound),
+        Some(path) => Route::parse(path),
+    };
+    let label = route.as_ref().map_or("", Route::template);
+    app.metrics.in_flight.inc();
+    let mut response = answer(Arc::clone(&app), route, request, peer, id)
         .await
         .unwrap_or_else(Problem::into_response);
-    if path.starts_with("/v2") {
+    app.metrics.in_flight.dec();
+    app.metrics
+        .answered(label, method.as_str(), response.status().as_u16(), began.elapsed());
+    if api {
         let headers = response.headers_mut();
         headers.insert(
             "docker-distribution-api-version",
@@ -231,7 +267,7 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
             }
         }
     }
-    if head {
+    if method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
     if let Some(entry) = entry {
@@ -240,13 +276,19 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
     response
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>, peer: Peer, id: String) -> Result<Response<Body>, Problem> {
-    if app.unhealthy.load(Ordering::Relaxed) && request.uri().path() != "/" {
+async fn answer(
+    app: Arc<App>,
+    route: Result<Route, RouteError>,
+    request: Request<Incoming>,
+    peer: Peer,
+    id: String,
+) -> Result<Response<Body>, Problem> {
+    if !app.health.is_well() && route != Ok(Route::Root) {
         return Err(Problem::new(ErrorCode::Unavailable).detail("health check failed: see the registry's log"));
     }
-    let route = match Route::parse(request.uri().path()) {
+    let route = match route {
         Ok(route) => route,
-        Err(error) => return lost(&request, error),
+        Err(error) => return lost(&app, &request, error),
     };
     if route == Route::Root {
         return Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")]));
@@ -265,11 +307,12 @@ async fn answer(app: Arc<App>, request: Request<Incoming>, peer: Peer, id: Strin
         peer,
     };
     let needed = needed_scopes(&route, &context);
-    let authorization = context.header(AUTHORIZATION);
-    context.actor = app
-        .authorizer
-        .check(authorization, &needed, &app.logger)
-        .map_err(Problem::challenge)?;
+    let asked = Asked {
+        authorization: context.header(AUTHORIZATION),
+        host: context.host(),
+    };
+    let actor = app.authorizer.check(asked, &needed, &app.logger).await;
+    context.actor = actor.map_err(Problem::challenge)?;
     if method == Method::OPTIONS {
         let mut response = respond::empty(StatusCode::OK, &[]);
         allow(&mut response, &allowed(&app, &route));
@@ -282,10 +325,11 @@ async fn answer(app: Arc<App>, request: Request<Incoming>, peer: Peer, id: Strin
 }
 
 /// Answers a path that is no resource.
-fn lost(request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>, Problem> {
+fn lost(app: &App, request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>, Problem> {
     match error {
         RouteError::NotFound => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
         RouteError::Moved(path) => {
+            let path = format!("{}{path}", app.config.http.prefix);
             let location = request
                 .uri()
                 .query()

@@ -228,7 +228,7 @@ impl<D: Driver> Metadata for Files<D> {
                 self.driver.remove(&layout::tag(name, &tag)).await?;
             }
         }
-        self.driver.remove(&layout::revision_link(name, digest)).await
+        self.driver.remove(&layout::revision(name, digest)).await
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, StorageError> {
@@ -291,7 +291,7 @@ impl<D: Driver> Metadata for Files<D> {
         if !self.has_blob(name, digest).await? {
             return Ok(false);
         }
-        self.driver.remove(&layout::layer_link(name, digest)).await
+        self.driver.remove(&layout::layer(name, digest)).await
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, StorageError> {

@@ -4,24 +4,27 @@
 //! here ever blocks a push. Delivery is retried with growing pauses, but not
 //! after an answer that says the request itself is wrong.
 
-use std::collections::BTreeMap;
+mod delivery;
+mod journal;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use camino::Utf8Path;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::config::Endpoint;
+use super::metrics::Notifications;
 use crate::serve::Logger;
 use crate::sys::clock::Clock;
+use delivery::Delivery;
 
 /// Media type of an envelope.
 pub const EVENTS: &str = "application/vnd.docker.distribution.events.v1+json";
-/// Events that wait for one endpoint at most; more are dropped and counted.
-const QUEUE: usize = 3000;
 /// How long undelivered events may hold up a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -89,32 +92,42 @@ pub struct Notifier {
 
 struct Sink {
     endpoint: Endpoint,
-    sender: std::sync::Mutex<Option<mpsc::Sender<Event>>>,
+    sender: std::sync::Mutex<Option<mpsc::UnboundedSender<Event>>>,
     counters: Arc<Counters>,
 }
 
 #[derive(Default)]
 struct Counters {
+    pending: AtomicUsize,
     delivered: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
 }
 
 impl Notifier {
-    /// Starts a delivery task per endpoint.
-    pub fn start(endpoints: &[Endpoint], logger: &Logger) -> Self {
+    /// Starts a delivery task per endpoint. Events that wait are kept in
+    /// `directory`, where one is given.
+    pub fn start(
+        endpoints: &[Endpoint],
+        directory: Option<&Utf8Path>,
+        metrics: &Notifications,
+        logger: &Logger,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let sinks = endpoints
             .iter()
             .map(|endpoint| {
-                let (sender, receiver) = mpsc::channel(QUEUE);
+                let (sender, receiver) = mpsc::unbounded_channel();
                 let counters = Arc::<Counters>::default();
-                tasks.spawn(deliver_all(
-                    endpoint.clone(),
-                    receiver,
-                    Arc::clone(&counters),
-                    logger.clone(),
-                ));
+                let delivery = Delivery {
+                    endpoint: endpoint.clone(),
+                    counters: Arc::clone(&counters),
+                    metrics: metrics.clone(),
+                    logger: logger.clone(),
+                    journal: None,
+                    waiting: VecDeque::new(),
+                };
+                tasks.spawn(delivery.run(receiver, directory.map(Utf8Path::to_owned)));
                 Sink {
                     endpoint: endpoint.clone(),
                     sender: std::sync::Mutex::new(Some(sender)),
@@ -139,10 +152,11 @@ impl Notifier {
                 continue;
             }
             let sender = sink.sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if sender
-                .as_ref()
-                .is_none_or(|sender| sender.try_send(event.clone()).is_err())
-            {
+            // The channel has no bound of its own: what waits is counted.
+            let room = sink.counters.pending.fetch_add(1, Ordering::Relaxed) < sink.endpoint.queue_limit;
+            let sent = room && sender.as_ref().is_some_and(|sender| sender.send(event.clone()).is_ok());
+            if !sent {
+                sink.counters.pending.fetch_sub(1, Ordering::Relaxed);
                 sink.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -160,13 +174,19 @@ impl Notifier {
             .iter()
             .map(|sink| {
                 let counters = &sink.counters;
-                let value = json!({"successes": read(&counters.delivered), "failures": read(&counters.failed), "dropped": read(&counters.dropped)});
+                let value = json!({
+                    "pending": counters.pending.load(Ordering::Relaxed),
+                    "successes": read(&counters.delivered),
+                    "failures": read(&counters.failed),
+                    "dropped": read(&counters.dropped),
+                });
                 (sink.endpoint.name.clone(), value)
             })
             .collect()
     }
 
-    /// Takes no more events and waits a moment for those under way.
+    /// Takes no more events and waits a moment for those under way. What is
+    /// not delivered then waits on disk.
     pub async fn drain(&self) {
         for sink in &self.sinks {
             sink.sender
@@ -175,70 +195,5 @@ impl Notifier {
                 .take();
         }
         let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
-    }
-}
-
-async fn deliver_all(endpoint: Endpoint, mut events: mpsc::Receiver<Event>, counters: Arc<Counters>, logger: Logger) {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENTS));
-    for (name, value) in &endpoint.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            headers.append(name, value);
-        } else {
-            logger.warn(
-                "a header of the notification endpoint is not valid and is left out",
-                vec![("endpoint", endpoint.name.as_str().into())],
-            );
-        }
-    }
-    let local = url::Url::parse(&endpoint.url)
-        .is_ok_and(|url| url.host_str().is_some_and(crate::sys::net::is_loopback_literal));
-    let builder = reqwest::Client::builder();
-    // A proxy is no way to this machine itself.
-    let builder = if local { builder.no_proxy() } else { builder };
-    let client = match builder.timeout(endpoint.timeout).default_headers(headers).build() {
-        Ok(client) => client,
-        Err(error) => {
-            return logger.error(
-                "notifications cannot be sent",
-                vec![("error", error.to_string().into())],
-            );
-        }
-    };
-    while let Some(event) = events.recv().await {
-        let body = event.envelope(&crate::sys::process::host_name()).to_string();
-        let mut pause = endpoint.backoff;
-        let mut tries = 0;
-        let failure = loop {
-            let reason = match client.post(&endpoint.url).body(body.clone()).send().await {
-                Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => break None,
-                // The request itself is wrong: it would be so the next time.
-                Ok(answer) if answer.status().is_client_error() && !matches!(answer.status().as_u16(), 408 | 429) => {
-                    break Some(answer.status().to_string());
-                }
-                Ok(answer) => answer.status().to_string(),
-                Err(error) => error.without_url().to_string(),
-            };
-            tries += 1;
-            if tries > endpoint.max_retries {
-                break Some(reason);
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.mul_f32(1.5).min(Duration::from_mins(1));
-        };
-        match failure {
-            None => drop(counters.delivered.fetch_add(1, Ordering::Relaxed)),
-            Some(reason) => {
-                counters.failed.fetch_add(1, Ordering::Relaxed);
-                logger.error(
-                    "error writing event",
-                    vec![
-                        ("endpoint", endpoint.name.as_str().into()),
-                        ("action", event.action.into()),
-                        ("error", reason.into()),
-                    ],
-                );
-            }
-        }
     }
 }

@@ -43,8 +43,8 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Size of the content in bytes.
     pub size: u64,
-    /// Whether the content may be fetched from elsewhere (a foreign layer).
-    pub has_urls: bool,
+    /// Where else the content may be fetched from (a foreign layer).
+    pub urls: Vec<String>,
     /// Platform of an index's entry as `(os, architecture)`.
     pub platform: Option<(String, String)>,
 }
@@ -304,7 +304,7 @@ impl RawDescriptor {
             digest: self.digest.parse().map_err(|error| invalid(format!("{error}")))?,
             size: u64::try_from(self.size).map_err(|_| invalid("a negative size".into()))?,
             media_type: self.media_type,
-            has_urls: !self.urls.is_empty(),
+            urls: self.urls,
             platform: self.platform.map(|platform| (platform.os, platform.architecture)),
         })
     }

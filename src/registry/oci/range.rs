@@ -44,9 +44,10 @@ impl ByteRange {
             if number == MOST_RANGES {
                 return Self::Whole;
             }
-            match Self::one(item, size) {
-                None => return Self::Whole,
-                Some(part) => parts.extend(part),
+            match One::parse(item, size) {
+                One::Malformed => return Self::Whole,
+                One::Outside => {}
+                One::Part(part) => parts.push(part),
             }
         }
         // Overlapping parts would multiply what is sent.
@@ -59,24 +60,34 @@ impl ByteRange {
             Self::Parts(parts)
         }
     }
+}
 
-    /// Reads one range: nothing when it is malformed, `Some(None)` when it
-    /// lies outside of the content.
-    fn one(item: &str, size: u64) -> Option<Option<Part>> {
-        let (first, last) = item.trim().split_once('-')?;
+/// One range of a header.
+enum One {
+    Malformed,
+    /// Nothing of the content lies in it.
+    Outside,
+    Part(Part),
+}
+
+impl One {
+    fn parse(item: &str, size: u64) -> Self {
+        let Some((first, last)) = item.trim().split_once('-') else {
+            return Self::Malformed;
+        };
         let (first, last) = (first.trim(), last.trim());
         let (first, last) = match (digits(first), digits(last)) {
-            (None, Some(suffix)) if first.is_empty() => {
-                if suffix == 0 || size == 0 {
-                    return Some(None);
-                }
-                (size.saturating_sub(suffix), size - 1)
-            }
+            (None, Some(0)) if first.is_empty() => return Self::Outside,
+            (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size.saturating_sub(1)),
             (Some(first), None) if last.is_empty() => (first, size.saturating_sub(1)),
             (Some(first), Some(last)) if first <= last => (first, last.min(size.saturating_sub(1))),
-            _ => return None,
+            _ => return Self::Malformed,
         };
-        Some((first < size).then_some(Part { first, last }))
+        if first < size {
+            Self::Part(Part { first, last })
+        } else {
+            Self::Outside
+        }
     }
 }
 

@@ -104,6 +104,21 @@ impl Route {
         }
     }
 
+    /// Returns the resource's path with names for what varies.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Base => "/v2/",
+            Self::Catalog => "/v2/_catalog",
+            Self::Tags(_) => "/v2/{name}/tags/list",
+            Self::Manifest(..) => "/v2/{name}/manifests/{reference}",
+            Self::Blob(..) => "/v2/{name}/blobs/{digest}",
+            Self::Referrers(..) => "/v2/{name}/referrers/{digest}",
+            Self::Uploads(_) => "/v2/{name}/blobs/uploads/",
+            Self::Upload(..) => "/v2/{name}/blobs/uploads/{uuid}",
+        }
+    }
+
     /// Returns the repository that the resource belongs to.
     pub fn repository(&self) -> Option<&RepoName> {
         match self {

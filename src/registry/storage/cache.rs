@@ -51,12 +51,13 @@ impl Stamp {
         }
     }
 
-    /// Says whether the last change was clearly before this moment.
-    fn is_settled(&self) -> bool {
+    /// Returns the stamp when the last change was clearly before this moment,
+    /// which must come before the reading.
+    pub fn settled(self) -> Option<Self> {
         let last = self.modified.max(self.changed);
         let margin = if last.1 == 0 { SETTLED_COARSE_NS } else { SETTLED_NS };
         let changed = i128::from(last.0) * 1_000_000_000 + i128::from(last.1);
-        Clock::System.now().as_nanosecond() - changed > margin
+        (Clock::System.now().as_nanosecond() - changed > margin).then_some(self)
     }
 }
 
@@ -131,13 +132,13 @@ impl Cache {
         }
     }
 
-    /// Keeps what was read from a file that had the stamp before the reading.
+    /// Keeps what was read from a file that had the settled stamp before the reading.
     pub fn put(&self, path: &Utf8Path, stamp: Option<Stamp>, kept: Kept) {
         let largest = match kept {
             Kept::Content(_) => LARGEST_CONTENT,
             _ => LARGEST,
         };
-        let entry = if stamp.is_some_and(|stamp| stamp.is_settled()) && kept.size() <= largest {
+        let entry = if stamp.is_some() && kept.size() <= largest {
             Entry { stamp, kept }
         } else {
             Entry {

@@ -7,14 +7,14 @@
 //! pays for it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::disk::Disk;
+use super::disk::{Disk, lock_alone};
 use super::driver::Change;
 use super::durable::{Batch, Durability};
 
@@ -76,66 +76,25 @@ impl Writer {
     }
 
     fn try_apply(&self, changes: &[Change]) -> io::Result<()> {
-        let mut batch = Batch::default();
+        let mut plan = Plan::default();
         let mut made = Some(Vec::new());
-        // Temporary files and what they become, in two rounds; then sources that are not needed.
-        let mut rounds: [Vec<Move>; 2] = [Vec::new(), Vec::new()];
-        let mut superfluous = Vec::new();
         for change in changes {
-            let path = self.root.join(change.path());
-            if matches!(change, Change::Touch { .. }) {
-                fs::metadata(&path)?;
-                make_young(&path);
-                continue;
-            }
-            self.make_directories(parent(&path), &mut made)?;
-            match change {
-                Change::Touch { .. } => {}
-                Change::Prove { content, .. } => {
-                    let file = self.prove(&path, content)?;
-                    batch.directories.insert(parent(&path).to_owned());
-                    batch.files.push((path, file));
-                }
-                Change::Store { content, .. } => {
-                    if keeps(&path, content.len() as u64) {
-                        // Whoever put it may not have come as far as this.
-                        batch.directories.insert(parent(&path).to_owned());
-                    } else {
-                        let (moving, file) = self.temporary(path, content)?;
-                        batch.files.push((moving.from.clone(), file));
-                        rounds[0].push(moving);
-                    }
-                }
-                Change::Adopt { from, .. } => {
-                    let from = self.root.join(from);
-                    let file = File::open(&from)?;
-                    if keeps(&path, file.metadata()?.len()) {
-                        batch.directories.insert(parent(&path).to_owned());
-                        superfluous.push(from);
-                    } else {
-                        batch.files.push((from.clone(), file));
-                        rounds[0].push(Move {
-                            disk: None,
-                            from,
-                            to: path,
-                        });
-                    }
-                }
-                Change::Replace { content, .. } => {
-                    let (moving, file) = self.temporary(path, content)?;
-                    batch.files.push((moving.from.clone(), file));
-                    rounds[1].push(moving);
-                }
-            }
+            self.prepare(change, &mut plan, &mut made)?;
         }
         if let Some(made) = &made {
-            batch
-                .directories
-                .extend(made.iter().map(|directory| parent(directory).to_owned()));
+            let parents = made.iter().map(|directory| parent(directory).to_owned());
+            plan.batch.directories.extend(parents);
         }
-        self.durability.sync(&self.disk, &batch)?;
+        if let Err(error) = self.durability.sync(&self.disk, &plan.batch) {
+            // What the disk lost may still be seen in memory, and would be
+            // found as good by the next try.
+            for path in plan.fresh {
+                let _ = self.disk.remove_file(&path);
+            }
+            return Err(error);
+        }
         self.remember(made.unwrap_or_default());
-        for round in &mut rounds {
+        for round in &mut plan.rounds {
             if round.is_empty() {
                 continue;
             }
@@ -148,36 +107,98 @@ impl Writer {
             }
             self.durability.sync(&self.disk, &batch)?;
         }
-        for path in superfluous {
+        for path in plan.superfluous {
             self.disk.remove_file(&path)?;
         }
         Ok(())
     }
 
+    /// Does what comes before the first sync.
+    fn prepare(&self, change: &Change, plan: &mut Plan, made: &mut Option<Vec<Utf8PathBuf>>) -> io::Result<()> {
+        let path = self.root.join(change.path());
+        if let Change::Touch { .. } = change {
+            let file = File::open(&path)?;
+            touch(&file);
+            plan.batch.files.push((path, file));
+            return Ok(());
+        }
+        self.make_directories(parent(&path), made)?;
+        let directory = parent(&path).to_owned();
+        match change {
+            Change::Touch { .. } => {}
+            Change::Prove { content, .. } => {
+                let (file, is_fresh) = self.prove(&path, content)?;
+                if is_fresh {
+                    plan.fresh.push(path.clone());
+                }
+                plan.batch.directories.insert(directory);
+                plan.batch.files.push((path, file));
+            }
+            Change::Store { content, .. } => {
+                if let Some(file) = kept(&path, content.len() as u64) {
+                    // Whoever put it may not have come as far as this.
+                    plan.batch.directories.insert(directory);
+                    plan.batch.files.push((path, file));
+                } else {
+                    let (moving, file) = self.temporary(path, content)?;
+                    plan.batch.files.push((moving.from.clone(), file));
+                    plan.rounds[0].push(moving);
+                }
+            }
+            Change::Adopt { from, .. } => {
+                let from = self.root.join(from);
+                let file = File::open(&from)?;
+                // Another server may be writing to the same upload.
+                lock_alone(&file)?;
+                if let Some(file) = kept(&path, file.metadata()?.len()) {
+                    plan.batch.directories.insert(directory);
+                    plan.batch.files.push((path, file));
+                    plan.superfluous.push(from);
+                } else {
+                    // It is as young as this moment, however long it lay there.
+                    touch(&file);
+                    plan.fresh.push(from.clone());
+                    plan.batch.files.push((from.clone(), file));
+                    plan.rounds[0].push(Move {
+                        disk: None,
+                        from,
+                        to: path,
+                    });
+                }
+            }
+            Change::Replace { content, .. } => {
+                let (moving, file) = self.temporary(path, content)?;
+                plan.batch.files.push((moving.from.clone(), file));
+                plan.rounds[1].push(moving);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a file that proves itself, or finds it as it should be.
-    fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<File> {
+    /// Says, too, whether it made it.
+    fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<(File, bool)> {
+        use std::io::Read as _;
         if content.len() <= ONE_WRITE {
             match self.disk.create(path, content) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => return made,
+                made => return made.map(|file| (file, true)),
             }
         }
-        // Opened for writing, so that it can be made young: that protects it
-        // from a garbage collection that saw it without references.
-        let there = OpenOptions::new().read(true).append(true).open(path);
-        if let Ok(mut file) = there {
-            use std::io::Read as _;
+        if let Ok(mut file) = File::open(path) {
             let mut found = Vec::with_capacity(content.len());
             (&mut file).take(content.len() as u64 + 1).read_to_end(&mut found)?;
             if found == content {
+                // That protects it from a garbage collection that saw it
+                // without references.
                 touch(&file);
-                return Ok(file);
+                return Ok((file, false));
             }
         }
         let (mut moving, file) = self.temporary(path.to_owned(), content)?;
         self.disk.rename(&moving.from, &moving.to)?;
         moving.disk = None;
-        Ok(file)
+        Ok((file, true))
     }
 
     fn temporary(&self, to: Utf8PathBuf, content: &[u8]) -> io::Result<(Move, File)> {
@@ -270,6 +291,18 @@ impl Writer {
     }
 }
 
+/// What a change has done before its first sync, and what is to follow.
+#[derive(Default)]
+struct Plan {
+    batch: Batch,
+    /// Files that mean nothing should the sync fail.
+    fresh: Vec<Utf8PathBuf>,
+    /// Temporary files and what they become, in two rounds.
+    rounds: [Vec<Move>; 2],
+    /// Appended files whose content is there already.
+    superfluous: Vec<Utf8PathBuf>,
+}
+
 /// A file on its way to its name. Dropped before it got there, a temporary
 /// one is removed.
 struct Move {
@@ -287,22 +320,17 @@ impl Drop for Move {
     }
 }
 
-/// Says whether a file of this size is there already; it becomes young.
-fn keeps(path: &Utf8Path, size: u64) -> bool {
-    if !fs::metadata(path).is_ok_and(|there| there.len() == size) {
-        return false;
+/// Returns a file of this size that is there already; it becomes young.
+fn kept(path: &Utf8Path, size: u64) -> Option<File> {
+    let file = File::open(path).ok()?;
+    if file.metadata().ok()?.len() != size {
+        return None;
     }
-    make_young(path);
-    true
+    touch(&file);
+    Some(file)
 }
 
-fn make_young(path: &Utf8Path) {
-    // A file of another owner's cannot be touched; it is kept all the same.
-    if let Ok(file) = OpenOptions::new().append(true).open(path) {
-        touch(&file);
-    }
-}
-
+/// Makes a file young. One of another owner's cannot be touched; it is kept all the same.
 fn touch(file: &File) {
     let _ = file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()));
 }

@@ -120,6 +120,8 @@ impl Disk {
             .truncate(false)
             .mode(0o644)
             .open(path)?;
+        // Another server on the same storage may be writing to it.
+        lock_alone(&file)?;
         file.set_len(offset)?;
         file.seek(io::SeekFrom::Start(offset))?;
         Ok(Appender {
@@ -224,6 +226,21 @@ impl Disk {
     pub fn sync_all(&self, top: &File) -> io::Result<()> {
         self.tell(&Operation::SyncAll)?;
         crate::sys::fs::sync_file_system(top)
+    }
+}
+
+/// Locks a file for this process, until it is closed. File systems without
+/// locks have one server.
+///
+/// # Errors
+/// When another process holds it.
+pub fn lock_alone(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another server is writing to it",
+        )),
+        _ => Ok(()),
     }
 }
 

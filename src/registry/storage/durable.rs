@@ -59,7 +59,7 @@ impl Durability {
     /// Makes changes below `root` durable, in groups where the file system
     /// reports errors of such a call reliably.
     pub fn new(root: &Utf8Path) -> Self {
-        let top = crate::sys::fs::can_sync_file_system(root)
+        let top = (crate::sys::fs::can_sync_file_system(root) && is_one_file_system(root))
             .then(|| File::open(root).ok())
             .flatten();
         Self {
@@ -137,6 +137,23 @@ impl Durability {
             self.turn.notify_all();
         }
     }
+}
+
+/// Says whether the tree's upper part lies on one file system.
+fn is_one_file_system(root: &Utf8Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Utf8Path| std::fs::metadata(path).ok().map(|found| found.dev());
+    let own = device(root);
+    let mut path = root.to_owned();
+    for part in ["docker", "registry", "v2"] {
+        path.push(part);
+        if device(&path).is_some_and(|other| Some(other) != own) {
+            return false;
+        }
+    }
+    ["blobs", "blobs/sha256", "blobs/sha512", "repositories"]
+        .iter()
+        .all(|part| device(&path.join(part)).is_none_or(|other| Some(other) == own))
 }
 
 fn one_by_one(disk: &Disk, batch: &Batch) -> io::Result<()> {

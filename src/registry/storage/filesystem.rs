@@ -6,13 +6,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Kept, Stamp};
 use super::changes::{Writer, parent};
@@ -33,9 +32,8 @@ struct Inner {
     root: Utf8PathBuf,
     writer: Writer,
     cache: Cache,
-    pending: Mutex<HashMap<String, usize>>,
-    pending_count: AtomicUsize,
-    settled: Notify,
+    /// Paths that a change is on its way to, and what tells that it is there.
+    pending: Mutex<HashMap<String, CancellationToken>>,
 }
 
 impl Filesystem {
@@ -69,15 +67,22 @@ impl Filesystem {
                 root: root.to_owned(),
                 cache: Cache::default(),
                 pending: Mutex::default(),
-                pending_count: AtomicUsize::new(0),
-                settled: Notify::new(),
             }),
             inline: false,
         })
     }
 
-    /// Returns the same tree with calls on the caller's thread, for work that
-    /// has threads of its own.
+    /// Makes everything durable that is there. After a process was killed,
+    /// what it had not acknowledged may be seen without being durable.
+    ///
+    /// # Errors
+    /// When the file system reports one.
+    pub fn settle(&self) -> io::Result<()> {
+        self.inner.writer.durability.sync_all(&self.inner.writer.disk)
+    }
+
+    /// Returns the same tree with calls on the caller's thread and past the
+    /// caches, for work that has threads of its own and looks at everything once.
     #[must_use]
     pub fn inline(&self) -> Self {
         Self {
@@ -117,7 +122,7 @@ impl Filesystem {
         work: impl FnOnce(&Inner, &Utf8Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
         let full = self.inner.root.join(path);
-        if self.inner.cache.get(&full, || None).is_some() {
+        if self.inline || self.inner.cache.get(&full, || None).is_some() {
             return work(&self.inner, &full).map_err(|source| StorageError {
                 action,
                 path: path.to_owned(),
@@ -132,57 +137,65 @@ impl Filesystem {
         .await
     }
 
-    /// Waits until nothing is on its way to `path`.
+    /// Waits for the change that is on its way to `path`, if there is one.
     async fn settled(&self, path: &str) {
-        let inner = &self.inner;
-        while inner.pending_count.load(Ordering::Acquire) > 0 {
-            let notified = inner.settled.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            if !inner.pending().contains_key(path) {
-                return;
+        let pending = self.inner.pending().get(path).cloned();
+        if let Some(change) = pending {
+            change.cancelled().await;
+        }
+    }
+
+    /// Announces a change, after others that are on their way to the same paths.
+    async fn announce(&self, changes: &[Change]) -> Pending {
+        let paths: Vec<String> = changes
+            .iter()
+            // What is only touched is there, and stays.
+            .filter(|change| !matches!(change, Change::Touch { .. }))
+            .map(|change| change.path().to_owned())
+            .collect();
+        let token = CancellationToken::new();
+        loop {
+            let other = {
+                let mut pending = self.inner.pending();
+                let other = paths.iter().find_map(|path| pending.get(path)).cloned();
+                if other.is_none() {
+                    pending.extend(paths.iter().map(|path| (path.clone(), token.clone())));
+                }
+                other
+            };
+            match other {
+                Some(other) => other.cancelled().await,
+                None => break,
             }
-            notified.await;
+        }
+        Pending {
+            inner: Arc::clone(&self.inner),
+            paths,
+            token,
         }
     }
 }
 
-/// Paths that something is on its way to, until this is dropped.
-struct Pending<'a> {
-    inner: &'a Inner,
+/// A change on its way, until this is dropped.
+struct Pending {
+    inner: Arc<Inner>,
     paths: Vec<String>,
+    token: CancellationToken,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         let mut pending = self.inner.pending();
         for path in &self.paths {
-            if let Some(count) = pending.get_mut(path) {
-                *count -= 1;
-                if *count == 0 {
-                    pending.remove(path);
-                }
-            }
+            pending.remove(path);
         }
-        self.inner.pending_count.store(pending.len(), Ordering::Release);
         drop(pending);
-        self.inner.settled.notify_waiters();
+        self.token.cancel();
     }
 }
 
 impl Inner {
-    fn announce(&self, changes: &[Change]) -> Pending<'_> {
-        let paths: Vec<String> = changes.iter().map(|change| change.path().to_owned()).collect();
-        let mut pending = self.pending();
-        for path in &paths {
-            *pending.entry(path.clone()).or_default() += 1;
-        }
-        self.pending_count.store(pending.len(), Ordering::Release);
-        drop(pending);
-        Pending { inner: self, paths }
-    }
-
-    fn pending(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,19 +204,20 @@ impl Driver for Filesystem {
     async fn read(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
         self.settled(path).await;
         let full = self.inner.root.join(path);
-        if let Some(Kept::Content(content)) = self.inner.cache.get(&full, || stamp(&full)) {
+        if !self.inline
+            && let Some(Kept::Content(content)) = self.inner.cache.get(&full, || stamp(&full))
+        {
             return Ok(Some(content));
         }
         self.blocking("read", path, |inner, path| {
             absent_is_none(File::open(path).and_then(|mut file| {
                 use std::io::Read as _;
                 let metadata = file.metadata()?;
+                let settled = Stamp::of(&metadata).settled();
                 let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
                 file.read_to_end(&mut content)?;
                 let content = Bytes::from(content);
-                inner
-                    .cache
-                    .put(path, Some(Stamp::of(&metadata)), Kept::Content(content.clone()));
+                inner.cache.put(path, settled, Kept::Content(content.clone()));
                 Ok(content)
             }))
         })
@@ -240,8 +254,10 @@ impl Driver for Filesystem {
             .last()
             .map(|change| change.path().to_owned())
             .unwrap_or_default();
+        let pending = self.announce(&changes).await;
         self.blocking("write", &about, move |inner, _| {
-            let _pending = inner.announce(&changes);
+            // Until the end, also when nobody waits for it any more.
+            let _pending = pending;
             inner.writer.apply(&changes)
         })
         .await
@@ -311,11 +327,13 @@ impl Driver for Filesystem {
 
     async fn list(&self, path: &str) -> Result<Option<Arc<[String]>>, StorageError> {
         let full = self.inner.root.join(path);
-        if let Some(Kept::Names(names)) = self.inner.cache.get(&full, || stamp(&full)) {
+        if !self.inline
+            && let Some(Kept::Names(names)) = self.inner.cache.get(&full, || stamp(&full))
+        {
             return Ok(Some(names));
         }
         self.blocking("list", path, |inner, path| {
-            let stamp = stamp(path);
+            let settled = stamp(path).and_then(Stamp::settled);
             absent_is_none(fs::read_dir(path).and_then(|entries| {
                 let mut names = entries
                     .map(|entry| Ok(entry?.file_name().into_string().ok()))
@@ -323,7 +341,7 @@ impl Driver for Filesystem {
                     .collect::<io::Result<Vec<_>>>()?;
                 names.sort_unstable();
                 let names: Arc<[String]> = names.into();
-                inner.cache.put(path, stamp, Kept::Names(Arc::clone(&names)));
+                inner.cache.put(path, settled, Kept::Names(Arc::clone(&names)));
                 Ok(names)
             }))
         })

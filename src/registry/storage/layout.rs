@@ -36,14 +36,14 @@ pub fn repository(name: &str) -> String {
     format!("{TOP}/repositories/{name}")
 }
 
+/// Directory of the link that makes a blob part of a repository.
+pub fn layer(name: &RepoName, digest: &Digest) -> String {
+    format!("{}/{}/{}", layers(name), digest.algorithm().name(), digest.hex())
+}
+
 /// Link that makes a blob part of a repository.
 pub fn layer_link(name: &RepoName, digest: &Digest) -> String {
-    format!(
-        "{}/_layers/{}/{}/link",
-        repository(name.as_str()),
-        digest.algorithm().name(),
-        digest.hex()
-    )
+    format!("{}/link", layer(name, digest))
 }
 
 /// Directory of a repository's manifests.
@@ -66,14 +66,14 @@ pub fn tag_index(name: &RepoName, tag_name: &Tag) -> String {
     format!("{}/index", tag(name, tag_name))
 }
 
+/// Directory of the link that makes a manifest part of a repository.
+pub fn revision(name: &RepoName, digest: &Digest) -> String {
+    format!("{}/{}/{}", revisions(name), digest.algorithm().name(), digest.hex())
+}
+
 /// Link that makes a manifest part of a repository.
 pub fn revision_link(name: &RepoName, digest: &Digest) -> String {
-    format!(
-        "{}/revisions/{}/{}/link",
-        manifests(name.as_str()),
-        digest.algorithm().name(),
-        digest.hex()
-    )
+    format!("{}/link", revision(name, digest))
 }
 
 /// Directory of a repository's tags.

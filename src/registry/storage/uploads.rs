@@ -229,6 +229,7 @@ impl<D: Driver> Uploads<D> {
         };
         let (file, hasher) = flushed.map_err(written)?;
         let size = file.size().map_err(written)?;
+        drop(file);
         session.hasher = hasher;
         session.hashed = size;
         if let Some(reason) = broken {

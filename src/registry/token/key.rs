@@ -74,6 +74,40 @@ impl PublicKey {
         })
     }
 
+    /// Reads a JSON Web Key (RFC 7517), RSA or EC. Its libtrust id is not known.
+    ///
+    /// # Errors
+    /// When a member is missing or the kind of key is not supported.
+    pub fn from_jwk(jwk: &serde_json::Value) -> Result<Self, KeyError> {
+        let member = |name: &str| {
+            let text = jwk[name].as_str().ok_or(KeyError::Unreadable)?;
+            BASE64URL_NOPAD
+                .decode(text.trim_end_matches('=').as_bytes())
+                .map_err(|_| KeyError::Unreadable)
+        };
+        let material = match (jwk["kty"].as_str(), jwk["crv"].as_str()) {
+            (Some("RSA"), _) => Material::Rsa {
+                modulus: member("n")?,
+                exponent: member("e")?,
+            },
+            (Some("EC"), Some("P-256")) => Material::Ec {
+                curve: "P-256",
+                x: member("x")?,
+                y: member("y")?,
+            },
+            (Some("EC"), Some("P-384")) => Material::Ec {
+                curve: "P-384",
+                x: member("x")?,
+                y: member("y")?,
+            },
+            _ => return Err(KeyError::Unsupported),
+        };
+        Ok(Self {
+            spki: Vec::new(),
+            material,
+        })
+    }
+
     /// Returns the id that libtrust gives the key: the first 240 bits of the
     /// SHA-256 of its DER, in base32, in groups of four.
     pub fn libtrust_id(&self) -> String {

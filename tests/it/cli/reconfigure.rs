@@ -332,7 +332,7 @@ fn settings_that_the_registry_would_refuse_stop_nothing() {
     let pid = root.pid("registry");
     let rendered = root.read("registry/config.yml");
     for (key, value, expected) in [
-        ("registry.storage", "{s3: {bucket: x}}", "storage.filesystem only"),
+        ("registry.storage", "{s3: {bucket: x}}", "serves storage.filesystem"),
         ("registry.config.log.level", "nonsense", "no level"),
         ("registry.config.http.draintimeout", "abc", "no duration"),
         ("registry.rootcertbundle", "/nope.crt", "/nope.crt does not exist"),

@@ -39,7 +39,8 @@ fn https_with_a_trusted_certificate() {
     let before = std::fs::read_to_string(namespace.join("root/registry_host.crt")).expect("read");
     let trusted = namespace.sh("root", "rm -f registry_host.{key,crt} && make trust-docker-registry");
     assert!(
-        trusted.stderr.contains("Restarting registry") && trusted.stderr.contains("restart Docker"),
+        // The registry takes up the new certificate by itself.
+        trusted.stderr.contains("restart Docker"),
         "{}",
         trusted.stderr
     );

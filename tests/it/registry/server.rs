@@ -164,12 +164,32 @@ fn a_bad_configuration_is_named() {
             "\"5 parsecs\" is no duration",
         ),
         (
-            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nauth: {htpasswd: {path: /x}}\n",
-            "authorises by auth.token only",
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nauth: {htpasswd: {realm: r, path: /x}}\n",
+            "htpasswd -Bbn USER PASSWORD",
         ),
         (
             "version: 0.1\nstorage: {filesystem: {}, s3: {bucket: x}}\nhttp: {addr: ':0'}\n",
-            "storage.filesystem only",
+            ":2: storage.s3: this version serves storage.filesystem",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}, inmemory: {}}\nhttp: {addr: ':0'}\n",
+            "two drivers are configured",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp:\n  addr: ':0'\n  tls:\n    minimumtls: tls1.0\n",
+            "config.yml:6: http.tls.minimumtls: \"tls1.0\" is not supported; use tls1.2 or tls1.3",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0', prefix: registry}\n",
+            "write it like /registry/",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nauth: {token: {service: s, issuer: i, realm: r}}\n",
+            "auth.token.rootcertbundle: is missing",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nproxy: {remoteurl: 'https://x'}\n",
+            "does not mirror",
         ),
         (
             "version: 9\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\n",

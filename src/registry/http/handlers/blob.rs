@@ -104,8 +104,10 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
             event.media_type = BLOB_TYPE.to_owned();
             event.digest = text;
             event.size = Some(size);
-            event.url = context.url(context.request.uri().path());
+            event.url = context.url(&format!("/v2/{name}/blobs/{digest}"));
         });
+        #[expect(clippy::cast_precision_loss, reason = "a histogram is not that precise")]
+        app.metrics.downloads.observe(length as f64);
         *response.body_mut() = body;
     }
     Ok(response)

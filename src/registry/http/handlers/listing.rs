@@ -12,11 +12,6 @@ use crate::registry::oci::{Digest, ErrorCode, RepoName, Tag, media_type};
 use crate::registry::storage::StorageError;
 use crate::serve::Body;
 
-/// Entries of a catalog page without `n`, and the most that `n` may ask for.
-const CATALOG_LIMIT: usize = 1000;
-/// The most tags that one page holds; without `n` all are listed.
-const TAGS_LIMIT: usize = 10_000;
-
 /// Entries of a page of referrers.
 const REFERRERS_LIMIT: usize = 1000;
 
@@ -46,8 +41,9 @@ fn with_link(mut response: Response<Body>, path: &str, page: &Page, limit: usize
 
 /// Lists repositories.
 pub async fn catalog(context: &Context) -> Result<Response<Body>, Problem> {
-    let limit = page_size(context)?.unwrap_or(CATALOG_LIMIT);
-    if limit > CATALOG_LIMIT || limit == 0 {
+    let most = context.app.config.catalog_limit;
+    let limit = page_size(context)?.unwrap_or(most);
+    if limit > most || limit == 0 {
         return Err(Problem::new(ErrorCode::PaginationNumberInvalid).detail(json!({"n": limit})));
     }
     let last = context.query_one("last");
@@ -58,13 +54,13 @@ pub async fn catalog(context: &Context) -> Result<Response<Body>, Problem> {
         .await
         .map_err(|error| context.failed(&error))?;
     let response = respond::json(StatusCode::OK, &json!({"repositories": page.names}));
-    Ok(with_link(response, "/v2/_catalog", &page, limit))
+    Ok(with_link(response, &context.path("/v2/_catalog"), &page, limit))
 }
 
 /// Lists a repository's tags.
 pub async fn tags(context: &Context, name: &RepoName) -> Result<Response<Body>, Problem> {
     let asked = page_size(context)?;
-    let limit = asked.map_or(usize::MAX, |n| n.min(TAGS_LIMIT));
+    let limit = asked.map_or(usize::MAX, |n| n.min(context.app.config.tags_limit));
     let last = context.query_one("last");
     let page = context
         .app

@@ -8,6 +8,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::client_has;
+use crate::registry::config::Platforms;
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
@@ -105,9 +106,16 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         }
         Err(error) => return Err(Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string())),
     };
+    let rules = &context.app.config.validation;
+    if let Some(limit) = rules.size_limit.filter(|limit| content.len() > *limit) {
+        return Err(
+            Problem::new(ErrorCode::ManifestSizeLimit).detail(format!("{} bytes, {limit} are allowed", content.len()))
+        );
+    }
     let content_type = context.header(CONTENT_TYPE).map(media_type::essence);
     let manifest = Manifest::parse(&content, content_type.as_deref())
         .map_err(|error| Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string()))?;
+    check_rules(&context, &manifest)?;
     let (digest, tags): (Digest, Vec<Tag>) = match reference {
         Reference::Tag(tag) => (Digest::of(Algorithm::Sha256, &content), vec![tag.clone()]),
         Reference::Digest(claimed) => {
@@ -165,6 +173,31 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     Ok(response)
 }
 
+/// Checks a manifest against the limits and patterns of the configuration.
+fn check_rules(context: &Context, manifest: &Manifest) -> Result<(), Problem> {
+    let rules = &context.app.config.validation;
+    let count = manifest.references().count();
+    if let Some(limit) = rules.reference_limit.filter(|limit| count > *limit) {
+        return Err(
+            Problem::new(ErrorCode::ManifestReferenceLimit).detail(format!("{count} references, {limit} are allowed"))
+        );
+    }
+    let Kind::Image { layers, .. } = &manifest.kind else {
+        return Ok(());
+    };
+    for url in layers.iter().flat_map(|layer| &layer.urls) {
+        // A layer is fetched from there: nothing but the web, and all of it.
+        let parsed = url::Url::parse(url).ok();
+        let web = parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.fragment().is_none());
+        let allowed = rules.urls_allow.is_empty() || rules.urls_allow.iter().any(|pattern| pattern.is_match(url));
+        let denied = rules.urls_deny.iter().any(|pattern| pattern.is_match(url));
+        if !web || !allowed || denied {
+            return Err(Problem::new(ErrorCode::ManifestInvalid).detail(format!("invalid URL on layer: {url}")));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the tags that a push by digest asks for in its query.
 fn asked_tags(context: &Context) -> Result<Vec<Tag>, Problem> {
     let asked = context.query("tag");
@@ -195,11 +228,21 @@ async fn missing_references(context: &Context, name: &RepoName, manifest: &Manif
         // A layer with URLs may be fetched from elsewhere.
         Kind::Image { config, layers } => (
             std::iter::once(config)
-                .chain(layers.iter().filter(|layer| !layer.has_urls))
+                .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
                 .collect(),
             false,
         ),
-        Kind::Index { manifests } => (manifests.iter().collect(), true),
+        Kind::Index { manifests } => {
+            let required = |entry: &&Descriptor| match &context.app.config.validation.platforms {
+                Platforms::All => true,
+                Platforms::None => false,
+                Platforms::Listed(listed) => entry
+                    .platform
+                    .as_ref()
+                    .is_some_and(|platform| listed.contains(platform)),
+            };
+            (manifests.iter().filter(required).collect(), true)
+        }
     };
     let mut seen = HashSet::new();
     let mut missing = Vec::new();

@@ -243,6 +243,8 @@ async fn complete(
         .end(&mut session, name, id)
         .await
         .map_err(|error| context.failed(&error))?;
+    #[expect(clippy::cast_precision_loss, reason = "a histogram is not that precise")]
+    app.metrics.uploads.observe(finished.size as f64);
     context.notify("push", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
