@@ -58,6 +58,7 @@ fn runtime() -> std::io::Result<Runtime> {
 pub fn serve(path: &Utf8Path) -> Result<(), CommandError> {
     let config = Config::load(path, &crate::sys::env::all())?;
     crate::sys::process::never_block_on_output();
+    crate::sys::process::hold_little_memory();
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();

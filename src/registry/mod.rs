@@ -139,9 +139,9 @@ impl Registry {
         Ok(Self {
             app,
             presence,
-            temporary,
             listener,
             tls,
+            temporary,
             debug,
         })
     }

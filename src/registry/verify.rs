@@ -308,7 +308,7 @@ impl<D: Driver> Verifier<'_, D> {
                 continue;
             };
             part.manifests += 1;
-            let Some(manifest) = Stored::new(content).manifest else {
+            let Some(manifest) = Stored::new(content).manifest() else {
                 continue;
             };
             let (needed, index) = match &manifest.kind {

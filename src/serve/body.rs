@@ -13,7 +13,7 @@ use hyper::body::{Body as HyperBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 /// Bytes read from a file at a time.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 512 << 10;
 
 /// The body of a response.
 pub enum Body {

@@ -140,6 +140,19 @@ impl Identity {
     }
 }
 
+/// Keeps memory that is not used any more from piling up: few arenas, and
+/// large buffers go back to the system. Otherwise each thread keeps its own.
+pub fn hold_little_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "no safe function sets these")]
+    // SAFETY: mallopt only sets numbers; before other threads exist.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2);
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 256 << 10);
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, 1 << 20);
+    }
+}
+
 /// Says whether there is a process with this id.
 pub fn exists(pid: i32) -> bool {
     nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)

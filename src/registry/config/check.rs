@@ -83,7 +83,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
     Ok(Config {
         log: log(root.log)?,
         storage: storage(root.storage, &mut warnings)?,
-        auth: root.auth.map(|section| auth(section)).transpose()?,
+        auth: root.auth.map(auth).transpose()?,
         http: http(root.http, &mut warnings)?,
         health: health(root.health),
         validation: validation(root.validation)?,

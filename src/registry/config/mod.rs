@@ -6,6 +6,7 @@
 
 mod check;
 pub mod duration;
+mod explain;
 mod locate;
 mod overrides;
 mod raw;
@@ -148,6 +149,7 @@ pub enum Platforms {
 
 /// How the server listens and answers.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct HttpConfig {
     /// `host:port`, or a path with `net: unix`.
     pub addr: String,

@@ -147,6 +147,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Returns the same crew with one hand, for work that must go in order.
+    #[must_use]
     pub fn in_order(&self) -> Self {
         Self {
             handle: self.handle,

@@ -83,7 +83,7 @@ struct Node {
 /// Of what is not understood everything is taken that looks like a digest:
 /// too much is kept rather than too little.
 pub fn references(stored: &Stored) -> (Vec<Digest>, Option<Digest>) {
-    let Some(manifest) = &stored.manifest else {
+    let Some(manifest) = stored.manifest() else {
         return (digests_in(&stored.content), None);
     };
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());

@@ -225,7 +225,7 @@ pub async fn handle(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Re
 }
 
 async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-    let id = crate::serve::log::instance_id();
+    let id = crate::serve::log::request_id();
     let entry = app
         .config
         .log
@@ -249,8 +249,10 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
         .await
         .unwrap_or_else(Problem::into_response);
     app.metrics.in_flight.dec();
-    app.metrics
-        .answered(label, method.as_str(), response.status().as_u16(), began.elapsed());
+    if app.config.http.metrics.is_some() {
+        app.metrics
+            .answered(label, method.as_str(), response.status().as_u16(), began.elapsed());
+    }
     if api {
         let headers = response.headers_mut();
         headers.insert(

@@ -129,7 +129,7 @@ impl<D: Driver> Files<D> {
                     whole = false;
                     continue;
                 };
-                if let Some(subject) = stored.manifest.as_ref().and_then(|manifest| manifest.subject.as_ref()) {
+                if let Some(subject) = stored.manifest().and_then(|manifest| manifest.subject) {
                     fresh
                         .by_subject
                         .entry(subject.digest.clone())

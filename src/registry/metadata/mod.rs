@@ -7,6 +7,7 @@ pub mod files;
 mod proven;
 mod subjects;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -27,30 +28,28 @@ pub struct Page {
     pub more: bool,
 }
 
-/// A manifest as it is stored, and what it says.
+/// A manifest as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its bytes, exactly as they were pushed.
     pub content: Bytes,
     /// Its media type.
-    pub media_type: String,
-    /// What it says; nothing for a kind that this registry does not know.
-    pub manifest: Option<Manifest>,
+    pub media_type: Cow<'static, str>,
 }
 
 impl Stored {
     /// Understands stored bytes as far as possible.
     pub fn new(content: Bytes) -> Self {
-        let manifest = Manifest::parse(&content, None).ok();
-        let media_type = match &manifest {
-            Some(manifest) => manifest.media_type.clone(),
-            None => media_type::of_unknown(&content),
+        let media_type = match Manifest::parse(&content, None) {
+            Ok(manifest) => media_type::shared(manifest.media_type),
+            Err(_) => media_type::shared(media_type::of_unknown(&content)),
         };
-        Self {
-            content,
-            media_type,
-            manifest,
-        }
+        Self { content, media_type }
+    }
+
+    /// Returns what it says; nothing for a kind that this registry does not know.
+    pub fn manifest(&self) -> Option<Manifest> {
+        Manifest::parse(&self.content, None).ok()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::registry::oci::Digest;
 /// Bytes that each of the two generations holds at most.
 const BUDGET: usize = 6 << 20;
 /// What an entry costs besides its content.
-const OVERHEAD: usize = 1000;
+const OVERHEAD: usize = 300;
 
 /// Manifests by digest, in two generations: what is used moves to the young
 /// one, and the old one goes when the young one is full.
@@ -29,7 +29,7 @@ struct Generations {
 
 impl Generations {
     fn put(&mut self, digest: &Digest, stored: &Arc<Stored>) {
-        self.used += OVERHEAD + 2 * stored.content.len();
+        self.used += OVERHEAD + stored.content.len();
         self.young.insert(digest.clone(), Arc::clone(stored));
         if self.used > BUDGET {
             self.old = std::mem::take(&mut self.young);

@@ -1,5 +1,7 @@
 //! Media types of manifests, and the `Accept` header.
 
+use std::borrow::Cow;
+
 /// OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// OCI image index.
@@ -28,6 +30,14 @@ pub fn of_unknown(content: &[u8]) -> String {
         (None, Some(1)) => DOCKER_SCHEMA1[1].to_owned(),
         _ => "application/octet-stream".to_owned(),
     }
+}
+
+/// Returns a media type without memory of its own, where it is a known one.
+pub fn shared(name: String) -> Cow<'static, str> {
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST]
+        .into_iter()
+        .find(|known| *known == name)
+        .map_or(Cow::Owned(name), Cow::Borrowed)
 }
 
 /// The media types a client takes, from all its `Accept` lines.

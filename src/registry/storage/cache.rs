@@ -8,16 +8,17 @@
 
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use crate::sys::clock::Clock;
 
 /// Bytes that each of the two generations holds at most.
-const BUDGET: usize = 6 << 20;
+const BUDGET: usize = 5 << 20;
 /// What an entry costs besides its content.
 const OVERHEAD: usize = 200;
 /// Largest content that is kept: links are, manifests are kept elsewhere.
@@ -91,19 +92,25 @@ struct Entry {
 /// Entries by path, in two generations: what is used moves to the young one,
 /// and the old one goes when the young one is full.
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<Generations>);
+pub struct Cache {
+    generations: Mutex<Generations>,
+    /// Two keyed hashes stand for a path: nobody can make two paths collide.
+    keys: [RandomState; 2],
+}
+
+type Key = [u64; 2];
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Utf8PathBuf, Entry>,
-    old: HashMap<Utf8PathBuf, Entry>,
+    young: HashMap<Key, Entry>,
+    old: HashMap<Key, Entry>,
     used: usize,
 }
 
 impl Generations {
-    fn put(&mut self, path: Utf8PathBuf, entry: Entry) {
-        self.used += OVERHEAD + path.as_str().len() + entry.kept.size();
-        self.young.insert(path, entry);
+    fn put(&mut self, key: Key, entry: Entry) {
+        self.used += OVERHEAD + entry.kept.size();
+        self.young.insert(key, entry);
         if self.used > BUDGET {
             self.old = std::mem::take(&mut self.young);
             self.used = 0;
@@ -115,13 +122,14 @@ impl Cache {
     /// Returns what is kept of a path while `look` finds it unchanged. `look`
     /// is called only for a path that was looked up before.
     pub fn get(&self, path: &Utf8Path, look: impl FnOnce() -> Option<Stamp>) -> Option<Kept> {
+        let key = self.key(path);
         let entry = {
-            let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(entry) = generations.young.get(path) {
+            let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = generations.young.get(&key) {
                 entry.clone()
             } else {
-                let (path, entry) = generations.old.remove_entry(path)?;
-                generations.put(path, entry.clone());
+                let entry = generations.old.remove(&key)?;
+                generations.put(key, entry.clone());
                 entry
             }
         };
@@ -146,9 +154,13 @@ impl Cache {
                 kept: Kept::Known,
             }
         };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(path.to_owned(), entry);
+        let key = self.key(path);
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.put(key, entry);
+    }
+
+    fn key(&self, path: &Utf8Path) -> Key {
+        // Paths that differ in writing only may have two entries; that does no harm.
+        [0, 1].map(|number| self.keys[number].hash_one(path.as_str()))
     }
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::task::JoinHandle;
 
 /// One change of the disk, or a request to make changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,11 @@ pub trait Observer: Debug + Send + Sync {
     /// # Errors
     /// With the error that the operation is to fail with.
     fn before(&self, operation: &Operation<'_>) -> io::Result<()>;
+
+    /// Says whether the file system can be synced as a whole.
+    fn may_group(&self) -> bool {
+        true
+    }
 }
 
 /// Changes the disk, under the eyes of an observer where there is one.
@@ -69,6 +75,11 @@ impl Disk {
         self.observer
             .as_ref()
             .map_or(Ok(()), |observer| observer.before(operation))
+    }
+
+    /// Says whether the file system can be synced as a whole.
+    pub fn may_group(&self) -> bool {
+        self.observer.as_ref().is_none_or(|observer| observer.may_group())
     }
 
     /// Makes a directory; one that is there is fine. Says whether it was made.
@@ -129,6 +140,8 @@ impl Disk {
             path: path.to_owned(),
             offset,
             file,
+            unsynced: 0,
+            behind: None,
         })
     }
 
@@ -244,6 +257,12 @@ pub fn lock_alone(file: &File) -> io::Result<()> {
     }
 }
 
+/// Bytes that are written before the disk is asked to begin.
+const BEHIND: u64 = 16 << 20;
+
+/// What comes of bytes that are synced in the background.
+pub type Behind = JoinHandle<io::Result<()>>;
+
 /// A file that grows.
 #[derive(Debug)]
 pub struct Appender {
@@ -251,13 +270,16 @@ pub struct Appender {
     path: Utf8PathBuf,
     offset: u64,
     file: File,
+    unsynced: u64,
+    behind: Option<Behind>,
 }
 
 impl Appender {
-    /// Writes after what is there.
+    /// Writes after what is there. Now and then the disk begins to take up
+    /// what was written, so that little is left to do in the end.
     ///
     /// # Errors
-    /// When not all could be written.
+    /// When not all could be written, or the disk lost what was written before.
     pub fn write_all(&mut self, content: &[u8]) -> io::Result<()> {
         self.disk.tell(&Operation::Write {
             path: &self.path,
@@ -266,6 +288,17 @@ impl Appender {
         })?;
         self.file.write_all(content)?;
         self.offset += content.len() as u64;
+        self.unsynced += content.len() as u64;
+        if self.unsynced >= BEHIND && self.behind.as_ref().is_none_or(JoinHandle::is_finished) {
+            if let Some(behind) = self.behind.take() {
+                tokio::runtime::Handle::current()
+                    .block_on(behind)
+                    .map_err(io::Error::other)??;
+            }
+            let file = self.file.try_clone()?;
+            self.behind = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+            self.unsynced = 0;
+        }
         Ok(())
     }
 
@@ -275,5 +308,19 @@ impl Appender {
     /// When it cannot be told.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// Takes out what is still under way. Its failure must not be lost: the
+    /// system tells it once.
+    pub fn behind(&mut self) -> Option<Behind> {
+        self.behind.take()
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // Closing is not enough while a child of this process is being
+        // started: for a moment it holds the same file.
+        let _ = self.file.unlock();
     }
 }

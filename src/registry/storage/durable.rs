@@ -1,10 +1,10 @@
 //! When a change is durable: one by one, or many at once.
 //!
-//! With few changes under way, each file and directory is synced for itself.
-//! With many, one call syncs the whole file system for all who wait (group
-//! commit): whoever comes first makes the call, those who come meanwhile
-//! share the next one. Both end in the same promise: what was changed before
-//! [`Durability::sync`] survives a power loss after it.
+//! A file or directory or two are synced for themselves. More, of one change
+//! or of several at once, are synced by one call for the whole file system
+//! (group commit): whoever comes first makes the call, those who come
+//! meanwhile share the next one. Both end in the same promise: what was
+//! changed before [`Durability::sync`] survives a power loss after it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,10 +18,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::disk::Disk;
 use crate::sys::clock::monotonic;
 
-/// From how many waiting changes on they share one call.
+/// From how many files and directories on one call is cheaper.
 const MANY: usize = 3;
 /// A call that takes longer than this carries others' data; for a while each syncs for itself.
-const SLOW: Duration = Duration::from_millis(60);
+const SLOW: Duration = Duration::from_millis(40);
 /// For how many changes.
 const PAUSE: usize = 500;
 
@@ -32,6 +32,12 @@ pub struct Batch {
     pub files: Vec<(Utf8PathBuf, File)>,
     /// Directories with new names.
     pub directories: BTreeSet<Utf8PathBuf>,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.files.len() + self.directories.len()
+    }
 }
 
 /// Makes changes durable.
@@ -78,7 +84,9 @@ impl Durability {
     pub fn sync(&self, disk: &Disk, batch: &Batch) -> io::Result<()> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let outcome = match &self.top {
-            Some(top) if waiting >= MANY && self.may_group() => self.together(disk, top),
+            Some(top) if waiting * batch.len() >= MANY && disk.may_group() && self.may_group() => {
+                self.together(disk, top)
+            }
             _ => one_by_one(disk, batch),
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -265,15 +265,10 @@ impl Driver for Filesystem {
 
     async fn append(&self, path: &str, offset: u64) -> Result<Appender, StorageError> {
         self.blocking("append to", path, move |inner, path| {
-            let opened = inner.writer.disk.append(path, offset);
-            if opened
-                .as_ref()
-                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-            {
+            if !parent(path).is_dir() {
                 inner.writer.make_directories(parent(path), &mut None)?;
-                return inner.writer.disk.append(path, offset);
             }
-            opened
+            inner.writer.disk.append(path, offset)
         })
         .await
     }

@@ -18,7 +18,7 @@ use hyper::body::Body;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::disk::Appender;
+use super::disk::{Appender, Behind};
 use super::driver::{Change, Driver, StorageError};
 use super::layout;
 use super::upload_state::UploadState;
@@ -64,6 +64,8 @@ pub struct Progress {
     hashed: u64,
     /// All of a blob that came at once.
     whole: Option<Bytes>,
+    /// Bytes that the disk is taking up.
+    behind: Option<Behind>,
     /// Whether it never was a file.
     in_memory: bool,
     /// Whether the upload has become a blob, or was given up.
@@ -227,9 +229,11 @@ impl<D: Driver> Uploads<D> {
             path: path.clone(),
             source,
         };
-        let (file, hasher) = flushed.map_err(written)?;
+        let (mut file, hasher) = flushed.map_err(written)?;
+        let before = std::mem::replace(&mut session.behind, file.behind());
         let size = file.size().map_err(written)?;
         drop(file);
+        self.settle(session, before, name, &state.id).await?;
         session.hasher = hasher;
         session.hashed = size;
         if let Some(reason) = broken {
@@ -253,6 +257,26 @@ impl<D: Driver> Uploads<D> {
         }
     }
 
+    /// Waits for bytes that the disk takes up. An upload that it lost some of is over.
+    async fn settle(
+        &self,
+        session: &mut Session,
+        behind: Option<Behind>,
+        name: &RepoName,
+        id: &str,
+    ) -> Result<(), StorageError> {
+        let Some(behind) = behind else { return Ok(()) };
+        let Err(source) = behind.await.map_err(io::Error::other).and_then(|outcome| outcome) else {
+            return Ok(());
+        };
+        self.end(session, name, id).await?;
+        Err(StorageError {
+            action: "write",
+            path: layout::upload_data(name, id),
+            source,
+        })
+    }
+
     /// Checks that an upload has the digest, and says what makes it a blob.
     /// With another digest the upload is removed.
     ///
@@ -267,6 +291,8 @@ impl<D: Driver> Uploads<D> {
     ) -> Result<Finished, UploadError> {
         let path = layout::blob_data(digest);
         let data = layout::upload_data(name, id);
+        let behind = session.behind.take();
+        self.settle(session, behind, name, id).await?;
         let stat = match session.whole {
             Some(_) => None,
             None => self.driver.stat(&data).await?,

@@ -33,9 +33,14 @@ impl TestRegistry {
             storage.display()
         );
         std::fs::write(&config, text).expect("written");
+        Self::on(directory, &config, env)
+    }
+
+    /// Starts a registry on a configuration file.
+    pub fn on(directory: tempfile::TempDir, config: &std::path::Path, env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(KDK)
             .args(["registry", "serve"])
-            .arg(&config)
+            .arg(config)
             .env_clear()
             .envs(env.iter().copied())
             .stdout(Stdio::piped())
@@ -67,6 +72,38 @@ impl TestRegistry {
             .next()
             .expect("an address")
             .to_owned();
+        registry
+    }
+
+    /// Starts Debian's docker-registry on a configuration file.
+    pub fn docker(directory: tempfile::TempDir, config: &std::path::Path) -> Self {
+        let text = std::fs::read_to_string(config).expect("read");
+        let address = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("addr: "))
+            .expect("an address")
+            .to_owned();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let registry = Self {
+            child,
+            directory,
+            address,
+            client: Client::new(),
+            lines: std::sync::Mutex::new(mpsc::channel().1),
+        };
+        super::wait("docker-registry answers", || {
+            registry
+                .request("GET", "/v2/")
+                .send()
+                .ok()
+                .filter(|answer| answer.status() == 200)
+        });
         registry
     }
 
@@ -155,10 +192,15 @@ impl TestRegistry {
             .expect("answered")
     }
 
-    /// Kills the server and starts another on the same storage.
-    pub fn kill_and_restart(mut self) -> Self {
+    /// Kills the server; its directory stays.
+    pub fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
+    }
+
+    /// Kills the server and starts another on the same storage.
+    pub fn kill_and_restart(mut self) -> Self {
+        self.kill();
         let directory = std::mem::replace(&mut self.directory, temporary());
         Self::with(directory, "", &[])
     }

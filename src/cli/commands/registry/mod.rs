@@ -1,5 +1,6 @@
 //! `kdk registry`: the registry server's own verbs.
 
+mod config_check;
 mod garbage_collect;
 mod verify;
 
@@ -35,6 +36,9 @@ pub enum RegistryCommand {
     /// Check every digest, link and reference of the storage
     #[command(after_help = "Examples:\n  kdk registry verify\n  kdk registry verify --repair")]
     Verify(verify::Args),
+    /// Look at a configuration file
+    #[command(subcommand)]
+    Config(config_check::ConfigCommand),
     /// Print a bearer token for curl
     #[command(
         after_help = "Example:\n  curl -H \"Authorization: Bearer $(kdk registry token --scope registry:catalog:*)\" http://127.0.0.1:5000/v2/_catalog"
@@ -66,6 +70,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
     match command {
         RegistryCommand::Serve { config } => Ok(command::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
+        RegistryCommand::Config(command) => config_check::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),
         RegistryCommand::Token { scope, user } => token(session, &scope, &user),
     }

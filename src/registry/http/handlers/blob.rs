@@ -44,6 +44,13 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
             &[("etag", &etag), ("docker-content-digest", &text)],
         ));
     }
+    if context.request.method() == Method::HEAD && context.header(RANGE).is_none() {
+        let stat = app.blobs.stat(digest).await.map_err(|error| context.failed(&error))?;
+        let size = stat.ok_or_else(|| unknown(digest))?.size;
+        let mut response = Response::new(Body::empty());
+        describe(&mut response, BLOB_TYPE, size, &text, &etag);
+        return Ok(response);
+    }
     let content = app
         .blobs
         .open(digest)
@@ -85,17 +92,7 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
     } else {
         StatusCode::OK
     };
-    respond::set(
-        &mut response,
-        &[
-            ("content-type", &kind),
-            ("content-length", &length.to_string()),
-            ("docker-content-digest", &text),
-            ("etag", &etag),
-            ("accept-ranges", "bytes"),
-            ("cache-control", "max-age=31536000"),
-        ],
-    );
+    describe(&mut response, &kind, length, &text, &etag);
     if let Some(extent) = extent {
         respond::set(&mut response, &[("content-range", &extent)]);
     }
@@ -111,6 +108,21 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         *response.body_mut() = body;
     }
     Ok(response)
+}
+
+/// Sets the headers of a blob.
+fn describe(response: &mut Response<Body>, kind: &str, length: u64, digest: &str, etag: &str) {
+    respond::set(
+        response,
+        &[
+            ("content-type", kind),
+            ("content-length", &length.to_string()),
+            ("docker-content-digest", digest),
+            ("etag", etag),
+            ("accept-ranges", "bytes"),
+            ("cache-control", "max-age=31536000"),
+        ],
+    );
 }
 
 /// Makes a `multipart/byteranges` body (RFC 9110, section 14.6).

@@ -83,7 +83,7 @@ pub async fn referrers(context: &Context, name: &RepoName, subject: &Digest) -> 
         .await
         .map_err(failed)?
         .iter()
-        .filter_map(|(digest, stored)| Some(Referrer::of(digest, &stored.content, stored.manifest.as_ref()?)))
+        .filter_map(|(digest, stored)| Some(Referrer::of(digest, &stored.content, &stored.manifest()?)))
         .collect();
     // What a client put under the fallback tag before, or for want of this API.
     if let Some(index) = metadata.resolve(name, &Tag::fallback(subject)).await.map_err(failed)?

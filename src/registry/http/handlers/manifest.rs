@@ -54,10 +54,8 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         && let accept = accepted(context)
         && accept.names(media_type::DOCKER_MANIFEST)
         && !accept.names(media_type::DOCKER_LIST)
-        && let Some(entry) = stored
-            .manifest
-            .as_ref()
-            .and_then(|list| list.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1))
+        && let Some(list) = stored.manifest()
+        && let Some(entry) = list.for_platform(DEFAULT_PLATFORM.0, DEFAULT_PLATFORM.1)
     {
         digest = entry.digest.clone();
         stored = metadata
@@ -76,7 +74,7 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         ));
     }
     context.notify("pull", name, |event| {
-        event.media_type.clone_from(media_type);
+        event.media_type = media_type.to_string();
         event.digest.clone_from(&text);
         event.size = Some(content.len() as u64);
         event.url = context.url(&format!("/v2/{name}/manifests/{text}"));

@@ -1,0 +1,410 @@
+//! What the configuration changes: listeners, TLS, passwords, limits, health,
+//! metrics, notifications.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
+use crate::support::{KDK, Output, TestRegistry, temporary, wait};
+
+/// Makes an authority, and a certificate of it with its key; returns the
+/// paths of certificate, key and authority.
+fn certificate(directory: &Path, name: &str) -> (String, String, String) {
+    let ca_key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, format!("{name} authority"));
+    let ca = params.self_signed(&ca_key).expect("signed");
+    let issuer = rcgen::Issuer::new(params, ca_key);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("names");
+    let leaf = params.signed_by(&key, &issuer).expect("signed");
+    let [crt, pem, authority] = ["crt", "key", "ca"].map(|kind| directory.join(format!("{name}.{kind}")));
+    std::fs::write(&crt, leaf.pem()).expect("written");
+    std::fs::write(&pem, key.serialize_pem()).expect("written");
+    std::fs::write(&authority, ca.pem()).expect("written");
+    (
+        crt.display().to_string(),
+        pem.display().to_string(),
+        authority.display().to_string(),
+    )
+}
+
+fn client(ca: &str, identity: Option<(&str, &str)>) -> reqwest::blocking::Client {
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).expect("read")).expect("a certificate");
+    let builder = reqwest::blocking::Client::builder().tls_certs_only([ca]);
+    let builder = match identity {
+        None => builder,
+        Some((crt, key)) => {
+            let pem = [std::fs::read(crt).expect("read"), std::fs::read(key).expect("read")].concat();
+            builder.identity(reqwest::Identity::from_pem(&pem).expect("an identity"))
+        }
+    };
+    builder.build().expect("a client")
+}
+
+#[test]
+fn everything_is_below_the_prefix() {
+    let registry = TestRegistry::with(temporary(), "  prefix: /some/registry/\n", &[]);
+    assert_eq!(registry.get("/v2/").status(), 404);
+    assert_eq!(registry.get("/").status(), 200);
+    let base = registry.get("/some/registry/v2/");
+    assert_eq!(
+        (base.status().as_u16(), header(&base, "docker-distribution-api-version")),
+        (200, "registry/2.0".to_owned())
+    );
+    let started = registry.send("POST", "/some/registry/v2/a/b/blobs/uploads/");
+    let location = header(&started, "location");
+    assert!(location.contains("/some/registry/v2/a/b/blobs/uploads/"), "{location}");
+    let blob = digest(b"x");
+    let done = registry
+        .request("PUT", &format!("{location}&digest={blob}"))
+        .body("x")
+        .send()
+        .expect("answered");
+    assert_eq!(done.status(), 201);
+    assert_eq!(registry.get(&header(&done, "location")).text().expect("read"), "x");
+    assert_eq!(registry.get("/some/registryv2/").status(), 404);
+}
+
+#[test]
+fn a_certificate_is_taken_up_when_it_changes() {
+    let directory = temporary();
+    let (crt, key, ca) = certificate(directory.path(), "server");
+    let more = format!("  tls:\n    certificate: {crt}\n    key: {key}\n");
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let url = format!("https://{}/v2/", registry.address);
+    let first = client(&ca, None);
+    assert_eq!(first.get(&url).send().expect("answered").status(), 200);
+    // Half of a change changes nothing.
+    let aside = temporary();
+    let (new_crt, new_key, new_ca) = certificate(aside.path(), "new");
+    std::fs::copy(&new_key, &key).expect("copied");
+    registry.wait_for_line(|line| {
+        let _ = client(&ca, None).get(&url).send();
+        (line["msg"] == "the changed certificate cannot be used; the one before stays in use").then_some(())
+    });
+    assert_eq!(client(&ca, None).get(&url).send().expect("answered").status(), 200);
+    std::fs::copy(&new_crt, &crt).expect("copied");
+    let second = client(&new_ca, None);
+    wait("the new certificate", || second.get(&url).send().ok());
+}
+
+#[test]
+fn clients_must_show_a_certificate() {
+    let directory = temporary();
+    let (crt, key, server) = certificate(directory.path(), "server");
+    let (known, known_key, ca) = certificate(directory.path(), "client");
+    let (other, other_key, _) = certificate(directory.path(), "other");
+    let more =
+        format!("  tls:\n    certificate: {crt}\n    key: {key}\n    minimumtls: tls1.3\n    clientcas: [{ca}]\n");
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let url = format!("https://{}/v2/", registry.address);
+    let ask = |identity| client(&server, identity).get(&url).send();
+    assert!(ask(None).is_err());
+    assert!(ask(Some((&other, &other_key))).is_err());
+    assert_eq!(ask(Some((&known, &known_key))).expect("answered").status(), 200);
+}
+
+#[test]
+fn http2_works_with_and_without_tls() {
+    if Command::new("curl").arg("--version").output().is_err() && crate::support::may_skip() {
+        return;
+    }
+    let directory = temporary();
+    let (crt, key, ca) = certificate(directory.path(), "server");
+    let more = format!("  tls:\n    certificate: {crt}\n    key: {key}\n");
+    let curl = |arguments: &[&str], url: &str| {
+        let form = [
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_version} %{http_code} %header{location}",
+        ];
+        Output::of(Command::new("curl").args(form).args(arguments).arg(url)).ok()
+    };
+    let mut registry = TestRegistry::with(directory, &more, &[]);
+    let url = format!("https://{}/v2/a/b/blobs/uploads/", registry.address);
+    let said = curl(&["--cacert", &ca, "-X", "POST"], &url);
+    let expected = format!("2 202 https://{}/v2/a/b/blobs/uploads/", registry.address);
+    assert!(said.starts_with(&expected), "{said}");
+    registry.stop();
+    let off = format!("{more}  http2:\n    disabled: true\n");
+    let registry = TestRegistry::with(std::mem::replace(&mut registry.directory, temporary()), &off, &[]);
+    let said = curl(&["--cacert", &ca], &format!("https://{}/v2/", registry.address));
+    assert_eq!(said, "1.1 200 ");
+    let plain = TestRegistry::with(temporary(), "  h2c:\n    enabled: true\n", &[]);
+    assert_eq!(curl(&["--http2-prior-knowledge"], &plain.url("/v2/")), "2 200 ");
+    assert_eq!(curl(&["--http1.1"], &plain.url("/v2/")), "1.1 200 ");
+}
+
+#[test]
+fn names_and_passwords_guard_the_registry() {
+    let directory = temporary();
+    let path = directory.path().join("htpasswd");
+    let hash = |password: &str| bcrypt::hash(password, 4).expect("hashed");
+    std::fs::write(&path, format!("# people\nana:{}\nold:{{SHA}}x\n", hash("secret"))).expect("written");
+    let more = format!(
+        "auth:\n  htpasswd:\n    realm: Registry Realm\n    path: {}\n",
+        path.display()
+    );
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let refused = registry.get("/v2/");
+    assert_eq!(
+        (refused.status().as_u16(), header(&refused, "www-authenticate")),
+        (401, "Basic realm=\"Registry Realm\"".to_owned())
+    );
+    let ask = |name: &str, password: &str| {
+        let request = registry.request("GET", "/v2/_catalog").basic_auth(name, Some(password));
+        request.send().expect("answered").status().as_u16()
+    };
+    assert_eq!(ask("ana", "secret"), 200);
+    assert_eq!(ask("ana", "secret"), 200);
+    assert_eq!(ask("ana", "wrong"), 401);
+    assert_eq!(ask("bob", "secret"), 401);
+    assert_eq!(ask("old", "x"), 401);
+    std::fs::write(&path, format!("bob:{}\n", hash("other"))).expect("written");
+    wait("the new file counts", || (ask("bob", "other") == 200).then_some(()));
+    assert_eq!(ask("ana", "secret"), 401);
+}
+
+#[test]
+fn manifests_keep_to_the_rules() {
+    let more = "validation:\n  manifests:\n    referencelimit: 3\n    payloadsizelimit: 1000\n    urls:\n      allow: ['^https://layers\\.example/']\n      deny: ['secret']\n    indexes:\n      platforms: list\n      platformlist: [{os: linux, architecture: amd64}]\n";
+    let registry = TestRegistry::with(temporary(), more, &[]);
+    let blob = registry.push_blob("a/b", b"{}");
+    let put = |manifest: &Value, kind: &str| registry.put_manifest("a/b", "t", kind, manifest.to_string().as_bytes());
+    let image = |layers: Value| json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {"mediaType": "x", "digest": blob, "size": 2}, "layers": layers});
+    let layer = |url: Option<&str>| match url {
+        None => json!({"mediaType": "l", "digest": blob, "size": 2}),
+        Some(url) => json!({"mediaType": "l", "digest": digest(b"elsewhere"), "size": 2, "urls": [url]}),
+    };
+    assert_eq!(
+        put(
+            &image(json!([layer(None), layer(Some("https://layers.example/x"))])),
+            OCI_MANIFEST
+        )
+        .status(),
+        201
+    );
+    for url in [
+        "https://other.example/x",
+        "https://layers.example/secret",
+        "ftp://layers.example/x",
+        "https://layers.example/x#y",
+    ] {
+        assert_error(
+            put(&image(json!([layer(Some(url))])), OCI_MANIFEST),
+            400,
+            "MANIFEST_INVALID",
+        );
+    }
+    let many = json!([layer(None), layer(None), layer(None)]);
+    assert_error(put(&image(many), OCI_MANIFEST), 400, "MANIFEST_REFERENCE_LIMIT");
+    let mut long = image(json!([]));
+    long["annotations"] = json!({"x": "y".repeat(1000)});
+    assert_error(put(&long, OCI_MANIFEST), 400, "MANIFEST_SIZE_LIMIT");
+    // An index may lack what is for other platforms.
+    let index = |architecture: &str| {
+        json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+            {"mediaType": OCI_MANIFEST, "digest": digest(b"absent"), "size": 1, "platform": {"os": "linux", "architecture": architecture}},
+        ]})
+    };
+    assert_eq!(put(&index("riscv64"), OCI_INDEX).status(), 201);
+    assert_error(put(&index("amd64"), OCI_INDEX), 400, "MANIFEST_BLOB_UNKNOWN");
+}
+
+#[test]
+fn health_checks_and_metrics_tell_how_it_is() {
+    let directory = temporary();
+    let flag = directory.path().join("down");
+    let debug = crate::support::port();
+    let peer = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let other = peer.local_addr().expect("an address");
+    let more = format!(
+        "  debug:\n    addr: 127.0.0.1:{debug}\n    prometheus:\n      enabled: true\nhealth:\n  file:\n    - file: {}\n      interval: 20ms\n  tcp:\n    - addr: {other}\n      interval: 20ms\n      threshold: 2\n",
+        flag.display()
+    );
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let tell = |path: &str| {
+        let answer = registry.get(&format!("http://127.0.0.1:{debug}{path}"));
+        (answer.status().as_u16(), answer.text().expect("read"))
+    };
+    assert_eq!(tell("/debug/health"), (200, "{}\n".to_owned()));
+    let blob = registry.push_blob("a/b", b"twelve bytes");
+    registry.get(&format!("/v2/a/b/blobs/{blob}"));
+    std::fs::write(&flag, "").expect("written");
+    wait("the file counts", || {
+        (registry.get("/v2/").status() == 503).then_some(())
+    });
+    let (status, body) = tell("/debug/health");
+    assert!(status == 503 && body.contains("down exists"), "{body}");
+    assert_eq!(registry.get("/").status(), 200);
+    std::fs::remove_file(&flag).expect("removed");
+    wait("it recovers", || (registry.get("/v2/").status() == 200).then_some(()));
+    drop(peer);
+    wait("the connection counts", || {
+        (registry.get("/v2/").status() == 503).then_some(())
+    });
+    let (status, text) = tell("/metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "registry_http_requests_total{code=\"200\",method=\"get\",route=\"/v2/{name}/blobs/{digest}\"} 1",
+        "registry_storage_blob_upload_bytes_sum 12.0",
+        "registry_storage_blob_download_bytes_count 1",
+        "registry_http_request_duration_seconds_bucket",
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert_eq!(tell("/nothing").0, 404);
+}
+
+/// Answers requests with a status each, and passes on their bodies.
+fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let (sender, bodies) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for status in statuses {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            let mut text = Vec::new();
+            let mut piece = [0; 4096];
+            let body = loop {
+                let read = stream.read(&mut piece).unwrap_or_default();
+                text.extend_from_slice(&piece[..read]);
+                let all = String::from_utf8_lossy(&text).into_owned();
+                if let Some((head, body)) = all.split_once("\r\n\r\n") {
+                    let length = head
+                        .lines()
+                        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+                    if read == 0 || length == Some(body.len()) {
+                        break body.to_owned();
+                    }
+                }
+                if read == 0 {
+                    break String::new();
+                }
+            };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            if sender.send(body).is_err() {
+                return;
+            }
+        }
+    });
+    (port, bodies)
+}
+
+#[test]
+fn events_that_wait_survive_a_kill() {
+    let closed = crate::support::port();
+    let more = |port: u16| {
+        format!(
+            "notifications:\n  endpoints:\n    - name: listener\n      url: http://127.0.0.1:{port}/events\n      timeout: 2s\n      maxretries: 1000\n      backoff: 50ms\n      ignore:\n        actions: [pull]\n"
+        )
+    };
+    let mut registry = TestRegistry::with(temporary(), &more(closed), &[]);
+    let (_, image) = registry.push_image("a/b", "t", "x");
+    let journals = registry.directory.path().join("storage/.kdk/notifications");
+    wait("the events are on disk", || {
+        let entries = std::fs::read_dir(&journals).ok()?;
+        let text: String = entries
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+            .collect();
+        (text.matches("\"action\":\"push\"").count() == 3).then_some(())
+    });
+    registry.kill();
+    let (port, bodies) = receiver(vec![503, 200, 200, 200, 200]);
+    let directory = std::mem::replace(&mut registry.directory, temporary());
+    let registry = TestRegistry::with(directory, &more(port), &[]);
+    let next = || -> Value {
+        let body = bodies
+            .recv_timeout(std::time::Duration::from_secs(20))
+            .expect("an event");
+        serde_json::from_str(&body).expect("JSON")
+    };
+    // The first comes again after its 503.
+    let first = next();
+    assert_eq!(next(), first);
+    let (second, third) = (next(), next());
+    for event in [&first, &second, &third] {
+        let events = event["events"].as_array().expect("a list");
+        assert_eq!((events.len(), &events[0]["action"]), (1, &json!("push")));
+    }
+    assert_eq!(third["events"][0]["target"]["digest"], image);
+    assert_eq!(third["events"][0]["target"]["tag"], "t");
+    // And what is new comes after.
+    registry.push_blob("a/b", b"new");
+    assert_eq!(next()["events"][0]["target"]["digest"], digest(b"new"));
+}
+
+#[test]
+fn a_storage_in_memory_is_gone_at_the_end() {
+    let directory = temporary();
+    let config = directory.path().join("config.yml");
+    std::fs::write(
+        &config,
+        "version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: 127.0.0.1:0}\n",
+    )
+    .expect("written");
+    let before = leftovers();
+    let mut registry = TestRegistry::on(directory, &config, &[]);
+    registry.push_image("a/b", "t", "x");
+    assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+    registry.stop();
+    assert!(leftovers() <= before);
+}
+
+fn leftovers() -> usize {
+    std::fs::read_dir("/dev/shm").map_or(0, |entries| {
+        entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().contains("kdk-registry-inmemory"))
+            .count()
+    })
+}
+
+#[test]
+fn a_configuration_is_explained() {
+    let directory = temporary();
+    let path = directory.path().join("config.yml");
+    let check = |text: &str, env: &[(&str, &str)]| {
+        std::fs::write(&path, text).expect("written");
+        Output::of(
+            Command::new(KDK)
+                .args(["registry", "config", "check"])
+                .arg(&path)
+                .env_clear()
+                .envs(env.iter().copied()),
+        )
+    };
+    let text = "version: 0.1\nlog:\n  levle: info\nstorage:\n  filesystem:\n    rootdirectory: /nonexistent/images\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:5000\n  secret: hush\ncompatibility:\n  schema1:\n    enabled: true\nnotifications:\n  endpoints:\n    - name: rails\n      url: http://user:hush@127.0.0.1:3000/events\n      timeout: 500\n";
+    let said = check(text, &[("REGISTRY_HTTP_ADDR", "127.0.0.1:5001")]);
+    let all = said.shown().replace(&path.display().to_string(), "config.yml");
+    assert!(!all.contains("hush"), "{all}");
+    insta::assert_snapshot!("config_check", all);
+    let wrong = check(
+        "version: 0.1\nstorage: {filesystem: {}}\nhttp:\n  addr: ':0'\n  tls: {certificate: /nonexistent.crt, key: /nonexistent.key}\n",
+        &[],
+    );
+    assert!(wrong.stderr.contains("/nonexistent.crt"), "{wrong:?}");
+    assert_eq!(wrong.code, 1);
+}
+
+#[test]
+fn the_version_is_printed_like_the_go_registry_does() {
+    let said = Output::of(Command::new(KDK).args(["registry", "--version"])).ok();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!((words.len(), words[0]), (3, "registry"), "{said}");
+    assert!(words[2].starts_with('v'), "{said}");
+}
