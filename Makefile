@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test bootstrap check fmt lint doc deny generate bench install clean
+.PHONY: help build run test bootstrap check fmt lint doc deny generate bench fuzz install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,8 +46,12 @@ deny: ## check licences, bans and sources of dependencies (advisories where the 
 generate: ## write the generated files
 	cargo run --quiet --locked -- generate
 
-bench: build ## measure; prints one table
+bench: build bootstrap ## measure, the registry against docker-registry too; prints tables
 	benches/startup "$(KDK)"
+	cargo bench --locked --bench registry
+
+fuzz: ## fuzz requests, manifests, tokens and configurations, a minute each
+	tests/fuzz/run 60
 
 install: ## install kdk for this user
 	cargo install --locked --path .

@@ -205,20 +205,21 @@ fn measure(kind: Kind, directory: &Path, table: &mut Table, count: usize) {
         let garbage = directory.join("garbage");
         workloads::lay_out_garbage(&garbage.join("storage"));
         let config = server::configure(&garbage, 5000);
-        let began = Instant::now();
-        let mut command = kind.command("garbage-collect");
-        if kind == Kind::Kdk {
-            // The other has no such protection for what is young.
-            command.args(["--grace", "0s"]);
-        }
-        let output = command.arg("-m").arg(config).output().expect("run");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        table.add(
-            "garbage collection of 10,000 manifests",
-            "s",
-            10.0,
-            began.elapsed().as_secs_f64(),
-        );
+        let collect = |more: &[&str]| {
+            let began = Instant::now();
+            let mut command = kind.command("garbage-collect");
+            if kind == Kind::Kdk {
+                // The other has no such protection for what is young.
+                command.args(["--grace", "0s"]);
+            }
+            let output = command.arg("-m").args(more).arg(&config).output().expect("run");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            began.elapsed().as_secs_f64()
+        };
+        // Once for what is read for the first time.
+        collect(&["--dry-run"]);
+        table.add("garbage of 10,000 manifests, found", "s", 10.0, collect(&["--dry-run"]));
+        table.add("garbage of 10,000 manifests, removed", "s", 10.0, collect(&[]));
         table.add(
             "files left by garbage collection",
             "files",

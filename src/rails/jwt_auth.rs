@@ -88,6 +88,8 @@ impl TokenService {
             nbf: Some(now - LEEWAY),
             iat: Some(now),
             jti: Some(crate::serve::log::instance_id()),
+            auth_type: None,
+            user: None,
             access,
         };
         let header = Header {

@@ -138,10 +138,11 @@ impl<D: Driver> Verifier<'_, D> {
                     repository: None,
                     subject: digest.to_string(),
                     detail: "a blob's directory without data".into(),
-                    repaired: self.discard(&path, &layout::blobs()).await?,
+                    repaired: self.discard(&layout::blob(&digest), &layout::blobs()).await?,
                 });
                 continue;
             };
+            self.temporary(&layout::blob(&digest), &mut part).await?;
             part.blobs += 1;
             let mut file = content.file;
             let mut hasher = Hasher::new(digest.algorithm());
@@ -183,6 +184,7 @@ impl<D: Driver> Verifier<'_, D> {
     /// Checks the links of a repository, and what its manifests refer to.
     async fn repository(&self, name: &RepoName, good: &HashSet<mark::Key>) -> Result<Part, StorageError> {
         let mut part = Part::default();
+        let mut left = Part::default();
         let mut find = |problem, subject: String, detail: String, repaired| {
             part.findings.push(Finding {
                 problem,
@@ -266,6 +268,8 @@ impl<D: Driver> Verifier<'_, D> {
                 );
                 continue;
             };
+            self.temporary(&format!("{}/current", layout::tag(name, &tag)), &mut left)
+                .await?;
             let current = layout::tag_current_link(name, &tag);
             let target = self.driver.read(&current).await?;
             let target = target.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Digest>().ok());
@@ -303,6 +307,7 @@ impl<D: Driver> Verifier<'_, D> {
                 }
             }
         }
+        part.findings.append(&mut left.findings);
         for digest in &manifests {
             let Some(content) = self.driver.read(&layout::blob_data(digest)).await? else {
                 continue;
@@ -348,6 +353,26 @@ impl<D: Driver> Verifier<'_, D> {
             }
         }
         Ok(part)
+    }
+
+    /// Finds temporary files that a crash left in a directory.
+    async fn temporary(&self, directory: &str, part: &mut Part) -> Result<(), StorageError> {
+        let names = self.driver.list(directory).await?;
+        for name in names
+            .iter()
+            .flat_map(|names| names.iter())
+            .filter(|name| name.ends_with(".tmp"))
+        {
+            let path = format!("{directory}/{name}");
+            part.findings.push(Finding {
+                problem: "leftover",
+                repository: None,
+                repaired: self.discard(&path, directory).await?,
+                subject: path,
+                detail: "a temporary file".into(),
+            });
+        }
+        Ok(())
     }
 
     async fn discard(&self, path: &str, keep: &str) -> Result<Option<&'static str>, StorageError> {

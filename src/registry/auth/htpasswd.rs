@@ -123,7 +123,10 @@ impl Htpasswd {
                 .unwrap_or_else(PoisonError::into_inner)
                 .contains(&seen)
         {
-            return Ok(Actor { name });
+            return Ok(Actor {
+                name,
+                ..Actor::default()
+            });
         }
         let _turn = self.turns.acquire().await;
         let checking = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
@@ -133,7 +136,10 @@ impl Htpasswd {
                 right.clear();
             }
             right.insert(seen);
-            return Ok(Actor { name });
+            return Ok(Actor {
+                name,
+                ..Actor::default()
+            });
         }
         log.warn(
             "error authorizing context: authentication failure",

@@ -2,6 +2,7 @@
 
 pub mod htpasswd;
 mod keys;
+mod protection;
 pub mod token;
 
 use super::config::AuthConfig;
@@ -9,12 +10,19 @@ use super::token::Scope;
 use crate::serve::Logger;
 
 pub use keys::KeysError;
+pub use protection::Protection;
 
 /// Who made a request, as far as that is known.
 #[derive(Clone, Debug, Default)]
 pub struct Actor {
     /// The token's subject, or the user's name; empty for nobody in particular.
     pub name: String,
+    /// How the user proved who it is, as the token says.
+    pub user_type: Option<String>,
+    /// The user as the token passes it through.
+    pub user: Option<String>,
+    /// Tags that the token protects.
+    pub protection: Protection,
 }
 
 /// What a request brings to be authorised.

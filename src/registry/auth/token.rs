@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jsonwebtoken::{Validation, decode, decode_header};
 
 use super::keys::{Keys, KeysError};
-use super::{Actor, Asked, Challenge};
+use super::{Actor, Asked, Challenge, Protection};
 use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
 use crate::serve::Logger;
@@ -97,7 +97,13 @@ impl TokenAuthorizer {
             })
             .collect();
         if missing.is_empty() {
-            Ok(Actor { name: claims.sub })
+            let repository = needed.first().map_or("", |scope| scope.name.as_str());
+            Ok(Actor {
+                protection: Protection::of(&claims.access, repository),
+                name: claims.sub,
+                user_type: claims.auth_type,
+                user: claims.user,
+            })
         } else {
             log.warn(
                 "error authorizing context: insufficient scope",
@@ -153,7 +159,8 @@ impl TokenAuthorizer {
     /// Finds the key that a token names: a certificate chain to the bundle,
     /// or a key id. A key that the token brings itself counts for nothing.
     fn key(&self, header: &jsonwebtoken::Header, log: &Logger) -> Result<PublicKey, Refusal> {
-        if let Some(chain) = &header.x5c {
+        let embedded = header.jwk.as_ref().and_then(|jwk| jwk.common.x509_chain.as_ref());
+        if let Some(chain) = header.x5c.as_ref().or(embedded) {
             return self.keys(log).of_chain(chain).map_err(Refusal::Invalid);
         }
         let id = header

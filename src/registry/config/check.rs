@@ -89,6 +89,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
         validation: validation(root.validation)?,
         catalog_limit: root.catalog.maxentries.unwrap_or(CATALOG_LIMIT).max(1),
         tags_limit: root.tags.maxtags.unwrap_or(TAGS_LIMIT).max(1),
+        include_references: root.notifications.events.includereferences,
         endpoints: endpoints(root.notifications)?,
         warnings,
     })
@@ -112,6 +113,10 @@ fn log(log: raw::Log) -> Result<LogConfig, Wrong> {
         Some("text") => Format::Text,
         Some(other) => return wrong("log.formatter", format!("{other:?} is no format; use json or text")),
     };
+    match log.output.as_deref() {
+        None | Some("" | "stdout") => {}
+        Some(other) => return wrong("log.output", format!("{other:?} is not supported; use stdout")),
+    }
     Ok(LogConfig {
         level,
         format,

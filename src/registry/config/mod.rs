@@ -36,6 +36,8 @@ pub struct Config {
     pub catalog_limit: usize,
     /// Tags of a page at most.
     pub tags_limit: usize,
+    /// Whether events say what a manifest refers to.
+    pub include_references: bool,
     /// Where events go.
     pub endpoints: Vec<Endpoint>,
     /// Things in the file that have no effect, for the log.
@@ -319,16 +321,20 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        // Straight from the text first: only so do errors carry line and column.
-        serde_yaml::from_str::<raw::Root>(text).map_err(yaml)?;
         let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
         let mut warnings = overrides::apply(&mut tree, environment);
         warnings.extend(duration::bare(&tree));
         let mut unknown = Vec::new();
-        let root: raw::Root = serde_ignored::deserialize(tree, |key| unknown.push(key.to_string())).map_err(yaml)?;
+        let read = serde_ignored::deserialize::<_, _, raw::Root>(tree, |key| unknown.push(key.to_string()));
+        // Straight from the text errors carry line and column.
+        let root = read.map_err(|error| yaml(serde_yaml::from_str::<raw::Root>(text).err().unwrap_or(error)))?;
         warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| {
             let line = locate::line(text, &key).map_or(String::new(), |line| format!(" (line {line})"));
-            format!("unknown configuration key {key}{line} is ignored")
+            if raw::is_ineffective(&key) {
+                format!("configuration key {key}{line} has no effect in this registry")
+            } else {
+                format!("unknown configuration key {key}{line} is ignored")
+            }
         }));
         check::check(root, warnings).map_err(|check::Wrong { key, reason }| ConfigError::Value {
             path: path.to_owned(),

@@ -16,6 +16,7 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> 
         .collect();
     settings.sort();
     let mut warnings = Vec::new();
+    spread(tree);
     for (name, text) in settings {
         let mut parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
         as_keys(&mut parts);
@@ -23,8 +24,22 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> 
         if !set(tree, &parts, value) {
             warnings.push(format!("environment variable {name} names no setting and is ignored"));
         }
+        spread(tree);
     }
     warnings
+}
+
+/// Writes the short form of a driver or a way to authorise in full: `auth:
+/// htpasswd` means the section of that name.
+fn spread(tree: &mut Value) {
+    for section in ["auth", "storage"] {
+        if let Some(node) = tree.get_mut(section)
+            && let Some(name) = node.as_str().filter(|name| !name.is_empty())
+        {
+            let key = Value::String(name.to_owned());
+            *node = Value::Mapping([(key, Value::Null)].into_iter().collect());
+        }
+    }
 }
 
 /// Go's names of fields where they differ from the file's keys, and below
@@ -114,6 +129,8 @@ mod tests {
             ("REGISTRY_HTTP_ADDR_X", "1"),
             ("REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/tmp/down"),
             ("REGISTRY_HEALTH_STORAGEDRIVER_ENABLED", "true"),
+            ("REGISTRY_AUTH", "htpasswd"),
+            ("REGISTRY_AUTH_HTPASSWD_REALM", "people"),
             ("OTHER", "x"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -121,6 +138,7 @@ mod tests {
         assert_eq!(tree["http"]["addr"], Value::from("127.0.0.1:0"));
         assert_eq!(tree["storage"]["delete"]["enabled"], Value::from(false));
         assert_eq!(tree["notifications"]["endpoints"][0]["name"], Value::from("b"));
+        assert_eq!(tree["auth"]["htpasswd"]["realm"], Value::from("people"));
         assert_eq!(tree["health"]["file"][0]["file"], Value::from("/tmp/down"));
         assert_eq!(tree["health"]["storagedriver"]["enabled"], Value::from(true));
         assert_eq!(warnings.len(), 1, "{warnings:?}");

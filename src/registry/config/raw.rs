@@ -7,24 +7,16 @@ use serde::Deserialize;
 
 use super::duration::GoDuration;
 /// Keys that other registries read, or that come later, and need no warning.
-const ACCEPTED: [&str; 23] = [
+const ACCEPTED: [&str; 15] = [
     "compatibility.schema1.signingkeyfile",
     "health.database",
     "notifications.fanouttimeout",
-    "notifications.events",
     "notifications.endpoints.*.queuepurgetimeout",
     "redis",
     "database",
     "gc",
-    "rate_limiter",
-    "profiling",
-    "reporting",
-    "middleware",
-    "policy",
-    "log.hooks",
     "log.reportcaller",
     "log.accesslog.formatter",
-    "log.output",
     "storage.filesystem.maxthreads",
     "storage.tag",
     "storage.redirect",
@@ -32,6 +24,48 @@ const ACCEPTED: [&str; 23] = [
     "http.tls.ciphersuites",
     "http.debug.pprof",
 ];
+
+/// Keys of other registries that change nothing here.
+const INEFFECTIVE: [&str; 6] = [
+    "rate_limiter",
+    "profiling",
+    "reporting",
+    "middleware",
+    "policy",
+    "log.hooks",
+];
+
+/// Says whether a key is known to have no effect.
+pub fn is_ineffective(key: &str) -> bool {
+    INEFFECTIVE
+        .iter()
+        .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Reads a section that may be empty: there, but without any setting.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+/// Reads text that YAML may take for a number.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    use serde::de::Error as _;
+    match serde_yaml::Value::deserialize(deserializer)? {
+        serde_yaml::Value::Null => Ok(None),
+        serde_yaml::Value::String(text) => Ok(Some(text)),
+        serde_yaml::Value::Number(number) => Ok(Some(number.to_string())),
+        serde_yaml::Value::Bool(word) => Ok(Some(word.to_string())),
+        _ => Err(D::Error::custom("a text is expected")),
+    }
+}
+
+fn some_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(text(deserializer)?.unwrap_or_default())
+}
 
 /// Says whether an unknown key is one that may stand there without a word.
 pub fn is_accepted(key: &str) -> bool {
@@ -69,6 +103,7 @@ pub struct Root {
     pub tags: Tags,
     #[serde(default)]
     pub compatibility: Compatibility,
+    #[serde(default, deserialize_with = "present")]
     pub proxy: Option<serde_yaml::Value>,
 }
 
@@ -144,6 +179,7 @@ pub struct Database {
 #[derive(Deserialize, Default)]
 pub struct Log {
     pub level: Option<String>,
+    pub output: Option<String>,
     pub formatter: Option<String>,
     #[serde(default)]
     pub fields: serde_json::Map<String, serde_json::Value>,
@@ -159,12 +195,19 @@ pub struct AccessLog {
 
 #[derive(Deserialize)]
 pub struct Storage {
+    #[serde(default, deserialize_with = "present")]
     pub filesystem: Option<Filesystem>,
+    #[serde(default, deserialize_with = "present")]
     pub inmemory: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
     pub s3: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
     pub s3_v2: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
     pub gcs: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
     pub azure: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
     pub azure_v2: Option<serde_yaml::Value>,
     #[serde(default)]
     pub delete: Switch,
@@ -174,7 +217,7 @@ pub struct Storage {
     pub cache: Cache,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub struct Filesystem {
     pub rootdirectory: Option<Utf8PathBuf>,
 }
@@ -210,14 +253,17 @@ pub struct Cache {
 pub struct Auth {
     pub token: Option<Token>,
     pub htpasswd: Option<Htpasswd>,
+    #[serde(default, deserialize_with = "present")]
     pub silly: Option<serde_yaml::Value>,
 }
 
 #[derive(Deserialize)]
 pub struct Token {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_text")]
     pub realm: String,
+    #[serde(deserialize_with = "some_text")]
     pub service: String,
+    #[serde(deserialize_with = "some_text")]
     pub issuer: String,
     pub rootcertbundle: Option<Utf8PathBuf>,
     #[serde(default)]
@@ -246,6 +292,7 @@ pub struct Http {
     pub h2c: Switch,
     #[serde(default)]
     pub relativeurls: bool,
+    #[serde(default, deserialize_with = "text")]
     pub secret: Option<String>,
     pub draintimeout: Option<GoDuration>,
     #[serde(default)]
@@ -337,6 +384,14 @@ pub struct StorageCheck {
 pub struct Notifications {
     #[serde(default)]
     pub endpoints: Vec<RawEndpoint>,
+    #[serde(default)]
+    pub events: Events,
+}
+
+#[derive(Deserialize, Default)]
+pub struct Events {
+    #[serde(default)]
+    pub includereferences: bool,
 }
 
 #[derive(Deserialize)]

@@ -232,6 +232,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     let crew = Crew::new(handle, site.stop);
     let rule = Rule {
         delete_untagged: options.delete_untagged,
+        dry_run: options.dry_run,
         cutoff: cutoff(options.grace),
     };
     report(Event::Stage { name: "mark".into() });
@@ -267,9 +268,8 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     }
     report(Event::Stage { name: "inspect".into() });
     let shards = handle.block_on(shards(*driver))?;
-    let inspected: Vec<(Vec<(Digest, u64)>, usize)> = crew.each(&shards, async |shard| {
-        inspect(*driver, shard, &alive, rule.cutoff).await
-    })?;
+    let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
+        crew.each(&shards, async |shard| inspect(*driver, shard, &alive, rule).await)?;
     let mut blobs = Vec::new();
     for (mut some, young) in inspected {
         blobs.append(&mut some);
@@ -390,7 +390,7 @@ async fn inspect<D: Driver>(
     driver: &D,
     shard: &(Algorithm, String),
     alive: &HashSet<Key>,
-    cutoff: Timestamp,
+    rule: Rule,
 ) -> Result<(Vec<(Digest, u64)>, usize), CollectError> {
     let mut found = Vec::new();
     let mut young = 0;
@@ -399,9 +399,16 @@ async fn inspect<D: Driver>(
             continue;
         }
         match driver.stat(&layout::blob_data(&digest)).await? {
-            Some(stat) if stat.modified >= cutoff => young += 1,
+            Some(stat) if stat.modified >= rule.cutoff => young += 1,
             Some(stat) => found.push((digest, stat.size)),
-            // A directory without data, which a crash left.
+            // A directory without data, which a crash left. Should somebody be
+            // about to put some there, the directory is made again.
+            None if !rule.dry_run => {
+                let directory = layout::blob(&digest);
+                if !mark::is_young(driver, &directory, rule.cutoff).await? {
+                    driver.discard(&directory, &shard.1).await?;
+                }
+            }
             None => {}
         }
     }

@@ -68,6 +68,8 @@ impl Dead {
 pub struct Rule {
     /// Whether manifests without a tag may go.
     pub delete_untagged: bool,
+    /// Whether nothing may be removed.
+    pub dry_run: bool,
     /// What was changed since is kept.
     pub cutoff: Timestamp,
 }

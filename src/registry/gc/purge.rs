@@ -13,7 +13,7 @@ use crate::registry::storage::{Driver, StorageError, layout, tree};
 use crate::sys::clock::Clock;
 
 /// Longest pause before the first round: servers started together should not purge together.
-const JITTER_MINUTES: u8 = 60;
+const JITTER: Duration = Duration::from_hours(1);
 
 /// Starts the rounds that the configuration asks for.
 pub fn start(app: Arc<App>, stop: CancellationToken) {
@@ -25,14 +25,18 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
     else {
         return;
     };
-    let mut random = [0];
+    let mut random = [0; 4];
     // Without randomness the first round simply comes at once.
     let _ = getrandom::fill(&mut random);
-    let minutes = u64::from(random[0] % JITTER_MINUTES);
-    app.logger
-        .info(&format!("Starting upload purge in {minutes}m0s"), Vec::new());
+    let most = purging.interval.min(JITTER).as_millis().max(1);
+    let pause = u64::try_from(u128::from(u32::from_le_bytes(random)) % most).unwrap_or_default();
+    let first = Duration::from_millis(pause);
+    app.logger.info(
+        &format!("Starting upload purge in {}m{}s", pause / 60_000, pause / 1000 % 60),
+        Vec::new(),
+    );
     tokio::spawn(async move {
-        let mut pause = Duration::from_secs(minutes * 60);
+        let mut pause = first;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -116,10 +116,9 @@ impl<'a, D: Driver> Sweep<'a, D> {
         let mut removed = 0;
         for dead in slice.iter().filter(|dead| !self.is_spared(&dead.digest)) {
             for path in &dead.history {
-                self.remove_link(path, &layout::tags(&dead.name)).await?;
+                self.remove_link(path).await?;
             }
-            self.remove_link(&dead.link(), &layout::manifests(dead.name.as_str()))
-                .await?;
+            self.remove_link(&dead.link()).await?;
             removed += 1;
         }
         Ok(removed)
@@ -150,14 +149,13 @@ impl<'a, D: Driver> Sweep<'a, D> {
     }
 
     async fn layer_links(&self, name: &RepoName, keys: &HashSet<Key>) -> Result<(), CollectError> {
-        let top = layout::layers(name);
-        let links = mark::digests_below(self.site.driver, &top).await?;
+        let links = mark::digests_below(self.site.driver, &layout::layers(name)).await?;
         let dead: Vec<&Digest> = links.iter().filter(|digest| keys.contains(&key(digest))).collect();
         for slice in dead.chunks(SLICE) {
             let _closed = self.closed().await;
             for digest in slice {
                 if !self.is_kept(digest).await? {
-                    self.remove_link(&layout::layer_link(name, digest), &top).await?;
+                    self.remove_link(&layout::layer_link(name, digest)).await?;
                 }
             }
         }
@@ -191,10 +189,17 @@ impl<'a, D: Driver> Sweep<'a, D> {
             || mark::is_young(self.site.driver, &layout::blob_data(digest), self.cutoff).await?)
     }
 
-    async fn remove_link(&self, path: &str, keep: &str) -> Result<(), StorageError> {
-        if self.site.driver.discard(path, keep).await? {
+    async fn remove_link(&self, path: &str) -> Result<(), StorageError> {
+        if self.discard(path).await? {
             self.links.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Removes a file and the directory of its digest. Those above are shared
+    /// with others, and trying to remove them costs as much as success.
+    async fn discard(&self, path: &str) -> Result<bool, StorageError> {
+        let above = path.rsplitn(3, '/').nth(2).unwrap_or_default();
+        self.site.driver.discard(path, above).await
     }
 }

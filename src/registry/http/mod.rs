@@ -194,7 +194,8 @@ impl Context {
             size: None,
             tag: None,
             from_repository: None,
-            actor: self.actor.name.clone(),
+            references: Vec::new(),
+            actor: self.actor.clone(),
             url: String::new(),
             request_id: self.id.clone(),
             request: [
@@ -321,7 +322,9 @@ async fn answer(
         return Ok(response);
     }
     if app.config.storage.readonly && !matches!(method, Method::GET | Method::HEAD) {
-        return Err(Problem::new(ErrorCode::Unsupported).detail("the registry is in read-only maintenance"));
+        return Err(Problem::new(ErrorCode::Unsupported)
+            .detail("the registry is in read-only maintenance")
+            .header("allow", allowed(&app, &route).join(", ")));
     }
     handlers::dispatch(route, context).await
 }
@@ -329,6 +332,11 @@ async fn answer(
 /// Answers a path that is no resource.
 fn lost(app: &App, request: &Request<Incoming>, error: RouteError) -> Result<Response<Body>, Problem> {
     match error {
+        // Rails asks whether this is GitLab's registry with a database.
+        RouteError::NotFound if request.uri().path().starts_with("/gitlab/v1/") => Ok(respond::empty(
+            StatusCode::NOT_FOUND,
+            &[("gitlab-container-registry-version", super::VERSION)],
+        )),
         RouteError::NotFound => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
         RouteError::Moved(path) => {
             let path = format!("{}{path}", app.config.http.prefix);
@@ -353,12 +361,13 @@ fn lost(app: &App, request: &Request<Incoming>, error: RouteError) -> Result<Res
 }
 
 fn allowed(app: &App, route: &Route) -> Vec<&'static str> {
-    let deletable = app.config.storage.delete && !app.config.storage.readonly;
+    let deletable = app.config.storage.delete;
     let content = matches!(route, Route::Manifest(..) | Route::Blob(..));
     route
         .methods()
         .iter()
         .copied()
+        .filter(|method| matches!(*method, "GET" | "HEAD" | "OPTIONS") || !app.config.storage.readonly)
         .filter(|method| *method != "DELETE" || !content || deletable)
         .collect()
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::auth::Actor;
 use super::config::Endpoint;
 use super::metrics::Notifications;
 use crate::serve::Logger;
@@ -45,8 +46,10 @@ pub struct Event {
     pub tag: Option<String>,
     /// The repository that it was mounted from.
     pub from_repository: Option<String>,
+    /// What a manifest refers to, where that is asked for.
+    pub references: Vec<Value>,
     /// Who did it.
-    pub actor: String,
+    pub actor: Actor,
     /// Where the content is.
     pub url: String,
     /// Id of the request.
@@ -71,6 +74,15 @@ impl Event {
         put("fromRepository", self.from_repository.clone().into());
         put("url", self.url.as_str().into());
         put("tag", self.tag.clone().into());
+        if !self.references.is_empty() {
+            put("references", self.references.clone().into());
+        }
+        let mut actor = json!({"name": self.actor.name});
+        for (key, value) in [("user_type", &self.actor.user_type), ("user", &self.actor.user)] {
+            if let Some(value) = value {
+                actor[key] = value.as_str().into();
+            }
+        }
         let [addr, host, method, useragent] = &self.request;
         json!({"events": [{
             "id": crate::serve::log::instance_id(),
@@ -78,7 +90,7 @@ impl Event {
             "action": self.action,
             "target": target,
             "request": {"id": self.request_id, "addr": addr, "host": host, "method": method, "useragent": useragent},
-            "actor": {"name": self.actor},
+            "actor": actor,
             "source": {"addr": source, "instanceID": ""},
         }]})
     }

@@ -61,6 +61,10 @@ error_codes! {
     NameUnknown = "NAME_UNKNOWN", NOT_FOUND, "repository name not known to registry";
     /// A page size is no number or too large.
     PaginationNumberInvalid = "PAGINATION_NUMBER_INVALID", BAD_REQUEST, "invalid number of results requested";
+    /// A manifest has a tag that the token protects.
+    ProtectedManifest = "PROTECTED_MANIFEST", UNAUTHORIZED, "manifest has a protected tag";
+    /// The token protects the tag.
+    ProtectedTag = "PROTECTED_TAG", UNAUTHORIZED, "tag is protected";
     /// The length of a chunk is not the one announced.
     SizeInvalid = "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
     /// A tag is malformed.

@@ -49,6 +49,17 @@ pub struct Descriptor {
     pub platform: Option<(String, String)>,
 }
 
+impl Descriptor {
+    /// Writes the descriptor for an event.
+    pub fn describe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.to_string(),
+            "size": self.size,
+        })
+    }
+}
+
 /// What a manifest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -149,12 +160,16 @@ impl Manifest {
 
     /// Returns the digests of everything that the manifest names.
     pub fn references(&self) -> impl Iterator<Item = &Digest> {
+        self.descriptors().map(|descriptor| &descriptor.digest)
+    }
+
+    /// Returns everything that the manifest names.
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match &self.kind {
             Kind::Image { config, layers } => (Some(config), layers),
             Kind::Index { manifests } => (None, manifests),
         };
-        let all = config.into_iter().chain(rest).chain(&self.subject);
-        all.map(|descriptor| &descriptor.digest)
+        config.into_iter().chain(rest).chain(&self.subject)
     }
 
     /// Returns the entry of an index for a platform.

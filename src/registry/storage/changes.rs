@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -20,8 +21,10 @@ use super::durable::{Batch, Durability};
 
 /// How many durable directories are remembered before it starts anew.
 const REMEMBERED: usize = 50_000;
-/// Content up to this size is written in one call, under its own name.
-const ONE_WRITE: usize = 512;
+/// Content up to this size is written in one call, under its own name: links are.
+const ONE_WRITE: usize = 200;
+/// Age up to which a file need not be made young.
+const YOUNG: Duration = Duration::from_secs(30);
 /// How often a change is tried when directories vanish under it.
 const TRIES: usize = 8;
 
@@ -118,8 +121,9 @@ impl Writer {
         let path = self.root.join(change.path());
         if let Change::Touch { .. } = change {
             let file = File::open(&path)?;
-            touch(&file);
-            plan.batch.files.push((path, file));
+            if touch(&file) {
+                plan.batch.files.push((path, file));
+            }
             return Ok(());
         }
         self.make_directories(parent(&path), made)?;
@@ -330,9 +334,16 @@ fn kept(path: &Utf8Path, size: u64) -> Option<File> {
     Some(file)
 }
 
-/// Makes a file young. One of another owner's cannot be touched; it is kept all the same.
-fn touch(file: &File) {
-    let _ = file.set_modified(std::time::SystemTime::from(crate::sys::clock::Clock::System.now()));
+/// Makes a file young, unless it is. One of another owner's cannot be touched;
+/// it is kept all the same.
+/// Says whether it changed anything.
+fn touch(file: &File) -> bool {
+    let now = std::time::SystemTime::from(crate::sys::clock::Clock::System.now());
+    let modified = file.metadata().and_then(|found| found.modified());
+    if modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age < YOUNG)) {
+        return false;
+    }
+    file.set_modified(now).is_ok()
 }
 
 /// Returns the directory that holds a path.

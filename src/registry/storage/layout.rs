@@ -25,10 +25,15 @@ pub fn blobs() -> String {
     format!("{TOP}/blobs")
 }
 
+/// Directory of a blob.
+pub fn blob(digest: &Digest) -> String {
+    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+    format!("{TOP}/blobs/{algorithm}/{}/{hex}", &hex[..2])
+}
+
 /// Content of a blob.
 pub fn blob_data(digest: &Digest) -> String {
-    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
-    format!("{TOP}/blobs/{algorithm}/{}/{hex}/data", &hex[..2])
+    format!("{}/data", blob(digest))
 }
 
 /// Directory of a repository, or of a group of them.

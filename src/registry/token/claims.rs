@@ -37,6 +37,12 @@ pub struct Claims {
     /// What it grants.
     #[serde(default, deserialize_with = "null_as_default")]
     pub access: Vec<Scope>,
+    /// How the user proved who it is (GitLab).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_type: Option<String>,
+    /// The user, as a token that events pass through (GitLab).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Reads null, which Go writes for what is empty, as empty.

@@ -33,7 +33,7 @@ pub enum KeyError {
     #[error("the public key cannot be read")]
     Unreadable,
     /// Neither RSA nor an EC key on a NIST curve.
-    #[error("only RSA keys and EC keys on P-256, P-384 and P-521 are supported")]
+    #[error("only RSA keys and EC keys on P-256 and P-384 are supported")]
     Unsupported,
 }
 
@@ -57,7 +57,6 @@ impl PublicKey {
                 let (curve, width) = match data.len() {
                     65 => ("P-256", 32),
                     97 => ("P-384", 48),
-                    133 => ("P-521", 66),
                     _ => return Err(KeyError::Unsupported),
                 };
                 Material::Ec {

@@ -16,6 +16,35 @@ pub struct Scope {
     /// `pull`, `push`, `delete`, or `*` for all.
     #[serde(default, deserialize_with = "super::claims::null_as_default")]
     pub actions: Vec<String>,
+    /// What limits it further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+}
+
+/// Limits of a grant (GitLab, "Protected container tags").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Patterns of tags that must not be pushed or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_deny_access_patterns: Option<DenyPatterns>,
+    /// Patterns of tags that, once there, stay as they are.
+    #[serde(
+        default,
+        deserialize_with = "super::claims::null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub tag_immutable_patterns: Vec<String>,
+}
+
+/// Patterns of tags by what is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyPatterns {
+    /// Must not be pushed.
+    #[serde(default, deserialize_with = "super::claims::null_as_default")]
+    pub push: Vec<String>,
+    /// Must not be deleted.
+    #[serde(default, deserialize_with = "super::claims::null_as_default")]
+    pub delete: Vec<String>,
 }
 
 /// A text that is no scope.
@@ -30,6 +59,7 @@ impl Scope {
             kind: "repository".to_owned(),
             name: name.to_owned(),
             actions: actions.iter().map(|action| (*action).to_owned()).collect(),
+            meta: None,
         }
     }
 
@@ -39,6 +69,7 @@ impl Scope {
             kind: "registry".to_owned(),
             name: "catalog".to_owned(),
             actions: vec!["*".to_owned()],
+            meta: None,
         }
     }
 
@@ -81,6 +112,7 @@ impl FromStr for Scope {
             kind: kind.to_owned(),
             name: name.to_owned(),
             actions,
+            meta: None,
         })
     }
 }

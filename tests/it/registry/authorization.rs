@@ -183,6 +183,142 @@ fn rights_must_suffice() {
 }
 
 #[test]
+fn a_minute_of_clock_difference_is_tolerated() {
+    let signed = signed();
+    let expired = |seconds: i64| {
+        let mut claims = claims(&["pull"]);
+        claims["exp"] = (now() - seconds).into();
+        signed.status("GET", "/v2/", &signed.token(&signed.header(), &claims))
+    };
+    assert_eq!((expired(55), expired(65)), (200, 401));
+}
+
+#[test]
+fn tags_that_a_token_protects_stay() {
+    let signed = signed();
+    let registry = &signed.registry;
+    let all = signed.token(&signed.header(), &claims(&["*"]));
+    let manifest = |note: &str| format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"note":"{note}"}}}}"#);
+    let put = |tag: &str, note: &str, token: &str| {
+        let request = registry.request("PUT", &format!("/v2/a/b/manifests/{tag}"));
+        let request = request.header("content-type", crate::support::registry::OCI_INDEX);
+        request
+            .bearer_auth(token)
+            .body(manifest(note))
+            .send()
+            .expect("answered")
+    };
+    let delete = |reference: &str, token: &str| {
+        let request = registry.request("DELETE", &format!("/v2/a/b/manifests/{reference}"));
+        request.bearer_auth(token).send().expect("answered")
+    };
+    for tag in ["stable", "release-1", "free"] {
+        assert_eq!(put(tag, tag, &all).status(), 201);
+    }
+    let mut limited = claims(&["*"]);
+    limited["access"][0]["meta"] = json!({
+        "project_path": "a/b",
+        "tag_deny_access_patterns": {"push": ["^stable$"], "delete": ["^stable$"]},
+        "tag_immutable_patterns": ["^release-"],
+    });
+    let limited = signed.token(&signed.header(), &limited);
+    assert_error(put("stable", "new", &limited), 401, "PROTECTED_TAG");
+    assert_error(put("release-1", "new", &limited), 401, "PROTECTED_TAG");
+    // The same again, or what is not there yet, changes nothing that is protected.
+    assert_eq!(put("release-1", "release-1", &limited).status(), 201);
+    assert_eq!(put("release-2", "new", &limited).status(), 201);
+    assert_error(delete("stable", &limited), 401, "PROTECTED_TAG");
+    assert_error(delete("release-1", &limited), 401, "PROTECTED_TAG");
+    let stable = crate::support::registry::digest(manifest("stable").as_bytes());
+    assert_error(delete(&stable, &limited), 401, "PROTECTED_MANIFEST");
+    assert_eq!(delete("free", &limited).status(), 202);
+    assert_eq!(delete(&stable, &all).status(), 202);
+    // A pattern that cannot be understood might mean any tag.
+    let mut odd = claims(&["*"]);
+    odd["access"][0]["meta"] = json!({"tag_deny_access_patterns": {"push": ["("], "delete": []}});
+    let odd = signed.token(&signed.header(), &odd);
+    assert_error(put("free", "x", &odd), 401, "PROTECTED_TAG");
+}
+
+#[test]
+fn keys_come_from_a_set_and_change_with_their_files() {
+    let directory = temporary();
+    pair(directory.path(), "good");
+    pair(directory.path(), "next");
+    let jwks = directory.path().join("keys.json");
+    let set = |name: &str, id: &str| {
+        openssl(
+            directory.path(),
+            &[
+                "rsa",
+                "-in",
+                &format!("{name}.key"),
+                "-noout",
+                "-modulus",
+                "-out",
+                "modulus",
+            ],
+        );
+        let text = std::fs::read_to_string(directory.path().join("modulus")).expect("read");
+        let hex = text.trim().trim_start_matches("Modulus=").to_lowercase();
+        let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).expect("hex");
+        let n = data_encoding::BASE64URL_NOPAD.encode(&bytes);
+        let keys = json!({"keys": [{"kty": "oct", "k": "AAAA"}, {"kty": "RSA", "kid": id, "n": n, "e": "AQAB", "use": "sig"}]});
+        std::fs::write(&jwks, keys.to_string()).expect("written");
+    };
+    set("good", "first");
+    let more = format!(
+        "auth:\n  token:\n    autoredirect: true\n    service: container_registry\n    issuer: khulnasoft-issuer\n    jwks: {}\n    signingalgorithms: [RS256]\n",
+        jwks.display()
+    );
+    let serving = temporary();
+    let registry = TestRegistry::with(serving, &more, &[]);
+    let challenge = header(&registry.get("/v2/"), "www-authenticate");
+    assert!(
+        challenge.starts_with(&format!("Bearer realm=\"https://{}/auth/token\",", registry.address)),
+        "{challenge}"
+    );
+    let ask = |name: &str, id: &str, algorithm: Algorithm| {
+        let key = std::fs::read(directory.path().join(format!("{name}.key"))).expect("read");
+        let head = Header {
+            kid: Some(id.to_owned()),
+            ..Header::new(algorithm)
+        };
+        let token = encode(
+            &head,
+            &claims(&["pull"]),
+            &EncodingKey::from_rsa_pem(&key).expect("a key"),
+        )
+        .expect("signed");
+        registry
+            .request("GET", "/v2/")
+            .bearer_auth(token)
+            .send()
+            .expect("answered")
+            .status()
+            .as_u16()
+    };
+    assert_eq!(ask("good", "first", Algorithm::RS256), 200);
+    assert_eq!(ask("good", "first", Algorithm::RS512), 401);
+    assert_eq!(ask("next", "first", Algorithm::RS256), 401);
+    set("next", "second");
+    crate::support::wait("the new key counts", || {
+        (ask("next", "second", Algorithm::RS256) == 200).then_some(())
+    });
+    assert_eq!(ask("good", "first", Algorithm::RS256), 401);
+    // A set that cannot be used changes nothing.
+    std::fs::write(&jwks, "{").expect("written");
+    registry.wait_for_line(|line| {
+        let still = ask("next", "second", Algorithm::RS256);
+        assert_eq!(still, 200);
+        line["msg"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("the changed token keys"))
+            .then_some(())
+    });
+}
+
+#[test]
 fn forged_tokens_are_refused() {
     let signed = signed();
     let directory = temporary();

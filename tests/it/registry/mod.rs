@@ -12,3 +12,4 @@ mod referrers;
 mod server;
 mod settings;
 mod uploads;
+mod wire;

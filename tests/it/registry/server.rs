@@ -100,7 +100,18 @@ fn read_only_and_no_deletion() {
         "",
         &[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")],
     );
-    assert_error(registry.send("POST", "/v2/a/b/blobs/uploads/"), 405, "UNSUPPORTED");
+    for (method, path) in [
+        ("POST", "/v2/a/b/blobs/uploads/"),
+        ("PUT", "/v2/a/b/manifests/t"),
+        ("DELETE", "/v2/a/b/manifests/t"),
+        ("PATCH", "/v2/a/b/blobs/uploads/x"),
+    ] {
+        let refused = registry.send(method, path);
+        assert!(!header(&refused, "allow").contains(method), "{method}: {refused:?}");
+        assert_error(refused, 405, "UNSUPPORTED");
+    }
+    let allowed = registry.send("OPTIONS", "/v2/a/b/manifests/t");
+    assert_eq!(header(&allowed, "allow"), "GET, HEAD, OPTIONS");
     assert_eq!(registry.get("/v2/_catalog").status(), 200);
 }
 
@@ -190,6 +201,10 @@ fn a_bad_configuration_is_named() {
         (
             "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nproxy: {remoteurl: 'https://x'}\n",
             "does not mirror",
+        ),
+        (
+            "storage: {filesystem: {}}\nhttp: {addr: ':0'}\n",
+            "missing field `version`",
         ),
         (
             "version: 9\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\n",

@@ -144,7 +144,7 @@ fn multipart(file: &File, size: u64, parts: &[Part], boundary: &str) -> io::Resu
 pub async fn delete(context: &Context, name: &RepoName, digest: &Digest) -> Result<Response<Body>, Problem> {
     let app = &context.app;
     if !app.config.storage.delete {
-        return Err(Problem::new(ErrorCode::Unsupported));
+        return Err(Problem::new(ErrorCode::Unsupported).header("allow", "GET, HEAD, OPTIONS".to_owned()));
     }
     if !app
         .metadata

@@ -89,10 +89,23 @@ pub async fn referrers(context: &Context, name: &RepoName, subject: &Digest) -> 
     if let Some(index) = metadata.resolve(name, &Tag::fallback(subject)).await.map_err(failed)?
         && let Some(stored) = metadata.manifest(name, &index).await.map_err(failed)?
     {
-        for entry in Referrer::of_fallback(&stored.content) {
-            if !found.iter().any(|known| known.digest == entry.digest) {
-                found.push(entry);
+        for mut entry in Referrer::of_fallback(&stored.content) {
+            let Ok(digest) = entry.digest.parse::<Digest>() else {
+                continue;
+            };
+            if found.iter().any(|known| known.digest == entry.digest) {
+                continue;
             }
+            // The index may name what was deleted since.
+            let Some(stored) = metadata.manifest(name, &digest).await.map_err(failed)? else {
+                continue;
+            };
+            if entry.artifact_type.is_none()
+                && let Some(manifest) = stored.manifest()
+            {
+                entry.artifact_type = Referrer::of(&digest, &stored.content, &manifest).artifact_type;
+            }
+            found.push(entry);
         }
     }
     let wanted = context.query_one("artifactType").filter(|wanted| !wanted.is_empty());

@@ -134,6 +134,15 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
                 problem.detail(json!({"digest": digest.to_string()}))
             }));
     }
+    for tag in &tags {
+        let now = context.app.metadata.resolve(name, tag).await;
+        let moves = now
+            .map_err(|error| context.failed(&error))?
+            .is_some_and(|now| now != digest);
+        if context.actor.protection.denies_push(tag.as_str(), moves) {
+            return Err(Problem::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
+        }
+    }
     context
         .app
         .gate
@@ -148,6 +157,9 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/manifests/{text}"));
     context.notify("push", name, |event| {
+        if context.app.config.include_references {
+            event.references = manifest.descriptors().map(Descriptor::describe).collect();
+        }
         event.media_type.clone_from(&manifest.media_type);
         event.digest.clone_from(&text);
         event.size = Some(size);
@@ -263,11 +275,39 @@ async fn missing_references(context: &Context, name: &RepoName, manifest: &Manif
     Ok(missing)
 }
 
+/// Refuses the deletion of a protected tag, or of a manifest that has one.
+async fn check_protection(context: &Context, name: &RepoName, reference: &Reference) -> Result<(), Problem> {
+    let protection = &context.actor.protection;
+    let metadata = &context.app.metadata;
+    let failed = |error: StorageError| context.failed(&error);
+    match reference {
+        Reference::Tag(tag) if protection.denies_delete(tag.as_str()) => {
+            Err(Problem::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})))
+        }
+        Reference::Tag(_) => Ok(()),
+        Reference::Digest(digest) => {
+            let page = metadata.tags(name, None, usize::MAX).await.map_err(failed)?;
+            for text in page.iter().flat_map(|page| &page.names) {
+                let Ok(tag) = text.parse::<Tag>() else { continue };
+                if protection.denies_delete(text)
+                    && metadata.resolve(name, &tag).await.map_err(failed)?.as_ref() == Some(digest)
+                {
+                    return Err(Problem::new(ErrorCode::ProtectedManifest).detail(json!({"tag": text})));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Removes a tag, or a manifest with all its tags.
 pub async fn delete(context: &Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, Problem> {
     let app = &context.app;
     if !app.config.storage.delete {
-        return Err(Problem::new(ErrorCode::Unsupported));
+        return Err(Problem::new(ErrorCode::Unsupported).header("allow", "GET, HEAD, OPTIONS, PUT".to_owned()));
+    }
+    if context.actor.protection.limits_deletion() {
+        check_protection(context, name, reference).await?;
     }
     let removed = match reference {
         Reference::Tag(tag) => app.metadata.delete_tag(name, tag).await,

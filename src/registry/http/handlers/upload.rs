@@ -115,7 +115,29 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &str) -> Result<R
 
 /// Tells how far an upload is.
 pub async fn status(context: &Context, name: &RepoName, id: &str) -> Result<Response<Body>, Problem> {
-    let mut state = known_state(context, name, id)?;
+    let mut state = if context.query_one("_state").is_some() {
+        known_state(context, name, id)?
+    } else {
+        // Distribution tells it without, too; something must have arrived.
+        let known = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let there = known
+            && context
+                .app
+                .uploads
+                .size(name, id)
+                .await
+                .is_ok_and(|size| size.is_some());
+        if !there {
+            return Err(Problem::new(ErrorCode::BlobUploadUnknown));
+        }
+        UploadState {
+            name: name.to_string(),
+            id: id.to_owned(),
+            offset: 0,
+            started_at: Clock::System.now(),
+            algorithm: None,
+        }
+    };
     state.offset = arrived(context, name, &state).await?;
     Ok(in_progress(context, StatusCode::NO_CONTENT, &state))
 }

@@ -1,0 +1,27 @@
+//! Manifests as they are pushed.
+
+#![no_main]
+
+use kdk::registry::oci::manifest::{Manifest, Referrer};
+use kdk::registry::oci::{Algorithm, Digest, media_type};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|content: &[u8]| {
+    let digest = Digest::of(Algorithm::Sha256, content);
+    for kind in [
+        None,
+        Some(media_type::OCI_MANIFEST),
+        Some(media_type::OCI_INDEX),
+        Some(media_type::DOCKER_LIST),
+        Some("text/plain"),
+    ] {
+        if let Ok(manifest) = Manifest::parse(content, kind) {
+            let _ = manifest.for_platform("linux", "amd64");
+            let _ = manifest.references().count();
+            let referrer = Referrer::of(&digest, content, &manifest);
+            assert_eq!(referrer.size, content.len() as u64);
+        }
+    }
+    let _ = Referrer::of_fallback(content);
+    let _ = media_type::of_unknown(content);
+});

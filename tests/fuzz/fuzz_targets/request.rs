@@ -1,0 +1,37 @@
+//! The path and the headers of a request.
+
+#![no_main]
+
+use kdk::registry::oci::range::{ByteRange, ContentRange};
+use kdk::registry::oci::{Route, media_type::Accept};
+use kdk::registry::storage::layout;
+use kdk::registry::storage::upload_state::StateSigner;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Ok(route) = Route::parse(text) {
+        // What is written is read as the same.
+        assert_eq!(Route::parse(&route.path()).as_ref(), Ok(&route));
+        // No path leads out of the store.
+        if let Some(name) = route.repository() {
+            for path in [layout::repository(name.as_str()), layout::tags(name)] {
+                assert!(path.starts_with("docker/registry/v2/repositories/"));
+                assert!(path.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
+                assert!(!path.contains('\0'));
+            }
+        }
+        if let Route::Blob(_, digest) = &route {
+            assert!(layout::blob_data(digest).split('/').all(|part| part != ".."));
+        }
+    }
+    for size in [0, 1, 1000] {
+        if let ByteRange::Parts(parts) = ByteRange::parse(Some(text), size) {
+            assert!(parts.iter().all(|part| part.first <= part.last && part.last < size));
+        }
+    }
+    if let Some(range) = ContentRange::parse(text) {
+        assert!(range.first <= range.last && range.length() >= 1);
+    }
+    let _ = Accept::parse([text]).names_a_manifest();
+    assert_eq!(StateSigner::new("secret").verify(text), None);
+});
