@@ -51,6 +51,11 @@ pub enum StartError {
     /// The server's own certificate cannot be used.
     #[error("cannot use the TLS certificate: {0}")]
     Tls(#[source] io::Error),
+    /// The metadata are elsewhere.
+    #[error(
+        "the metadata of {0} are in a database, as docker/registry/lockfiles/database-in-use says; this version keeps them in files. Remove the file if that is no longer so"
+    )]
+    DatabaseInUse(camino::Utf8PathBuf),
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(#[source] io::Error),
@@ -88,6 +93,7 @@ impl Registry {
         let presence = announce(&config.storage.root, &logger)
             .await
             .map_err(StartError::Storage)?;
+        lockfiles(&config, &driver, &logger).await?;
         match &presence {
             // What a killed server had not acknowledged may be seen without being durable.
             Some(presence) if presence.after_kill => driver.settle().map_err(StartError::Storage)?,
@@ -241,6 +247,35 @@ fn volatile_directory() -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}.", std::process::id()))
         .tempdir_in(base)
+}
+
+/// Minds the lock files of GitLab's registry. As there, they are binding only
+/// with `REGISTRY_FF_ENFORCE_LOCKFILES=true`.
+async fn lockfiles(config: &Config, driver: &storage::Filesystem, logger: &Logger) -> Result<(), StartError> {
+    use storage::{Change, Driver as _};
+    let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
+    let database = driver
+        .stat(&storage::layout::database_in_use())
+        .await
+        .map_err(storage_error)?
+        .is_some();
+    if !config.enforce_lockfiles {
+        if database {
+            logger.warn(
+                "the storage says that its metadata are in a database: what was pushed there is not seen here",
+                Vec::new(),
+            );
+        }
+        return Ok(());
+    }
+    if database {
+        return Err(StartError::DatabaseInUse(config.storage.root.clone()));
+    }
+    let mark = Change::Store {
+        path: storage::layout::filesystem_in_use(),
+        content: bytes::Bytes::from_static(b"{\"version\":1}"),
+    };
+    driver.apply(vec![mark]).await.map_err(storage_error)
 }
 
 fn is_unwritable(error: &io::Error) -> bool {

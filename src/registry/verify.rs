@@ -83,6 +83,9 @@ pub fn verify<D: Driver>(
     repair: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CollectError> {
+    if repair && handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
+        return Err(CollectError::Database);
+    }
     let verifier = Verifier { driver, repair };
     let crew = Crew::new(handle, stop);
     let shards = handle.block_on(collect::shards(driver))?;

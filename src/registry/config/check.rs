@@ -89,6 +89,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
         validation: validation(root.validation)?,
         catalog_limit: root.catalog.maxentries.unwrap_or(CATALOG_LIMIT).max(1),
         tags_limit: root.tags.maxtags.unwrap_or(TAGS_LIMIT).max(1),
+        enforce_lockfiles: false,
         include_references: root.notifications.events.includereferences,
         endpoints: endpoints(root.notifications)?,
         warnings,

@@ -40,6 +40,8 @@ pub struct Config {
     pub include_references: bool,
     /// Where events go.
     pub endpoints: Vec<Endpoint>,
+    /// Whether the storage's lock files are binding.
+    pub enforce_lockfiles: bool,
     /// Things in the file that have no effect, for the log.
     pub warnings: Vec<String>,
 }
@@ -336,11 +338,17 @@ impl Config {
                 format!("unknown configuration key {key}{line} is ignored")
             }
         }));
-        check::check(root, warnings).map_err(|check::Wrong { key, reason }| ConfigError::Value {
+        let checked = check::check(root, warnings).map_err(|check::Wrong { key, reason }| ConfigError::Value {
             path: path.to_owned(),
             line: locate::line(text, &key),
             key,
             reason,
+        });
+        checked.map(|config| Self {
+            enforce_lockfiles: environment
+                .iter()
+                .any(|(name, value)| name == "REGISTRY_FF_ENFORCE_LOCKFILES" && value == "true"),
+            ..config
         })
     }
 }

@@ -124,6 +124,11 @@ pub enum CollectError {
     /// It was interrupted.
     #[error("interrupted; what was removed had no references, run it again to go on")]
     Interrupted,
+    /// The metadata are elsewhere: nothing here tells what is alive.
+    #[error(
+        "the metadata of this storage are in a database, as docker/registry/lockfiles/database-in-use says; nothing was touched"
+    )]
+    Database,
     /// Another one runs.
     #[error("a garbage collection of this storage is running already")]
     Busy,
@@ -229,6 +234,9 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         Some(gate) => Some(gate.watch().ok_or(CollectError::Busy)?),
         None => None,
     };
+    if handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
+        return Err(CollectError::Database);
+    }
     let crew = Crew::new(handle, site.stop);
     let rule = Rule {
         delete_untagged: options.delete_untagged,

@@ -12,6 +12,7 @@ use crate::serve::Body;
 #[derive(Debug)]
 pub struct Problem {
     code: ErrorCode,
+    message: Option<&'static str>,
     errors: Vec<Value>,
     challenge: Option<String>,
     headers: Vec<(&'static str, String)>,
@@ -22,6 +23,7 @@ impl Problem {
     pub fn new(code: ErrorCode) -> Self {
         Self {
             code,
+            message: None,
             errors: Vec::new(),
             challenge: None,
             headers: Vec::new(),
@@ -32,6 +34,13 @@ impl Problem {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Value>) -> Self {
         self.errors.push(detail.into());
+        self
+    }
+
+    /// Says something more exact than the code's own message.
+    #[must_use]
+    pub fn message(mut self, message: &'static str) -> Self {
+        self.message = Some(message);
         self
     }
 
@@ -62,7 +71,7 @@ impl Problem {
     /// Turns the problem into an answer.
     pub fn into_response(self) -> Response<Body> {
         let error = |detail: Option<Value>| {
-            let mut error = json!({"code": self.code.code(), "message": self.code.message()});
+            let mut error = json!({"code": self.code.code(), "message": self.message.unwrap_or(self.code.message())});
             if let Some(detail) = detail {
                 error["detail"] = detail;
             }

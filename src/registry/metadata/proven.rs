@@ -11,7 +11,7 @@ use super::Stored;
 use crate::registry::oci::Digest;
 
 /// Bytes that each of the two generations holds at most.
-const BUDGET: usize = 6 << 20;
+const BUDGET: usize = 4 << 20;
 /// What an entry costs besides its content.
 const OVERHEAD: usize = 300;
 

@@ -20,7 +20,7 @@ use super::driver::Change;
 use super::durable::{Batch, Durability};
 
 /// How many durable directories are remembered before it starts anew.
-const REMEMBERED: usize = 50_000;
+const REMEMBERED: usize = 20_000;
 /// Content up to this size is written in one call, under its own name: links are.
 const ONE_WRITE: usize = 200;
 /// Age up to which a file need not be made young.
@@ -287,7 +287,7 @@ impl Writer {
         if known.len() + directories.len() >= REMEMBERED {
             known.clear();
         }
-        known.extend(directories);
+        known.extend(directories.into_iter().filter(|directory| is_shared(directory)));
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeSet<Utf8PathBuf>> {
@@ -344,6 +344,12 @@ fn touch(file: &File) -> bool {
         return false;
     }
     file.set_modified(now).is_ok()
+}
+
+/// Says whether much will come into a directory: one of a single digest or tag
+/// is not worth the memory.
+fn is_shared(directory: &Utf8Path) -> bool {
+    directory.file_name().is_some_and(|name| name.len() < 64) && !directory.as_str().contains("/_manifests/tags/")
 }
 
 /// Returns the directory that holds a path.

@@ -15,6 +15,17 @@ use crate::registry::oci::{Digest, RepoName, Tag};
 
 const TOP: &str = "docker/registry/v2";
 
+/// Says, where it exists, that the metadata are in a database: then there are
+/// no links, and nothing here tells what is alive (GitLab's registry).
+pub fn database_in_use() -> String {
+    "docker/registry/lockfiles/database-in-use".to_owned()
+}
+
+/// Says, where it exists, that the metadata are the links (GitLab's registry).
+pub fn filesystem_in_use() -> String {
+    "docker/registry/lockfiles/filesystem-in-use".to_owned()
+}
+
 /// Directory of all repositories.
 pub fn repositories() -> String {
     format!("{TOP}/repositories")

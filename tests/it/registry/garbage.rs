@@ -273,25 +273,35 @@ fn a_killed_collection_leaves_the_server_writable() {
     assert_eq!(registry.get("/v2/a/b/manifests/kept").status(), 200);
 }
 
+/// A process that is killed when the test ends, however it does.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn servers_and_offline_work_keep_apart() {
     let registry = TestRegistry::start();
     let refused = verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
     assert!(refused.contains("a registry serves this storage"), "{refused}");
     let config = registry.directory.path().join("config.yml");
-    let mut second = Command::new(KDK)
-        .args(["registry", "serve"])
-        .arg(&config)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("started");
-    let refused = crate::support::wait("it ends", || {
-        let output = verb(&registry, &["garbage-collect"]);
-        (output.code != 0).then(|| output.fails(1))
+    let second = Stopped(
+        Command::new(KDK)
+            .args(["registry", "serve"])
+            .arg(&config)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("started"),
+    );
+    crate::support::wait("both are seen", || {
+        let output = verb(&registry, &["garbage-collect", "-q"]);
+        output.stderr.contains("2 registries use this storage").then_some(())
     });
-    assert!(refused.contains("2 registries use this storage"), "{refused}");
-    second.kill().expect("killed");
-    second.wait().expect("reaped");
+    drop(second);
     // The killed one counts no more.
     verb(&registry, &["garbage-collect", "-q"]).ok();
     let missing = Output::of(Command::new(KDK).args(["registry", "garbage-collect", "/nonexistent.yml"])).fails(1);
@@ -342,4 +352,36 @@ fn what_is_wrong_is_found_and_mended() {
     assert_eq!(registry.put_manifest("a/b", "t", OCI_MANIFEST, &bytes).status(), 201);
     assert_eq!(status(&registry, &image), 200);
     verb(&registry, &["verify"]).ok();
+}
+
+#[test]
+fn a_storage_whose_metadata_are_in_a_database_is_left_alone() {
+    let mut registry = TestRegistry::start();
+    registry.push_image("a/b", "t", "x");
+    let locks = registry.directory.path().join("storage/docker/registry/lockfiles");
+    std::fs::create_dir_all(&locks).expect("made");
+    std::fs::write(locks.join("database-in-use"), r#"{"version":1}"#).expect("written");
+    let before = tree(&store(&registry));
+    // Without links nothing tells what is alive, served or not.
+    for served in [true, false] {
+        let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+        assert!(refused.contains("in a database"), "{refused}");
+        if served {
+            registry.stop();
+        }
+    }
+    verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
+    assert_eq!(tree(&store(&registry)), before);
+    // The lock file is binding where GitLab's registry minds it.
+    let config = registry.directory.path().join("config.yml");
+    let mut serve = Command::new(KDK);
+    let serve = serve.args(["registry", "serve"]).arg(&config);
+    let refused = Output::of(serve.env("REGISTRY_FF_ENFORCE_LOCKFILES", "true")).fails(1);
+    assert!(refused.contains("database-in-use"), "{refused}");
+    std::fs::remove_file(locks.join("database-in-use")).expect("removed");
+    let directory = std::mem::replace(&mut registry.directory, crate::support::temporary());
+    let registry = TestRegistry::on(directory, &config, &[("REGISTRY_FF_ENFORCE_LOCKFILES", "true")]);
+    assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+    let mark = std::fs::read_to_string(locks.join("filesystem-in-use")).expect("read");
+    assert_eq!(mark, r#"{"version":1}"#);
 }

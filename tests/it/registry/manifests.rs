@@ -82,7 +82,7 @@ fn what_is_no_manifest_is_refused() {
         400,
         "MANIFEST_INVALID",
     );
-    assert_eq!(body["errors"][0]["detail"], "Schema 1 manifest not supported");
+    assert_eq!(body["errors"][0]["message"], "Schema 1 manifest not supported");
     let (bytes, _) = registry.push_image("a/b", "t", "x");
     assert_error(
         registry.put_manifest("a/b", &digest(b"other"), OCI_MANIFEST, &bytes),

@@ -12,7 +12,7 @@ use crate::registry::config::Platforms;
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
-use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
+use crate::registry::oci::manifest::{Descriptor, Kind, Manifest, ManifestError};
 use crate::registry::oci::media_type::{self, Accept};
 use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag};
 use crate::registry::storage::StorageError;
@@ -111,8 +111,11 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         );
     }
     let content_type = context.header(CONTENT_TYPE).map(media_type::essence);
-    let manifest = Manifest::parse(&content, content_type.as_deref())
-        .map_err(|error| Problem::new(ErrorCode::ManifestInvalid).detail(error.to_string()))?;
+    let manifest = Manifest::parse(&content, content_type.as_deref()).map_err(|error| match error {
+        // Clients print the code and the message, as the documents quote it.
+        ManifestError::Schema1 => Problem::new(ErrorCode::ManifestInvalid).message("Schema 1 manifest not supported"),
+        other => Problem::new(ErrorCode::ManifestInvalid).detail(other.to_string()),
+    })?;
     check_rules(&context, &manifest)?;
     let (digest, tags): (Digest, Vec<Tag>) = match reference {
         Reference::Tag(tag) => (Digest::of(Algorithm::Sha256, &content), vec![tag.clone()]),
