@@ -228,4 +228,22 @@ mod tests {
         let upper = format!("sha256:{}", "A".repeat(64));
         assert_eq!(upper.parse::<Digest>(), Err(DigestError::Encoded));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_as_the_same(content in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+            for algorithm in Algorithm::ALL {
+                let digest = Digest::of(algorithm, &content);
+                proptest::prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+            }
+        }
+
+        #[test]
+        fn what_is_read_is_safe_in_a_path(text in "(sha256|sha512|md5)?:?[./0-9a-fA-F]{0,130}") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                proptest::prop_assert_eq!(digest.to_string(), text);
+                proptest::prop_assert!(digest.hex().bytes().all(|byte| byte.is_ascii_hexdigit()));
+            }
+        }
+    }
 }

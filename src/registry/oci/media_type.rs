@@ -71,3 +71,24 @@ impl Accept {
             .any(|known| self.names(known))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_type_that_is_named_is_found(
+            before in "[a-z/+;=0-9 ,.*]{0,30}",
+            quality in proptest::option::of("0\\.[0-9]"),
+            upper in proptest::bool::ANY,
+        ) {
+            let name = if upper { OCI_INDEX.to_uppercase() } else { OCI_INDEX.to_owned() };
+            let parameter = quality.map_or(String::new(), |quality| format!(";q={quality}"));
+            let lines = [before.clone(), format!("{before}, {name}{parameter} ,x/y")];
+            let accept = Accept::parse(lines.iter().map(String::as_str));
+            proptest::prop_assert!(accept.names(OCI_INDEX) && accept.names_a_manifest());
+            proptest::prop_assert!(!Accept::parse([before.as_str(), "*/*"]).names(OCI_INDEX));
+        }
+    }
+}

@@ -260,8 +260,25 @@ pub fn lock_alone(file: &File) -> io::Result<()> {
 /// Bytes that are written before the disk is asked to begin.
 const BEHIND: u64 = 16 << 20;
 
-/// What comes of bytes that are synced in the background.
-pub type Behind = JoinHandle<io::Result<()>>;
+/// Bytes that are synced in the background, and those that are not yet.
+#[derive(Debug, Default)]
+pub struct Behind {
+    unsynced: u64,
+    task: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Behind {
+    /// Waits for what is under way.
+    ///
+    /// # Errors
+    /// When the disk lost something of it.
+    pub async fn wait(self) -> io::Result<()> {
+        match self.task {
+            None => Ok(()),
+            Some(task) => task.await.map_err(io::Error::other)?,
+        }
+    }
+}
 
 /// A file that grows.
 #[derive(Debug)]
@@ -271,7 +288,7 @@ pub struct Appender {
     offset: u64,
     file: File,
     unsynced: u64,
-    behind: Option<Behind>,
+    behind: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Appender {
@@ -310,10 +327,19 @@ impl Appender {
         Ok(self.file.metadata()?.len())
     }
 
+    /// Goes on from what an appender to the same file left under way.
+    pub fn resume(&mut self, behind: Behind) {
+        self.unsynced = behind.unsynced;
+        self.behind = behind.task;
+    }
+
     /// Takes out what is still under way. Its failure must not be lost: the
     /// system tells it once.
-    pub fn behind(&mut self) -> Option<Behind> {
-        self.behind.take()
+    pub fn behind(&mut self) -> Behind {
+        Behind {
+            unsynced: std::mem::take(&mut self.unsynced),
+            task: self.behind.take(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::upload_state::UploadState;
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 
 /// Bytes gathered before they are hashed and written.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 512 << 10;
 /// Up to this size hashing is quicker than handing it to another thread.
 const QUICK: usize = 64 << 10;
 /// From this size on, reading an upload again costs more than keeping its digest.
@@ -65,7 +65,7 @@ pub struct Progress {
     /// All of a blob that came at once.
     whole: Option<Bytes>,
     /// Bytes that the disk is taking up.
-    behind: Option<Behind>,
+    behind: Behind,
     /// Whether it never was a file.
     in_memory: bool,
     /// Whether the upload has become a blob, or was given up.
@@ -218,8 +218,10 @@ impl<D: Driver> Uploads<D> {
             Some(hasher) if session.hashed == offset && hasher.algorithm() == algorithm => Some(hasher),
             _ => self.saved_digest(name, &state.id, algorithm, offset).await?,
         };
+        let mut file = self.driver.append(&path, offset).await?;
+        file.resume(std::mem::take(&mut session.behind));
         let mut sink = Sink {
-            target: Some((self.driver.append(&path, offset).await?, hasher)),
+            target: Some((file, hasher)),
             pending: None,
         };
         let received = sink.fill(gathered, (!whole).then_some(incoming.body)).await;
@@ -230,10 +232,9 @@ impl<D: Driver> Uploads<D> {
             source,
         };
         let (mut file, hasher) = flushed.map_err(written)?;
-        let before = std::mem::replace(&mut session.behind, file.behind());
+        session.behind = file.behind();
         let size = file.size().map_err(written)?;
         drop(file);
-        self.settle(session, before, name, &state.id).await?;
         session.hasher = hasher;
         session.hashed = size;
         if let Some(reason) = broken {
@@ -258,15 +259,8 @@ impl<D: Driver> Uploads<D> {
     }
 
     /// Waits for bytes that the disk takes up. An upload that it lost some of is over.
-    async fn settle(
-        &self,
-        session: &mut Session,
-        behind: Option<Behind>,
-        name: &RepoName,
-        id: &str,
-    ) -> Result<(), StorageError> {
-        let Some(behind) = behind else { return Ok(()) };
-        let Err(source) = behind.await.map_err(io::Error::other).and_then(|outcome| outcome) else {
+    async fn settle(&self, session: &mut Session, name: &RepoName, id: &str) -> Result<(), StorageError> {
+        let Err(source) = std::mem::take(&mut session.behind).wait().await else {
             return Ok(());
         };
         self.end(session, name, id).await?;
@@ -291,8 +285,7 @@ impl<D: Driver> Uploads<D> {
     ) -> Result<Finished, UploadError> {
         let path = layout::blob_data(digest);
         let data = layout::upload_data(name, id);
-        let behind = session.behind.take();
-        self.settle(session, behind, name, id).await?;
+        self.settle(session, name, id).await?;
         let stat = match session.whole {
             Some(_) => None,
             None => self.driver.stat(&data).await?,

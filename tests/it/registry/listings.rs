@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use crate::support::TestRegistry;
 use crate::support::registry::{OCI_MANIFEST, assert_error, header};
+use crate::support::{TestRegistry, temporary};
 
 #[test]
 fn tags_are_paged_in_order() {
@@ -66,4 +66,37 @@ fn the_catalog_lists_repositories_with_manifests() {
     let rest: Value = registry.get("/v2/_catalog?last=a%2Fc&n=3").json().expect("JSON");
     assert_eq!(rest["repositories"], json!(["b"]));
     assert_error(registry.get("/v2/_catalog?n=1001"), 400, "PAGINATION_NUMBER_INVALID");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn pages_of_the_catalog_follow_each_other_without_gap(
+        names in proptest::collection::btree_set("[ab]([-.]?[ab0]){0,2}(/[ab]([-_]?[ab0]){0,2}){0,2}", 1..12),
+        limit in 1_usize..5,
+    ) {
+        use kdk::registry::metadata::{Files, Metadata as _};
+        use kdk::registry::storage::Filesystem;
+        let directory = temporary();
+        let root = camino::Utf8Path::from_path(directory.path()).expect("UTF-8");
+        for name in &names {
+            std::fs::create_dir_all(root.join("docker/registry/v2/repositories").join(name).join("_manifests"))
+                .expect("made");
+        }
+        let files = Files::new(Filesystem::open(root).expect("opened"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut seen = Vec::new();
+        loop {
+            let last = seen.last().cloned();
+            let page = runtime.block_on(files.repositories(last.as_deref(), limit)).expect("listed");
+            proptest::prop_assert!(page.names.len() <= limit);
+            proptest::prop_assert_eq!(page.more, seen.len() + page.names.len() < names.len());
+            seen.extend(page.names);
+            if !page.more {
+                break;
+            }
+        }
+        proptest::prop_assert_eq!(seen, names.into_iter().collect::<Vec<_>>());
+    }
 }

@@ -266,8 +266,8 @@ fn health_checks_and_metrics_tell_how_it_is() {
     assert_eq!(tell("/nothing").0, 404);
 }
 
-/// Answers requests with a status each, and passes on their bodies.
-fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<String>) {
+/// Answers requests with a status each, and passes on their heads and bodies.
+fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
     let (sender, bodies) = std::sync::mpsc::channel();
@@ -285,11 +285,11 @@ fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<String>) {
                         .lines()
                         .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
                     if read == 0 || length == Some(body.len()) {
-                        break body.to_owned();
+                        break (head.to_lowercase(), body.to_owned());
                     }
                 }
                 if read == 0 {
-                    break String::new();
+                    break Default::default();
                 }
             };
             let _ = write!(
@@ -328,7 +328,7 @@ fn events_that_wait_survive_a_kill() {
     let directory = std::mem::replace(&mut registry.directory, temporary());
     let registry = TestRegistry::with(directory, &more(port), &[]);
     let next = || -> Value {
-        let body = bodies
+        let (_, body) = bodies
             .recv_timeout(std::time::Duration::from_secs(20))
             .expect("an event");
         serde_json::from_str(&body).expect("JSON")
@@ -346,6 +346,39 @@ fn events_that_wait_survive_a_kill() {
     // And what is new comes after.
     registry.push_blob("a/b", b"new");
     assert_eq!(next()["events"][0]["target"]["digest"], digest(b"new"));
+}
+
+#[test]
+fn what_an_endpoint_refuses_is_not_sent_again() {
+    let (port, requests) = receiver(vec![401, 400, 200]);
+    let more = format!(
+        "notifications:\n  events:\n    includereferences: true\n  endpoints:\n    - name: listener\n      url: http://127.0.0.1:{port}/events\n      timeout: 2s\n      backoff: 10ms\n      headers:\n        Authorization: [secret]\n"
+    );
+    let registry = TestRegistry::with(temporary(), &more, &[]);
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (head, body) = requests
+            .recv_timeout(std::time::Duration::from_secs(20))
+            .expect("a request");
+        assert!(head.contains("authorization: secret"), "{head}");
+        assert!(
+            head.contains("content-type: application/vnd.docker.distribution.events.v1+json"),
+            "{head}"
+        );
+        let envelope: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(envelope["events"].as_array().map(Vec::len), Some(1));
+        seen.push(envelope["events"][0]["target"].clone());
+    }
+    // Three pushes, three requests: two blobs, and the manifest.
+    let digests: std::collections::BTreeSet<_> = seen.iter().map(|target| target["digest"].to_string()).collect();
+    assert_eq!(digests.len(), 3, "{seen:?}");
+    let manifest: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!(seen[2]["digest"], image);
+    assert_eq!(
+        seen[2]["references"],
+        json!([manifest["config"], manifest["layers"][0]])
+    );
 }
 
 #[test]

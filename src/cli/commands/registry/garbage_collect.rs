@@ -1,7 +1,7 @@
 //! `kdk registry garbage-collect`.
 
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -15,6 +15,9 @@ use crate::registry::gc::collect::{Event, Options, Summary};
 
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_REGISTRY_GARBAGE_COLLECT_CONFIRM";
+
+/// Bytes of lines that are written in one go.
+const WRITTEN_AT_ONCE: usize = 32 << 10;
 
 /// Arguments of `kdk registry garbage-collect`.
 #[derive(Debug, clap::Args)]
@@ -70,9 +73,10 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         dry_run: args.dry_run,
         progress: session.ui.progress("marking"),
         failed: Mutex::new(None),
-        order: Mutex::new(()),
+        lines: Mutex::default(),
     };
     let outcome = command::garbage_collect(&path, options, &|event| shown.event(&event));
+    shown.flush(&mut shown.lines.lock().unwrap_or_else(PoisonError::into_inner));
     drop(shown.progress);
     if let Some(error) = shown.failed.into_inner().unwrap_or_default() {
         return Err(error);
@@ -87,13 +91,13 @@ struct Shown<'a> {
     dry_run: bool,
     progress: Progress,
     failed: Mutex<Option<CommandError>>,
-    /// Lines of one event stay together.
-    order: Mutex<()>,
+    /// Lines that wait to be written together: there may be many.
+    lines: Mutex<String>,
 }
 
 impl Shown<'_> {
     fn event(&self, event: &Event) {
-        let _alone = self.order.lock();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Stage { name } => {
                 return self.progress.set(match name.as_str() {
@@ -107,11 +111,15 @@ impl Shown<'_> {
         }
         if self.json {
             if !self.quiet || matches!(event, Event::Finished(_) | Event::Warning { .. }) {
-                self.json(event);
+                lines.push_str(&self.json(event));
+                lines.push('\n');
             }
-            return;
+            return self.flush_full(&mut lines);
         }
-        let out = |line: &str| self.session.ui.out(line);
+        let mut out = |line: &str| {
+            lines.push_str(line);
+            lines.push('\n');
+        };
         match event {
             Event::Warning { message } => self.session.ui.warn(message),
             Event::Finished(summary) => out(&self.closing(summary)),
@@ -139,12 +147,24 @@ impl Shown<'_> {
             Event::Blob { digest, .. } => out(&format!("blob eligible for deletion: {digest}")),
             _ => {}
         }
+        self.flush_full(&mut lines);
     }
 
-    fn json(&self, event: &Event) {
-        let Ok(mut line) = serde_json::to_value(event) else {
-            return;
-        };
+    fn flush_full(&self, lines: &mut String) {
+        if lines.len() >= WRITTEN_AT_ONCE {
+            self.flush(lines);
+        }
+    }
+
+    fn flush(&self, lines: &mut String) {
+        if !lines.is_empty() {
+            self.session.ui.out(lines.trim_end_matches('\n'));
+            lines.clear();
+        }
+    }
+
+    fn json(&self, event: &Event) -> String {
+        let mut line = serde_json::to_value(event).unwrap_or_default();
         // The Go registry's lines have a message each, which scripts look for.
         line["msg"] = match event {
             Event::Repository { .. } => "marking repository",
@@ -156,7 +176,7 @@ impl Shown<'_> {
             _ => "warning",
         }
         .into();
-        self.session.ui.out(&line.to_string());
+        line.to_string()
     }
 
     fn closing(&self, summary: &Summary) -> String {
