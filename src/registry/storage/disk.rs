@@ -133,7 +133,10 @@ impl Disk {
             .open(path)?;
         // Another server on the same storage may be writing to it.
         lock_alone(&file)?;
-        file.set_len(offset)?;
+        // Cutting to the same length would wait for what the disk takes up.
+        if file.metadata()?.len() != offset {
+            file.set_len(offset)?;
+        }
         file.seek(io::SeekFrom::Start(offset))?;
         Ok(Appender {
             disk: self.clone(),

@@ -1,7 +1,7 @@
 //! Files on a local disk, in distribution's layout.
 //!
 //! Reading asks the caches first, waits for what is on its way, and never
-//! blocks the reactor on the disk. Changes are the [`super::changes`] module's.
+//! blocks the reactor on the disk. Changes are made in `changes.rs`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
