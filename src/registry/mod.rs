@@ -89,7 +89,8 @@ impl Registry {
         for warning in &config.warnings {
             logger.warn(warning, Vec::new());
         }
-        let driver = storage::Filesystem::open(&config.storage.root).map_err(StartError::Storage)?;
+        let driver = storage::Filesystem::open(&config.storage.root)
+            .map_err(|error| StartError::Storage(crate::sys::fs::named(&error, "cannot open", &config.storage.root)))?;
         let presence = announce(&config.storage.root, &logger)
             .await
             .map_err(StartError::Storage)?;

@@ -169,6 +169,11 @@ pub fn append(path: &Utf8Path, mode: u32) -> io::Result<File> {
         .map_err(|error| named(&error, "cannot open", path))
 }
 
+/// Says whether this user may write to a file or directory.
+pub fn is_writable(path: &Utf8Path) -> bool {
+    nix::unistd::access(path.as_std_path(), nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 /// Returns the permission bits of a file, or nothing when it does not exist.
 pub fn mode(path: &Utf8Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)

@@ -260,6 +260,16 @@ fn http(http: raw::Http, warnings: &mut Vec<String>) -> Result<HttpConfig, Wrong
     let Some(addr) = http.addr else {
         return wrong("http.addr", "is missing; write host:port");
     };
+    if !unix
+        && addr
+            .rsplit_once(':')
+            .is_none_or(|(_, port)| port.parse::<u16>().is_err())
+    {
+        return wrong(
+            "http.addr",
+            format!("{addr:?} is no address; write host:port, with a port of at most 65535"),
+        );
+    }
     if http.tls.letsencrypt.is_some() {
         return wrong(
             "http.tls.letsencrypt",

@@ -187,6 +187,16 @@ impl Config {
         if !self.storage.in_memory && root.exists() && !root.is_dir() {
             found.push(format!("storage.filesystem.rootdirectory: {root} is no directory"));
         }
+        // Where the directory is still to be made, what is above it counts.
+        let there = root.ancestors().find(|path| path.exists());
+        if !self.storage.in_memory
+            && let Some(there) = there
+            && !crate::sys::fs::is_writable(there)
+        {
+            found.push(format!(
+                "storage.filesystem.rootdirectory: {root} cannot be written to by this user; change {there}'s rights"
+            ));
+        }
         found
     }
 }

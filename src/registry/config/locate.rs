@@ -12,19 +12,31 @@ struct Entry<'a> {
 /// that of the deepest part of it that can be seen. Items of lists are given
 /// by their index. Of flow style the line where it begins is found.
 pub fn line(text: &str, path: &str) -> Option<usize> {
+    find(text, path).map(|(line, _)| line)
+}
+
+/// Returns the line of exactly this path; nothing when it is not in the text.
+pub fn exact(text: &str, path: &str) -> Option<usize> {
+    find(text, path).filter(|(_, whole)| *whole).map(|(line, _)| line)
+}
+
+/// Finds the deepest part of a path, and says whether that is all of it.
+fn find(text: &str, path: &str) -> Option<(usize, bool)> {
     let entries = entries(text);
     let mut rest = entries.as_slice();
     let mut found = None;
     for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
         let Some(level) = rest.first().map(|entry| entry.indent) else {
-            break;
+            return found.map(|line| (line, false));
         };
         let siblings = rest.iter().enumerate().filter(|(_, entry)| entry.indent == level);
         let at = match part.parse::<usize>() {
             Ok(index) => siblings.filter(|(_, entry)| entry.key.is_none()).nth(index),
             Err(_) => siblings.into_iter().find(|(_, entry)| entry.key == Some(part)),
         };
-        let Some((at, entry)) = at else { break };
+        let Some((at, entry)) = at else {
+            return found.map(|line| (line, false));
+        };
         found = Some(entry.line);
         let below = &rest[at + 1..];
         // A list may stand at the level of the key that holds it.
@@ -33,7 +45,7 @@ pub fn line(text: &str, path: &str) -> Option<usize> {
         });
         rest = &below[..end.unwrap_or(below.len())];
     }
-    found
+    found.map(|line| (line, true))
 }
 
 fn entries(text: &str) -> Vec<Entry<'_>> {

@@ -324,6 +324,14 @@ impl Config {
             source,
         };
         let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
+        if !tree.is_mapping() {
+            return Err(ConfigError::Value {
+                path: path.to_owned(),
+                line: None,
+                key: "version".to_owned(),
+                reason: "is missing: the file holds no settings; write version: 0.1, storage and http".to_owned(),
+            });
+        }
         let mut warnings = overrides::apply(&mut tree, environment);
         warnings.extend(duration::bare(&tree));
         let mut unknown = Vec::new();
@@ -331,7 +339,7 @@ impl Config {
         // Straight from the text errors carry line and column.
         let root = read.map_err(|error| yaml(serde_yaml::from_str::<raw::Root>(text).err().unwrap_or(error)))?;
         warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| {
-            let line = locate::line(text, &key).map_or(String::new(), |line| format!(" (line {line})"));
+            let line = locate::exact(text, &key).map_or(String::new(), |line| format!(" (line {line})"));
             if raw::is_ineffective(&key) {
                 format!("configuration key {key}{line} has no effect in this registry")
             } else {

@@ -101,6 +101,10 @@ pub struct Summary {
     pub repositories: usize,
     /// Blobs that are alive.
     pub blobs_marked: usize,
+    /// Blobs that nothing refers to.
+    pub blobs_to_delete: usize,
+    /// Manifests that nothing keeps.
+    pub manifests_to_delete: usize,
     /// Manifests that were removed.
     pub manifests_deleted: usize,
     /// Blobs that were removed.
@@ -111,6 +115,8 @@ pub struct Summary {
     pub bytes_freed: u64,
     /// Blobs without a reference that are too young.
     pub blobs_kept_young: usize,
+    /// Manifests without a tag that are too young.
+    pub manifests_kept_young: usize,
     /// How many things were not as they should be.
     pub warnings: usize,
 }
@@ -273,6 +279,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         alive.extend(part.keys);
         dead.append(&mut part.dead);
         summary.warnings += part.warnings;
+        summary.manifests_kept_young += part.young;
     }
     report(Event::Stage { name: "inspect".into() });
     let shards = handle.block_on(shards(*driver))?;
@@ -287,6 +294,8 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     dead.sort_by(|a, b| a.name.cmp(&b.name));
     blobs.sort_unstable();
     summary.blobs_marked = alive.len();
+    summary.blobs_to_delete = blobs.len();
+    summary.manifests_to_delete = dead.len();
     report(Event::Marked {
         blobs_marked: alive.len(),
         blobs_to_delete: blobs.len(),
@@ -320,6 +329,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
 struct Found {
     keys: Vec<Key>,
     dead: Vec<mark::Dead>,
+    young: usize,
     warnings: usize,
 }
 
@@ -334,6 +344,7 @@ impl Found {
         Self {
             keys,
             dead: marked.dead,
+            young: marked.young,
             warnings: marked.warnings.len(),
         }
     }

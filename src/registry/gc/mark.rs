@@ -37,6 +37,8 @@ pub struct Marked {
     /// Manifests to delete, each before those that it names: what names a
     /// manifest that is gone is gone itself, at every moment.
     pub dead: Vec<Dead>,
+    /// Manifests without a tag that are only too young to go.
+    pub young: usize,
     /// Things that are not as they should be.
     pub warnings: Vec<String>,
 }
@@ -146,12 +148,16 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
         .filter_map(|tag| tag.parse().ok())
         .collect();
     let alive = if rule.delete_untagged {
-        let mut roots: Vec<Digest> = young.into_iter().collect();
+        let mut roots = Vec::new();
         for tag in &tags {
             let current = driver.read(&layout::tag_current_link(name, tag)).await?;
             roots.extend(current.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Digest>().ok()));
         }
-        reached(&nodes, roots)
+        let tagged = reached(&nodes, roots.clone());
+        roots.extend(young);
+        let alive = reached(&nodes, roots);
+        marked.young = alive.len() - tagged.len();
+        alive
     } else {
         nodes.keys().cloned().collect()
     };

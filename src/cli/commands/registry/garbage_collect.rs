@@ -180,16 +180,17 @@ impl Shown<'_> {
     }
 
     fn closing(&self, summary: &Summary) -> String {
-        let young = if summary.blobs_kept_young > 0 {
-            format!(
-                " {} more are younger than the grace time and stay (--grace 0s takes them).",
-                summary.blobs_kept_young
-            )
-        } else {
-            String::new()
+        let young = match (summary.blobs_kept_young, summary.manifests_kept_young) {
+            (0, 0) => String::new(),
+            (blobs, manifests) => format!(
+                " {blobs} blobs and {manifests} manifests are younger than the grace time and stay (--grace 0s takes them)."
+            ),
         };
         if self.dry_run {
-            return format!("Nothing was removed.{young}");
+            return format!(
+                "Nothing was removed; {} blobs and {} manifests would be.{young}",
+                summary.blobs_to_delete, summary.manifests_to_delete
+            );
         }
         format!(
             "Removed {} blobs and {} manifests, freed {}.{young}",

@@ -60,6 +60,8 @@ pub fn as_registry_binary(mut arguments: Vec<OsString>) -> Vec<OsString> {
         .and_then(|name| std::path::Path::new(name).file_name())
         .is_some_and(|name| name == "registry");
     if is_registry {
+        // By its own name, so that it shows up once in what it says of its use.
+        arguments[0] = "kdk".into();
         arguments.insert(1, "registry".into());
     }
     arguments

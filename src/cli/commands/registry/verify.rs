@@ -28,6 +28,8 @@ pub struct Args {
 
 /// Checks, tells, and ends with 1 when something is wrong and stays so.
 pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
+    // The remedy is for the same storage.
+    let file = args.config.as_ref().map_or(String::new(), |file| format!(" {file}"));
     let path = super::configuration(session, args.config)?;
     if args.repair {
         session.ui.consent(
@@ -79,9 +81,9 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         return Ok(());
     }
     if !args.repair {
-        session
-            .ui
-            .hint("mend what can be mended, with the registry stopped: kdk registry verify --repair");
+        session.ui.hint(&format!(
+            "mend what can be mended, with the registry stopped: kdk registry verify --repair{file}"
+        ));
     }
     Err(CommandError::silent(crate::cli::error::USER))
 }
