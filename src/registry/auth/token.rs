@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Validation, decode, decode_header};
+use serde::Deserialize;
 
 use super::keys::{Keys, KeysError};
 use super::{Actor, Asked, Challenge, Protection};
@@ -10,6 +12,7 @@ use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
 use crate::serve::Logger;
 use crate::serve::reload::Watched;
+use crate::sys::clock::Clock;
 
 /// Clock difference that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
@@ -137,6 +140,9 @@ impl TokenAuthorizer {
             .map(|(_, token)| token.trim())
             .ok_or(Refusal::Missing)?;
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
+        if let Some(head) = Es512::of(token).filter(|_| self.config.es512) {
+            return self.es512(token, &head, log);
+        }
         let header = decode_header(token).map_err(invalid)?;
         let key = self.key(&header, log)?;
         if !self.config.algorithms.contains(&header.alg) || !key.fits(header.alg) {
@@ -160,17 +166,58 @@ impl TokenAuthorizer {
     /// or a key id. A key that the token brings itself counts for nothing.
     fn key(&self, header: &jsonwebtoken::Header, log: &Logger) -> Result<PublicKey, Refusal> {
         let embedded = header.jwk.as_ref().and_then(|jwk| jwk.common.x509_chain.as_ref());
-        if let Some(chain) = header.x5c.as_ref().or(embedded) {
+        self.named(header.x5c.as_ref().or(embedded), header.kid.as_deref(), log)
+    }
+
+    fn named(&self, chain: Option<&Vec<String>>, id: Option<&str>, log: &Logger) -> Result<PublicKey, Refusal> {
+        if let Some(chain) = chain {
             return self.keys(log).of_chain(chain).map_err(Refusal::Invalid);
         }
-        let id = header
-            .kid
-            .as_deref()
-            .ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
+        let id = id.ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
         self.keys(log).by_id(id).cloned().ok_or_else(|| {
             let message = format!("token signed by untrusted key with ID: {id:?}");
             log.error(&message, Vec::new());
             Refusal::Invalid(message)
         })
+    }
+
+    /// Checks a token of ES512, which the library does not know.
+    fn es512(&self, token: &str, head: &Es512, log: &Logger) -> Result<Claims, Refusal> {
+        let refused = |reason: &str| Refusal::Invalid(reason.to_owned());
+        let key = self.named(head.x5c.as_ref(), head.kid.as_deref(), log)?;
+        let (message, signature) = token.rsplit_once('.').ok_or_else(|| refused("it has no signature"))?;
+        let decode = |part: &str| {
+            BASE64URL_NOPAD
+                .decode(part.as_bytes())
+                .map_err(|_| refused("it is no base64url"))
+        };
+        if !key.verifies_es512(message.as_bytes(), &decode(signature)?) {
+            return Err(refused("the signature is not that of the key"));
+        }
+        let (_, payload) = message.split_once('.').ok_or_else(|| refused("it has no claims"))?;
+        let claims: Claims =
+            serde_json::from_slice(&decode(payload)?).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let now = u64::try_from(Clock::System.now().as_second()).unwrap_or_default();
+        match claims.problem(now, LEEWAY, &self.config.issuer, &self.config.service) {
+            Some(problem) => Err(refused(problem)),
+            None => Ok(claims),
+        }
+    }
+}
+
+/// The header of a token of ES512.
+#[derive(Deserialize)]
+struct Es512 {
+    alg: String,
+    kid: Option<String>,
+    x5c: Option<Vec<String>>,
+}
+
+impl Es512 {
+    /// Reads a token's header, when it is one of ES512.
+    fn of(token: &str) -> Option<Self> {
+        let (head, _) = token.split_once('.')?;
+        let head: Self = serde_json::from_slice(&BASE64URL_NOPAD.decode(head.as_bytes()).ok()?).ok()?;
+        (head.alg == "ES512").then_some(head)
     }
 }

@@ -224,18 +224,19 @@ fn token(token: raw::Token) -> Result<TokenConfig, Wrong> {
         );
     }
     let mut algorithms = Vec::new();
-    for name in &token.signingalgorithms {
+    let es512 = token.signingalgorithms.is_empty() || token.signingalgorithms.iter().any(|name| name == "ES512");
+    for name in token.signingalgorithms.iter().filter(|name| *name != "ES512") {
         match Algorithm::from_str(name) {
             Ok(algorithm) if ALGORITHMS.contains(&algorithm) => algorithms.push(algorithm),
             _ => {
                 return wrong(
                     "auth.token.signingalgorithms",
-                    format!("{name:?} is not supported; use RS256, RS384, RS512, ES256 or ES384"),
+                    format!("{name:?} is not supported; use RS256, RS384, RS512, ES256, ES384 or ES512"),
                 );
             }
         }
     }
-    if algorithms.is_empty() {
+    if token.signingalgorithms.is_empty() {
         algorithms.extend(ALGORITHMS);
     }
     Ok(TokenConfig {
@@ -248,6 +249,7 @@ fn token(token: raw::Token) -> Result<TokenConfig, Wrong> {
         rootcertbundle: token.rootcertbundle,
         jwks: token.jwks,
         algorithms,
+        es512,
     })
 }
 

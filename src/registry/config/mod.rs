@@ -113,6 +113,8 @@ pub struct TokenConfig {
     pub jwks: Option<Utf8PathBuf>,
     /// Signature algorithms that are accepted.
     pub algorithms: Vec<jsonwebtoken::Algorithm>,
+    /// Whether ES512 is accepted, too.
+    pub es512: bool,
 }
 
 /// Settings of authentication by name and password.

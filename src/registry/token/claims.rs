@@ -45,6 +45,23 @@ pub struct Claims {
     pub user: Option<String>,
 }
 
+impl Claims {
+    /// Says what is wrong with claims at a time, in seconds since 1970, for
+    /// an issuer and a service; nothing when they hold.
+    pub fn problem(&self, now: u64, leeway: u64, issuer: &str, service: &str) -> Option<&'static str> {
+        if self.exp.saturating_add(leeway) < now {
+            return Some("it has expired");
+        }
+        if self.nbf.is_some_and(|from| from > now.saturating_add(leeway)) {
+            return Some("it does not hold yet");
+        }
+        if self.iss != issuer {
+            return Some("another issuer made it");
+        }
+        (!self.aud.0.iter().any(|name| name == service)).then_some("it is for another service")
+    }
+}
+
 /// Reads null, which Go writes for what is empty, as empty.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -101,6 +118,26 @@ impl<'de> Deserialize<'de> for Audience {
                 .collect::<Result<_, _>>()
                 .map(Self),
             _ => Err(D::Error::custom("aud is neither text nor list")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_hold_for_a_time_an_issuer_and_a_service() {
+        let claims: Claims =
+            serde_json::from_str(r#"{"iss":"i","aud":["s","t"],"exp":1000,"nbf":900}"#).expect("claims");
+        assert_eq!(claims.problem(950, 60, "i", "s"), None);
+        assert_eq!(claims.problem(1059, 60, "i", "t"), None);
+        assert_eq!(claims.problem(840, 60, "i", "s"), None);
+        for (now, issuer, service) in [(1061, "i", "s"), (839, "i", "s"), (950, "x", "s"), (950, "i", "x")] {
+            assert!(
+                claims.problem(now, 60, issuer, service).is_some(),
+                "{now} {issuer} {service}"
+            );
         }
     }
 }

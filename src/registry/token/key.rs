@@ -1,5 +1,6 @@
 //! Public keys and the ids by which tokens name them.
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use sha2::{Digest as _, Sha256};
@@ -33,7 +34,7 @@ pub enum KeyError {
     #[error("the public key cannot be read")]
     Unreadable,
     /// Neither RSA nor an EC key on a NIST curve.
-    #[error("only RSA keys and EC keys on P-256 and P-384 are supported")]
+    #[error("only RSA keys and EC keys on P-256, P-384 and P-521 are supported")]
     Unsupported,
 }
 
@@ -57,6 +58,7 @@ impl PublicKey {
                 let (curve, width) = match data.len() {
                     65 => ("P-256", 32),
                     97 => ("P-384", 48),
+                    133 => ("P-521", 66),
                     _ => return Err(KeyError::Unsupported),
                 };
                 Material::Ec {
@@ -96,6 +98,11 @@ impl PublicKey {
             },
             (Some("EC"), Some("P-384")) => Material::Ec {
                 curve: "P-384",
+                x: member("x")?,
+                y: member("y")?,
+            },
+            (Some("EC"), Some("P-521")) => Material::Ec {
+                curve: "P-521",
                 x: member("x")?,
                 y: member("y")?,
             },
@@ -153,6 +160,19 @@ impl PublicKey {
                 )
             }
         }
+    }
+
+    /// Checks a signature of ES512 (RFC 7518, section 3.4), which is of this
+    /// key's family when the key is on P-521.
+    pub fn verifies_es512(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Material::Ec { curve: "P-521", x, y } = &self.material else {
+            return false;
+        };
+        // The point, uncompressed (SEC 1, section 2.3.3).
+        let point = [&[4], x.as_slice(), y.as_slice()].concat();
+        UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point)
+            .verify(message, signature)
+            .is_ok()
     }
 
     /// Returns the key in the form that checks signatures.

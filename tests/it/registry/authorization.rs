@@ -183,6 +183,99 @@ fn rights_must_suffice() {
 }
 
 #[test]
+fn es512_is_understood_and_nothing_forged_of_it() {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
+    let directory = temporary();
+    let keys = ["good", "evil"].map(|name| {
+        let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
+        openssl(
+            directory.path(),
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-521",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=tokens",
+                "-keyout",
+                &key,
+                "-out",
+                &crt,
+            ],
+        );
+        openssl(
+            directory.path(),
+            &[
+                "pkcs8", "-topk8", "-nocrypt", "-in", &key, "-outform", "DER", "-out", "key.der",
+            ],
+        );
+        let der = std::fs::read(directory.path().join("key.der")).expect("read");
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, &der).expect("a key")
+    });
+    let id = public_key(directory.path(), "good").libtrust_id();
+    let more = |algorithms: &str| {
+        format!(
+            "auth:\n  token:\n    realm: http://127.0.0.1:3000/jwt/auth\n    service: container_registry\n    issuer: khulnasoft-issuer\n    rootcertbundle: {}\n{algorithms}",
+            directory.path().join("good.crt").display()
+        )
+    };
+    let sign = |head: Value, claims: &Value, key: &EcdsaKeyPair| {
+        let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+        let message = format!(
+            "{}.{}",
+            encode(head.to_string().as_bytes()),
+            encode(claims.to_string().as_bytes())
+        );
+        let signature = key.sign(&SystemRandom::new(), message.as_bytes()).expect("signed");
+        format!("{message}.{}", encode(signature.as_ref()))
+    };
+    let registry = TestRegistry::with(temporary(), &more(""), &[]);
+    let ask = |registry: &TestRegistry, token: &str| {
+        let answer = registry.request(
+            "GET",
+            "/v2/a/b/referrers/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        );
+        answer.bearer_auth(token).send().expect("answered").status().as_u16()
+    };
+    let head = json!({"alg": "ES512", "typ": "JWT", "kid": id});
+    let pull = claims(&["pull"]);
+    let good = sign(head.clone(), &pull, &keys[0]);
+    assert_eq!(ask(&registry, &good), 200);
+    assert_eq!(ask(&registry, &sign(head.clone(), &pull, &keys[1])), 401, "another key");
+    let other = json!({"alg": "ES512", "kid": "AAAA:BBBB"});
+    assert_eq!(ask(&registry, &sign(other, &pull, &keys[0])), 401, "an unknown id");
+    let other = json!({"alg": "ES256", "kid": id});
+    assert_eq!(ask(&registry, &sign(other, &pull, &keys[0])), 401, "another algorithm");
+    assert_eq!(
+        ask(&registry, &sign(head.clone(), &claims(&["push"]), &keys[0])),
+        401,
+        "another right"
+    );
+    for (claim, value) in [
+        ("exp", json!(now() - 100)),
+        ("nbf", json!(now() + 100)),
+        ("iss", json!("another")),
+        ("aud", json!("another")),
+    ] {
+        let mut wrong = pull.clone();
+        wrong[claim] = value;
+        assert_eq!(ask(&registry, &sign(head.clone(), &wrong, &keys[0])), 401, "{claim}");
+    }
+    let cut = good.rsplit_once('.').expect("a signature").0;
+    for forged in [format!("{cut}."), format!("{cut}.AAAA"), cut.to_owned()] {
+        assert_eq!(ask(&registry, &forged), 401, "{forged}");
+    }
+    let registry = TestRegistry::with(temporary(), &more("    signingalgorithms: [ES256]\n"), &[]);
+    assert_eq!(ask(&registry, &good), 401, "not accepted here");
+}
+
+#[test]
 fn a_minute_of_clock_difference_is_tolerated() {
     let signed = signed();
     let expired = |seconds: i64| {
