@@ -30,6 +30,9 @@ pub enum CommandError {
     /// The storage directory is not there.
     #[error("the storage directory {0} does not exist")]
     NoStorage(camino::Utf8PathBuf),
+    /// There is no storage outside of the server.
+    #[error("{0}: storage.inmemory lasts only as long as its server, and there is nothing to do from outside")]
+    InMemory(camino::Utf8PathBuf),
     /// Several servers use the storage.
     #[error("{0} registries use this storage; a garbage collection goes along with one at most")]
     Several(usize),
@@ -88,6 +91,9 @@ pub fn serve(path: &Utf8Path) -> Result<(), CommandError> {
 /// Loads a configuration whose storage is there.
 fn storage_of(path: &Utf8Path) -> Result<Config, CommandError> {
     let config = Config::load(path, &crate::sys::env::all())?;
+    if config.storage.in_memory {
+        return Err(CommandError::InMemory(path.to_owned()));
+    }
     if config.storage.root.is_dir() {
         Ok(config)
     } else {

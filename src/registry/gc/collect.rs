@@ -246,7 +246,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     let crew = Crew::new(handle, site.stop);
     let rule = Rule {
         delete_untagged: options.delete_untagged,
-        dry_run: options.dry_run,
+        tidy: !options.dry_run && site.gate.is_none(),
         cutoff: cutoff(options.grace),
     };
     report(Event::Stage { name: "mark".into() });
@@ -420,9 +420,8 @@ async fn inspect<D: Driver>(
         match driver.stat(&layout::blob_data(&digest)).await? {
             Some(stat) if stat.modified >= rule.cutoff => young += 1,
             Some(stat) => found.push((digest, stat.size)),
-            // A directory without data, which a crash left. Should somebody be
-            // about to put some there, the directory is made again.
-            None if !rule.dry_run => {
+            // A directory without data, which a crash left.
+            None if rule.tidy => {
                 let directory = layout::blob(&digest);
                 if !mark::is_young(driver, &directory, rule.cutoff).await? {
                     driver.discard(&directory, &shard.1).await?;

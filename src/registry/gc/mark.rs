@@ -70,8 +70,9 @@ impl Dead {
 pub struct Rule {
     /// Whether manifests without a tag may go.
     pub delete_untagged: bool,
-    /// Whether nothing may be removed.
-    pub dry_run: bool,
+    /// Whether directories that a crash left empty may go: nobody may be about
+    /// to put something there.
+    pub tidy: bool,
     /// What was changed since is kept.
     pub cutoff: Timestamp,
 }

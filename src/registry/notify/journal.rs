@@ -4,8 +4,8 @@
 //! are, both start anew. Not synced: an event is worth less than a push.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
 use data_encoding::HEXLOWER;
@@ -18,6 +18,9 @@ use crate::sys::fs::PRIVATE;
 pub struct Journal {
     events: File,
     done: File,
+    /// Bytes of whole events.
+    length: u64,
+    /// Events that are done.
     count: u64,
 }
 
@@ -29,36 +32,32 @@ impl Journal {
     pub fn open(directory: &Utf8Path, endpoint: &str) -> io::Result<(Self, Vec<String>)> {
         crate::sys::fs::create_private_dir(directory)?;
         let name = HEXLOWER.encode(&Sha256::digest(endpoint.as_bytes())[..8]);
-        let open = |suffix: &str| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(PRIVATE)
-                .open(directory.join(format!("{name}.{suffix}")))
+        let [events, done] = ["events", "done"].map(|suffix| directory.join(format!("{name}.{suffix}")));
+        let count: usize = crate::sys::fs::read_optional(&done)?
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or_default();
+        let bytes = match std::fs::read(&events) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
         };
-        let mut journal = Self {
-            events: open("events")?,
-            done: open("done")?,
-            count: 0,
-        };
-        let mut text = String::new();
-        journal.done.read_to_string(&mut text)?;
-        let done: usize = text.trim().parse().unwrap_or_default();
-        let mut bytes = Vec::new();
-        journal.events.read_to_end(&mut bytes)?;
         let waiting: Vec<String> = String::from_utf8_lossy(&bytes)
             .lines()
-            .skip(done)
+            .skip(count)
             // What a kill cut off is no event.
             .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
             .map(str::to_owned)
             .collect();
-        journal.clear()?;
-        for event in &waiting {
-            journal.add(event)?;
-        }
+        // In this order: a kill in between repeats events, and loses none.
+        crate::sys::fs::write_atomic(&done, b"", PRIVATE)?;
+        let text: String = waiting.iter().map(|event| format!("{event}\n")).collect();
+        crate::sys::fs::write_atomic(&events, text.as_bytes(), PRIVATE)?;
+        let open = |path: &Utf8Path| OpenOptions::new().append(path == events).write(true).open(path);
+        let journal = Self {
+            events: open(&events)?,
+            done: open(&done)?,
+            length: text.len() as u64,
+            count: 0,
+        };
         Ok((journal, waiting))
     }
 
@@ -67,7 +66,14 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub fn add(&mut self, event: &str) -> io::Result<()> {
-        self.events.write_all(format!("{event}\n").as_bytes())
+        let line = format!("{event}\n");
+        if let Err(error) = self.events.write_all(line.as_bytes()) {
+            // Half a line would spoil the next.
+            let _ = self.events.set_len(self.length);
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        Ok(())
     }
 
     /// Notes that the oldest event is done; `left` says how many are not.
@@ -84,9 +90,50 @@ impl Journal {
 
     fn clear(&mut self) -> io::Result<()> {
         self.count = 0;
+        self.length = 0;
         // In this order: a kill in between loses nothing, for no event is left.
         self.events.set_len(0)?;
-        self.events.rewind()?;
         self.done.set_len(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_done_waits() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = Utf8Path::from_path(directory.path()).expect("UTF-8");
+        let open = |endpoint: &str| Journal::open(path, endpoint).expect("opened");
+        let (mut journal, waiting) = open("a");
+        assert!(waiting.is_empty());
+        for number in 0..4 {
+            journal.add(&number.to_string()).expect("added");
+        }
+        journal.done(3).expect("noted");
+        drop(journal);
+        // A kill in the middle of a line.
+        let events = path.read_dir_utf8().expect("listed").flatten();
+        let events = events
+            .map(camino::Utf8DirEntry::into_path)
+            .find(|path| path.extension() == Some("events"));
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(events.expect("there"))
+            .expect("opened");
+        file.write_all(b"{\"cut").expect("written");
+        let (mut journal, waiting) = open("a");
+        assert_eq!(waiting, ["1", "2", "3"]);
+        journal.done(2).expect("noted");
+        journal.add("4").expect("added");
+        drop(journal);
+        let (mut journal, waiting) = open("a");
+        assert_eq!(waiting, ["2", "3", "4"]);
+        journal.done(0).expect("noted");
+        journal.add("5").expect("added");
+        drop(journal);
+        assert_eq!(open("a").1, ["5"]);
+        assert!(open("b").1.is_empty());
     }
 }

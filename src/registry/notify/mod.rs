@@ -26,8 +26,8 @@ use delivery::Delivery;
 
 /// Media type of an envelope.
 pub const EVENTS: &str = "application/vnd.docker.distribution.events.v1+json";
-/// How long undelivered events may hold up a stop.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long undelivered events may hold up a stop; then they wait on disk.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// What happened to what.
 #[derive(Clone, Debug)]

@@ -121,20 +121,17 @@ impl Filesystem {
         path: &str,
         work: impl FnOnce(&Inner, &Utf8Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let full = self.inner.root.join(path);
-        if self.inline || self.inner.cache.get(&full, || None).is_some() {
-            return work(&self.inner, &full).map_err(|source| StorageError {
-                action,
-                path: path.to_owned(),
-                source,
-            });
-        }
-        self.blocking(action, path, |inner, path| {
-            let found = work(inner, path)?;
-            inner.cache.put(path, None, Kept::Known);
-            Ok(found)
-        })
-        .await
+        let known = self.inline || self.inner.cache.get(&self.inner.root.join(path), || None).is_some();
+        let caller = if known { self.inline() } else { self.clone() };
+        caller
+            .blocking(action, path, move |inner, path| {
+                let found = work(inner, path)?;
+                if !known {
+                    inner.cache.put(path, None, Kept::Known);
+                }
+                Ok(found)
+            })
+            .await
     }
 
     /// Waits for the change that is on its way to `path`, if there is one.

@@ -23,24 +23,24 @@ fn openssl(directory: &Path, arguments: &[&str]) {
 }
 
 fn pair(directory: &Path, name: &str) {
-    openssl(
-        directory,
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=tokens",
-            "-keyout",
-            &format!("{name}.key"),
-            "-out",
-            &format!("{name}.crt"),
-        ],
-    );
+    pair_of(directory, name, &["rsa:2048"]);
+}
+
+/// Makes a key of a kind, and a certificate for it.
+fn pair_of(directory: &Path, name: &str, kind: &[&str]) {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+    let rest = [
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=tokens",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ];
+    openssl(directory, &[&["req", "-x509", "-newkey"], kind, &rest].concat());
 }
 
 fn public_key(directory: &Path, name: &str) -> PublicKey {
@@ -188,27 +188,8 @@ fn es512_is_understood_and_nothing_forged_of_it() {
     use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
     let directory = temporary();
     let keys = ["good", "evil"].map(|name| {
-        let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
-        openssl(
-            directory.path(),
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-521",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=tokens",
-                "-keyout",
-                &key,
-                "-out",
-                &crt,
-            ],
-        );
+        pair_of(directory.path(), name, &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"]);
+        let key = format!("{name}.key");
         openssl(
             directory.path(),
             &[

@@ -27,6 +27,12 @@ impl Heard {
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
+
+    /// The path that the answer leads to.
+    fn path(&self) -> String {
+        let location = self.header("location").expect("a location");
+        location.trim_start_matches("http://x").to_owned()
+    }
 }
 
 impl Line {
@@ -83,31 +89,19 @@ fn a_body_in_chunks_needs_no_length() {
     let registry = TestRegistry::start();
     let mut line = Line::to(&registry);
     let started = line.ask("POST", "/v2/a/b/blobs/uploads/", "Content-Length: 0\r\n");
-    let location = started
-        .header("location")
-        .expect("a location")
-        .trim_start_matches("http://x")
-        .to_owned();
+    let location = started.path();
     line.say(&format!(
         "PATCH {location} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n7\r\n second\r\n0\r\n\r\n"
     ));
     let patched = line.hear(false);
     assert_eq!((patched.status, patched.header("range")), (202, Some("0-11")));
-    let location = patched
-        .header("location")
-        .expect("a location")
-        .trim_start_matches("http://x")
-        .to_owned();
+    let location = patched.path();
     let blob = digest(b"first second");
     let done = line.ask("PUT", &format!("{location}&digest={blob}"), "Content-Length: 0\r\n");
     assert_eq!(done.status, 201);
     // A client that waits for leave to send its body gets it.
     let started = line.ask("POST", "/v2/a/b/blobs/uploads/", "Content-Length: 0\r\n");
-    let location = started
-        .header("location")
-        .expect("a location")
-        .trim_start_matches("http://x")
-        .to_owned();
+    let location = started.path();
     let blob = digest(b"waited");
     line.say(&format!(
         "PUT {location}&digest={blob} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n"
