@@ -157,13 +157,21 @@ impl<'a> Crew<'a> {
         Self { handle, stop, hands }
     }
 
+    /// Returns the same crew with many hands, for work that waits more than it does.
+    #[must_use]
+    pub fn waiting(&self) -> Self {
+        Self {
+            hands: 16,
+            ..self.clone()
+        }
+    }
+
     /// Returns the same crew with one hand, for work that must go in order.
     #[must_use]
     pub fn in_order(&self) -> Self {
         Self {
-            handle: self.handle,
-            stop: self.stop,
             hands: 1,
+            ..self.clone()
         }
     }
 

@@ -36,7 +36,8 @@ impl<'a, D: Driver> Sweep<'a, D> {
             crew: if site.gate.is_some() {
                 crew.in_order()
             } else {
-                crew.clone()
+                // Removing a name sleeps in the kernel.
+                crew.waiting()
             },
             cutoff,
             spared: Mutex::default(),

@@ -163,8 +163,10 @@ impl Hasher {
         }
     }
 
-    /// Goes on from a state that [`Hasher::save`] wrote; nothing when it is none.
+    /// Goes on from the state that `saved` begins with, as [`Hasher::save`]
+    /// wrote it; nothing when it is none.
     pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
+        let saved = saved.get(..Self::new(algorithm).save().len())?;
         match algorithm {
             Algorithm::Sha256 => {
                 let state = SerializedState::<Sha256>::try_from(saved).ok()?;

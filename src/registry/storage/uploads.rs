@@ -188,7 +188,7 @@ impl<D: Driver> Uploads<D> {
             received,
             announced: announced.unwrap_or_default(),
         };
-        let mut gathered = BytesMut::new();
+        let mut gathered = buffer(announced);
         let mut whole = false;
         let mut broken = None;
         if offset == 0 {
@@ -344,13 +344,16 @@ impl<D: Driver> Uploads<D> {
         Ok(removed)
     }
 
-    /// Writes the running digest down, for whoever goes on after a restart.
+    /// Writes the running digest down, after those of before, for whoever goes on after a restart.
     async fn save_digest(&self, session: &Session, name: &RepoName, id: &str) {
         let Some(hasher) = &session.hasher else { return };
         let mut saved = format!("{} {} {}\n", *BOOT, hasher.algorithm().name(), session.hashed).into_bytes();
         saved.extend(hasher.save());
+        let path = layout::upload_digest_state(name, id);
+        // After those before: cutting a file that was just written waits for the disk.
+        let end = self.driver.stat(&path).await.ok().flatten().map_or(0, |stat| stat.size);
         // Without it the bytes are read again, which only takes longer.
-        if let Ok(mut file) = self.driver.append(&layout::upload_digest_state(name, id), 0).await {
+        if let Ok(mut file) = self.driver.append(&path, end).await {
             let _ = file.write_all(&saved);
         }
     }
@@ -367,7 +370,11 @@ impl<D: Driver> Uploads<D> {
         }
         let saved = self.driver.read(&layout::upload_digest_state(name, id)).await?;
         let expected = format!("{} {} {size}\n", *BOOT, algorithm.name());
-        Ok(saved.and_then(|saved| Hasher::restore(algorithm, saved.strip_prefix(expected.as_bytes())?)))
+        Ok(saved.and_then(|saved| {
+            let mut starts = (0..saved.len()).rev();
+            let start = starts.find(|start| saved[*start..].starts_with(expected.as_bytes()))?;
+            Hasher::restore(algorithm, &saved[start + expected.len()..])
+        }))
     }
 
     async fn hash_again(&self, path: &str, algorithm: Algorithm) -> Result<Digest, StorageError> {
@@ -418,6 +425,13 @@ async fn hash(algorithm: Algorithm, content: Bytes) -> Digest {
     let other = content.clone();
     let hashing = tokio::task::spawn_blocking(move || Digest::of(algorithm, &other));
     hashing.await.unwrap_or_else(|_| Digest::of(algorithm, &content))
+}
+
+/// Makes a buffer for a piece, or for all of a body that is smaller.
+fn buffer(announced: Option<u64>) -> BytesMut {
+    let most = PIECE + (PIECE >> 2);
+    let announced = announced.and_then(|announced| usize::try_from(announced).ok());
+    BytesMut::with_capacity(announced.map_or(most, |announced| announced.min(most)))
 }
 
 /// Takes in up to one piece of a body; says whether that was all of it.
@@ -524,7 +538,7 @@ impl Sink {
     /// Waits for the piece under way; returns its buffer, emptied.
     async fn wait(&mut self) -> io::Result<BytesMut> {
         let Some(pending) = self.pending.take() else {
-            return Ok(BytesMut::with_capacity(PIECE + (PIECE >> 2)));
+            return Ok(buffer(None));
         };
         let (target, mut piece, written) = pending.await.map_err(io::Error::other)?;
         self.target = Some(target);

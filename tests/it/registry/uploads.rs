@@ -160,24 +160,30 @@ fn uploads_are_cancelled_and_states_are_checked() {
     );
 }
 
+/// Small ones are read again; of large ones the running digest was written down.
 #[test]
 fn an_upload_goes_on_after_kill_9() {
-    let registry = TestRegistry::start();
-    let location = header(&patch(&registry, &start(&registry), Some("0-2"), b"abc"), "location");
-    let path = location.strip_prefix(&registry.url("")).expect("ours").to_owned();
-    let registry = registry.kill_and_restart();
-    let next = patch(&registry, &registry.url(&path), Some("3-5"), b"def");
-    assert_eq!(
-        (next.status().as_u16(), header(&next, "range")),
-        (202, "0-5".to_owned())
-    );
-    let digest = digest(b"abcdef");
-    assert_eq!(
-        registry
-            .send("PUT", &format!("{}&digest={digest}", header(&next, "location")))
-            .status(),
-        201
-    );
+    const CHUNKS: u8 = 3;
+    for size in [3, 5 << 20] {
+        let mut registry = TestRegistry::start();
+        let mut location = start(&registry);
+        let content: Vec<u8> = (0..CHUNKS).flat_map(|number| vec![number; size]).collect();
+        for (number, chunk) in content.chunks(size).enumerate() {
+            let range = format!("{}-{}", number * size, (number + 1) * size - 1);
+            let taken = patch(&registry, &location, Some(&range), chunk);
+            let so_far = format!("0-{}", (number + 1) * size - 1);
+            assert_eq!((taken.status().as_u16(), header(&taken, "range")), (202, so_far));
+            let next = header(&taken, "location");
+            let path = next.strip_prefix(&registry.url("")).expect("ours").to_owned();
+            registry = registry.kill_and_restart();
+            location = registry.url(&path);
+        }
+        let digest = digest(&content);
+        let done = registry.send("PUT", &format!("{location}&digest={digest}"));
+        assert_eq!(done.status(), 201);
+        let back = registry.get(&format!("/v2/a/b/blobs/{digest}"));
+        assert!(back.bytes().expect("read") == content);
+    }
 }
 
 #[test]
