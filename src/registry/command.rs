@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Config, ConfigError};
 use super::control::{self, Users};
 use super::gc::collect::{self, CollectError, Event, Options, Site};
+use super::metadata::DatabaseError;
+use super::metadata::postgres::migrations::{self, Line, Outcome, SchemaError};
+use super::metadata::postgres::{Database, admin};
 use super::storage::Filesystem;
 use super::verify::{self, Findings};
 use super::{Registry, StartError};
@@ -45,6 +48,15 @@ pub enum CommandError {
     /// The collection did not come to its end.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// The metadata database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Its schema cannot be used or changed.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The configuration names no database.
+    #[error("{0}: database.dbname names no database")]
+    NoDatabase(camino::Utf8PathBuf),
     /// The server that collects failed.
     #[error("{0}")]
     Remote(String),
@@ -172,6 +184,82 @@ pub fn verify(
     let driver = Filesystem::open(&root)?.inline();
     let stop = stop_on_signal(&runtime);
     Ok(verify::verify(&driver, runtime.handle(), &stop, repair, progress)?)
+}
+
+/// What is done to the schema of the metadata database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrate {
+    /// It is made where it is missing.
+    Up,
+    /// It is removed from an empty database.
+    Down,
+}
+
+/// Migrates a configuration's metadata database. Whether it is enabled does not matter.
+///
+/// # Errors
+/// When the database cannot be reached or changed.
+pub fn migrate(path: &Utf8Path, direction: Migrate, dry_run: bool) -> Result<Outcome, CommandError> {
+    with_database(path, async |client| {
+        let outcome = match direction {
+            Migrate::Up => migrations::up(client, dry_run).await,
+            Migrate::Down => migrations::down(client, dry_run).await,
+        };
+        Ok(outcome?)
+    })
+}
+
+/// Returns the migrations of a configuration's metadata database, known and applied.
+///
+/// # Errors
+/// When the database cannot be reached or read.
+pub fn migrations_of(path: &Utf8Path, skip_post: bool) -> Result<Vec<Line>, CommandError> {
+    with_database(path, async |client| Ok(migrations::status(client, skip_post).await?))
+}
+
+/// Returns the id of the newest migration that is applied.
+///
+/// # Errors
+/// When the database cannot be reached or read.
+pub fn schema_version(path: &Utf8Path) -> Result<Option<String>, CommandError> {
+    with_database(path, async |client| Ok(migrations::version(client).await?))
+}
+
+/// Makes a configuration's metadata database when it is missing; says whether it was.
+///
+/// # Errors
+/// When the server cannot be reached, or refuses.
+pub fn create_database(path: &Utf8Path) -> Result<bool, CommandError> {
+    let config = database_of(path)?;
+    Ok(runtime()?.block_on(admin::create(&config, None))?)
+}
+
+/// Removes a configuration's metadata database, with all that is in it; says whether there was one.
+///
+/// # Errors
+/// When the server cannot be reached, or refuses.
+pub fn drop_database(path: &Utf8Path) -> Result<bool, CommandError> {
+    let config = database_of(path)?;
+    Ok(runtime()?.block_on(admin::drop(&config))?)
+}
+
+fn database_of(path: &Utf8Path) -> Result<super::config::DatabaseConfig, CommandError> {
+    let config = Config::load(path, &crate::sys::env::all())?.database;
+    if config.name.is_empty() {
+        return Err(CommandError::NoDatabase(path.to_owned()));
+    }
+    Ok(config)
+}
+
+fn with_database<T>(
+    path: &Utf8Path,
+    work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let database = Database::with(&database_of(path)?, false)?;
+    runtime()?.block_on(async {
+        let mut client = database.client().await?;
+        work(&mut client).await
+    })
 }
 
 /// Returns what SIGINT and SIGTERM cancel.

@@ -53,9 +53,17 @@ pub enum StartError {
     Tls(#[source] io::Error),
     /// The metadata are elsewhere.
     #[error(
-        "the metadata of {0} are in a database, as docker/registry/lockfiles/database-in-use says; this version keeps them in files. Remove the file if that is no longer so"
+        "the metadata of {0} are in a database, as docker/registry/lockfiles/database-in-use says, and database.enabled is off: the registry would seem empty. Set database.enabled to true; or, if the database is gone for good, remove that file"
     )]
     DatabaseInUse(camino::Utf8PathBuf),
+    /// The metadata are in files.
+    #[error(
+        "{0} holds images whose metadata are in files, and database.enabled is on: the registry would seem empty. Import them first: set database.enabled to false and run kdk import-registry-data, or kdk registry database import CONFIG"
+    )]
+    NotImported(camino::Utf8PathBuf),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] metadata::DatabaseError),
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(#[source] io::Error),
@@ -94,7 +102,6 @@ impl Registry {
         let presence = announce(&config.storage.root, &logger)
             .await
             .map_err(StartError::Storage)?;
-        lockfiles(&config, &driver, &logger).await?;
         match &presence {
             // What a killed server had not acknowledged may be seen without being durable.
             Some(presence) if presence.after_kill => driver.settle().map_err(StartError::Storage)?,
@@ -142,7 +149,8 @@ impl Registry {
             None => None,
             Some(address) => Some(Listener::tcp(address).await.map_err(StartError::Listen)?),
         };
-        let app = Arc::new(App::new(config, driver, authorizer, &secret, logger));
+        let metadata = metadata_of(&config, &driver, &logger).await?;
+        let app = Arc::new(App::new(config, driver, metadata, authorizer, &secret, logger));
         Ok(Self {
             app,
             presence,
@@ -172,7 +180,13 @@ impl Registry {
         if app.config.storage.cache.is_some() {
             logger.info("using inmemory blob descriptor cache", Vec::new());
         }
-        logger.info("registry filesystem metadata in use", Vec::new());
+        match &app.metadata {
+            metadata::Store::Files(_) => logger.info("registry filesystem metadata in use", Vec::new()),
+            metadata::Store::Database(postgres) => logger.info(
+                "using the metadata database",
+                vec![("database", postgres.database().place().into())],
+            ),
+        }
         health::start(&app, &stop);
         for endpoint in &app.config.endpoints {
             logger.info(&format!("configuring endpoint {}", endpoint.name), Vec::new());
@@ -250,33 +264,67 @@ fn volatile_directory() -> io::Result<tempfile::TempDir> {
         .tempdir_in(base)
 }
 
-/// Minds the lock files of GitLab's registry. As there, they are binding only
-/// with `REGISTRY_FF_ENFORCE_LOCKFILES=true`.
-async fn lockfiles(config: &Config, driver: &storage::Filesystem, logger: &Logger) -> Result<(), StartError> {
+/// Decides where metadata are, by the configuration and what the storage says
+/// of itself (the lock files of GitLab's registry).
+async fn metadata_of(
+    config: &Config,
+    driver: &storage::Filesystem,
+    logger: &Logger,
+) -> Result<metadata::Store, StartError> {
+    use config::database::Mode;
+    use storage::layout::{database_in_use, filesystem_in_use};
     use storage::{Change, Driver as _};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
-    let database = driver
-        .stat(&storage::layout::database_in_use())
+    let files = metadata::Files::new(driver.clone());
+    let in_database = driver.stat(&database_in_use()).await.map_err(storage_error)?.is_some();
+    let in_files = driver
+        .stat(&filesystem_in_use())
         .await
         .map_err(storage_error)?
         .is_some();
-    if !config.enforce_lockfiles {
-        if database {
-            logger.warn(
-                "the storage says that its metadata are in a database: what was pushed there is not seen here",
-                Vec::new(),
-            );
-        }
-        return Ok(());
-    }
-    if database {
-        return Err(StartError::DatabaseInUse(config.storage.root.clone()));
-    }
-    let mark = Change::Store {
-        path: storage::layout::filesystem_in_use(),
-        content: bytes::Bytes::from_static(b"{\"version\":1}"),
+    let holds_files = async || {
+        let first = storage::tree::holding_after(driver, "_manifests", "", 1).await;
+        first.map(|names| !names.is_empty()).map_err(storage_error)
     };
-    driver.apply(vec![mark]).await.map_err(storage_error)
+    let database = match config.database.mode {
+        Mode::Files => false,
+        Mode::Database => true,
+        Mode::Prefer => in_database || !(in_files || holds_files().await?),
+    };
+    let mark = |path| {
+        let content = bytes::Bytes::from_static(b"{\"version\":1}");
+        driver.apply(vec![Change::Store { path, content }])
+    };
+    if !database {
+        // Serving without it would show an empty registry where there is a full one.
+        if in_database {
+            return Err(StartError::DatabaseInUse(config.storage.root.clone()));
+        }
+        if config.enforce_lockfiles && !config.storage.readonly {
+            mark(filesystem_in_use()).await.map_err(storage_error)?;
+        }
+        return Ok(metadata::Store::Files(files));
+    }
+    if !in_database && (in_files && config.enforce_lockfiles || holds_files().await?) {
+        return Err(StartError::NotImported(config.storage.root.clone()));
+    }
+    let database = metadata::postgres::Database::new(&config.database)?;
+    match database.client().await {
+        Ok(_) => {}
+        // It may come back: until then requests are told so.
+        Err(error) if !error.is_schema() => logger.error(
+            "the metadata database is not available; trying again with each request",
+            vec![("error", error.in_full().into())],
+        ),
+        Err(error) => return Err(error.into()),
+    }
+    if !in_database && !config.storage.readonly {
+        mark(database_in_use()).await.map_err(storage_error)?;
+    }
+    Ok(metadata::Store::Database(metadata::Postgres::new(
+        database,
+        driver.clone(),
+    )))
 }
 
 fn is_unwritable(error: &io::Error) -> bool {

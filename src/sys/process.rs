@@ -244,6 +244,12 @@ pub fn user_id() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Returns the name of the effective user.
+pub fn user_name() -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()?;
+    Some(user.name)
+}
+
 /// Returns the name of the machine.
 pub fn host_name() -> String {
     nix::unistd::gethostname()

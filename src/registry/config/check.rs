@@ -41,7 +41,7 @@ pub struct Wrong {
     pub reason: String,
 }
 
-fn wrong<T>(key: &str, reason: impl Into<String>) -> Result<T, Wrong> {
+pub fn wrong<T>(key: &str, reason: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong {
         key: key.to_owned(),
         reason: reason.into(),
@@ -58,19 +58,6 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
     if version != "0.1" {
         return wrong("version", format!("{version} is not supported; write 0.1"));
     }
-    // Serving without it would show an empty registry where there is a full one.
-    match &root.database.enabled {
-        serde_yaml::Value::Bool(true) => {
-            return wrong(
-                "database.enabled",
-                "this version keeps metadata in files; set it to false",
-            );
-        }
-        serde_yaml::Value::String(word) if word == "prefer" => {
-            warnings.push("database.enabled: prefer: there is no database, metadata are kept in files".into());
-        }
-        _ => {}
-    }
     if root.proxy.is_some() {
         return wrong(
             "proxy",
@@ -85,6 +72,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
         storage: storage(root.storage, &mut warnings)?,
         auth: root.auth.map(auth).transpose()?,
         http: http(root.http, &mut warnings)?,
+        database: super::database::check(root.database, root.gc)?,
         health: health(root.health),
         validation: validation(root.validation)?,
         catalog_limit: root.catalog.maxentries.unwrap_or(CATALOG_LIMIT).max(1),

@@ -5,6 +5,7 @@
 //! of the registry must start this one.
 
 mod check;
+pub mod database;
 pub mod duration;
 mod explain;
 mod locate;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
+pub use database::DatabaseConfig;
 
 /// Everything the server goes by.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where images are kept.
     pub storage: StorageConfig,
+    /// Where metadata may be kept instead of in the storage.
+    pub database: DatabaseConfig,
     /// How requests are authorised; nothing means all may do all.
     pub auth: Option<AuthConfig>,
     /// How it listens and answers.

@@ -7,14 +7,19 @@ use serde::Deserialize;
 
 use super::duration::GoDuration;
 /// Keys that other registries read, or that come later, and need no warning.
-const ACCEPTED: [&str; 15] = [
+const ACCEPTED: [&str; 20] = [
     "compatibility.schema1.signingkeyfile",
     "health.database",
     "notifications.fanouttimeout",
     "notifications.endpoints.*.queuepurgetimeout",
     "redis",
-    "database",
-    "gc",
+    "database.draintimeout",
+    "database.preparedstatements",
+    "database.pool.maxidle",
+    "database.primary",
+    "database.loadbalancing",
+    "database.backgroundmigrations",
+    "database.metrics",
     "log.reportcaller",
     "log.accesslog.formatter",
     "storage.filesystem.maxthreads",
@@ -52,7 +57,7 @@ where
 }
 
 /// Reads text that YAML may take for a number.
-fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     use serde::de::Error as _;
     match serde_yaml::Value::deserialize(deserializer)? {
         serde_yaml::Value::Null => Ok(None),
@@ -63,7 +68,7 @@ fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     }
 }
 
-fn some_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub fn some_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(text(deserializer)?.unwrap_or_default())
 }
 
@@ -94,7 +99,9 @@ pub struct Root {
     #[serde(default)]
     pub notifications: Notifications,
     #[serde(default)]
-    pub database: Database,
+    pub database: super::database::RawDatabase,
+    #[serde(default)]
+    pub gc: super::database::RawGc,
     #[serde(default)]
     pub validation: Validation,
     #[serde(default)]
@@ -167,13 +174,6 @@ pub struct Indexes {
 pub struct Platform {
     pub architecture: String,
     pub os: String,
-}
-
-/// The metadata database; only whether it is asked for matters here.
-#[derive(Deserialize, Default)]
-pub struct Database {
-    #[serde(default)]
-    pub enabled: serde_yaml::Value,
 }
 
 #[derive(Deserialize, Default)]

@@ -14,7 +14,7 @@ use super::auth::{Actor, Asked, Authorizer};
 use super::config::Config;
 use super::gc::Gate;
 use super::health::Health;
-use super::metadata::Files;
+use super::metadata::{MetadataError, Store};
 use super::metrics::Metrics;
 use super::notify::{Event, Notifier};
 use super::oci::{ErrorCode, RepoName, Route, RouteError};
@@ -39,7 +39,7 @@ pub struct App {
     /// Uploads under way.
     pub uploads: Uploads<Filesystem>,
     /// What belongs to which repository.
-    pub metadata: Files<Filesystem>,
+    pub metadata: Store,
     /// Receivers of events.
     pub notifier: Notifier,
     /// Where pushes and a garbage collection pass each other.
@@ -56,14 +56,21 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
-    pub fn new(config: Config, driver: Filesystem, authorizer: Authorizer, secret: &str, logger: Logger) -> Self {
+    pub fn new(
+        config: Config,
+        driver: Filesystem,
+        metadata: Store,
+        authorizer: Authorizer,
+        secret: &str,
+        logger: Logger,
+    ) -> Self {
         let metrics = Metrics::default();
         let journals =
             (!config.storage.in_memory).then(|| super::control::directory(&config.storage.root).join("notifications"));
         Self {
             blobs: Blobs::new(driver.clone()),
             uploads: Uploads::new(driver.clone()),
-            metadata: Files::new(driver.clone()),
+            metadata,
             notifier: Notifier::start(&config.endpoints, journals.as_deref(), &metrics.notifications, &logger),
             gate: Gate::default(),
             tasks: TaskTracker::new(),
@@ -165,7 +172,24 @@ impl Context {
     }
 
     /// Logs a failure of the server and answers without its cause.
-    pub fn failed(&self, error: &dyn std::error::Error) -> Problem {
+    pub fn failed(&self, error: impl Into<MetadataError>) -> Problem {
+        let error = error.into();
+        let code = match &error {
+            MetadataError::Referenced => return Problem::new(ErrorCode::ManifestReferenced),
+            MetadataError::Missing(digests) => {
+                return digests
+                    .iter()
+                    .fold(Problem::new(ErrorCode::ManifestBlobUnknown), |problem, digest| {
+                        problem.detail(serde_json::json!({"digest": digest.to_string()}))
+                    });
+            }
+            MetadataError::MediaType(name) => {
+                return Problem::new(ErrorCode::ManifestInvalid).detail(format!("media type {name:?} cannot be kept"));
+            }
+            MetadataError::Database(error) if error.is_unavailable() => ErrorCode::Unavailable,
+            MetadataError::Database(_) | MetadataError::Storage(_) => ErrorCode::Unknown,
+        };
+        let error: &dyn std::error::Error = &error;
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -177,7 +201,7 @@ impl Context {
             "request failed",
             vec![("correlation_id", self.id.as_str().into()), ("error", text.into())],
         );
-        Problem::new(ErrorCode::Unknown)
+        Problem::new(code)
     }
 
     /// Queues an event about content of a repository.

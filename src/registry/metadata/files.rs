@@ -14,7 +14,7 @@ use tokio::sync::RwLock;
 
 use super::proven::Proven;
 use super::subjects::{Known, Subjects};
-use super::{Metadata, Page, Stored};
+use super::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Driver, StorageError, layout, tree};
 
@@ -175,19 +175,19 @@ impl<D: Driver> Files<D> {
 }
 
 impl<D: Driver> Metadata for Files<D> {
-    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, StorageError> {
+    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
         if !self.has_manifest(name, digest).await? {
             return Ok(None);
         }
-        self.content(digest).await
+        Ok(self.content(digest).await?)
     }
 
-    async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+    async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         Ok(self.link(&layout::revision_link(name, digest)).await?.as_ref() == Some(digest))
     }
 
-    async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, StorageError> {
-        self.link(&layout::tag_current_link(name, tag)).await
+    async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, MetadataError> {
+        Ok(self.link(&layout::tag_current_link(name, tag)).await?)
     }
 
     async fn put_manifest(
@@ -196,7 +196,7 @@ impl<D: Driver> Metadata for Files<D> {
         digest: &Digest,
         content: Bytes,
         tags: &[Tag],
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), MetadataError> {
         let _side_by_side = self.guard(name).read().await;
         let mut changes = vec![
             Change::Prove {
@@ -213,10 +213,10 @@ impl<D: Driver> Metadata for Files<D> {
             path: layout::tag_current_link(name, tag),
             content: Bytes::from(digest.to_string()),
         }));
-        self.driver.apply(changes).await
+        Ok(self.driver.apply(changes).await?)
     }
 
-    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         let _alone = self.guard(name).write().await;
         if !self.has_manifest(name, digest).await? {
             return Ok(false);
@@ -228,10 +228,10 @@ impl<D: Driver> Metadata for Files<D> {
                 self.driver.remove(&layout::tag(name, &tag)).await?;
             }
         }
-        self.driver.remove(&layout::revision(name, digest)).await
+        Ok(self.driver.remove(&layout::revision(name, digest)).await?)
     }
 
-    async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, StorageError> {
+    async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         let _alone = self.guard(name).write().await;
         if self.resolve(name, tag).await?.is_none() {
             return Ok(false);
@@ -241,7 +241,7 @@ impl<D: Driver> Metadata for Files<D> {
         Ok(true)
     }
 
-    async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, StorageError> {
+    async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
         let Some(all) = self.driver.list(&layout::tags(name)).await? else {
             let known = self.driver.list(&layout::manifests(name.as_str())).await?.is_some();
             return Ok(known.then(Page::default));
@@ -263,7 +263,7 @@ impl<D: Driver> Metadata for Files<D> {
         Ok(Some(Page::of(&all, last, limit)))
     }
 
-    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, StorageError> {
+    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
         let known = self.known_subjects(name).await?;
         let mut found = Vec::new();
         for digest in known.by_subject.get(subject).into_iter().flatten() {
@@ -275,26 +275,44 @@ impl<D: Driver> Metadata for Files<D> {
         Ok(found)
     }
 
-    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
     }
 
-    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), StorageError> {
+    async fn missing(
+        &self,
+        name: &RepoName,
+        digests: &[Digest],
+        or_manifests: bool,
+    ) -> Result<Vec<Digest>, MetadataError> {
+        let mut missing = Vec::new();
+        for digest in digests {
+            // A link alone is not enough: a garbage collection may have left it behind.
+            let linked =
+                (or_manifests && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
+            if !linked || self.blobs.stat(digest).await?.is_none() {
+                missing.push(digest.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
         let content = arrival.unwrap_or_else(|| Change::Touch {
             path: layout::blob_data(digest),
         });
         let link = Self::prove(layout::layer_link(name, digest), digest);
-        self.driver.apply(vec![content, link]).await
+        Ok(self.driver.apply(vec![content, link]).await?)
     }
 
-    async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+    async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         if !self.has_blob(name, digest).await? {
             return Ok(false);
         }
-        self.driver.remove(&layout::layer(name, digest)).await
+        Ok(self.driver.remove(&layout::layer(name, digest)).await?)
     }
 
-    async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, StorageError> {
+    async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {
         let mut names = tree::holding_after(&self.driver, "_manifests", last.unwrap_or_default(), limit + 1).await?;
         let more = names.len() > limit;
         names.truncate(limit);

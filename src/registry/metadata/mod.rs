@@ -4,6 +4,7 @@
 //! and a database can stand behind the same trait.
 
 pub mod files;
+pub mod postgres;
 mod proven;
 mod subjects;
 
@@ -15,9 +16,30 @@ use bytes::Bytes;
 
 use super::oci::manifest::Manifest;
 use super::oci::{Digest, RepoName, Tag, media_type};
-use super::storage::{Change, StorageError};
+use super::storage::{Change, Filesystem, StorageError};
 
 pub use files::Files;
+pub use postgres::{DatabaseError, Postgres};
+
+/// Why metadata cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// An index holds the manifest.
+    #[error("the manifest belongs to an index")]
+    Referenced,
+    /// Content that is needed is gone.
+    #[error("content that is referred to is missing")]
+    Missing(Vec<Digest>),
+    /// A media type that cannot be kept.
+    #[error("the media type {0:?} cannot be kept")]
+    MediaType(String),
+}
 
 /// One page of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,12 +95,29 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         &self,
         name: &RepoName,
         digest: &Digest,
-    ) -> impl Future<Output = Result<Option<Arc<Stored>>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Option<Arc<Stored>>, MetadataError>> + Send;
     /// Says whether a manifest belongs to the repository.
-    fn has_manifest(&self, name: &RepoName, digest: &Digest)
-    -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn has_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<bool, MetadataError>> + Send;
     /// Returns the manifest that a tag stands for.
-    fn resolve(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<Option<Digest>, StorageError>> + Send;
+    fn resolve(&self, name: &RepoName, tag: &Tag)
+    -> impl Future<Output = Result<Option<Digest>, MetadataError>> + Send;
+    /// Returns the manifest that a tag stands for, with its content.
+    fn tagged(
+        &self,
+        name: &RepoName,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<Option<(Digest, Arc<Stored>)>, MetadataError>> + Send {
+        async {
+            let Some(digest) = self.resolve(name, tag).await? else {
+                return Ok(None);
+            };
+            Ok(self.manifest(name, &digest).await?.map(|stored| (digest, stored)))
+        }
+    }
     /// Stores a manifest and lets tags stand for it.
     fn put_manifest(
         &self,
@@ -86,30 +125,38 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         digest: &Digest,
         content: Bytes,
         tags: &[Tag],
-    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+    ) -> impl Future<Output = Result<(), MetadataError>> + Send;
     /// Removes a manifest and the tags that stand for it; says whether it was there.
     fn delete_manifest(
         &self,
         name: &RepoName,
         digest: &Digest,
-    ) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    ) -> impl Future<Output = Result<bool, MetadataError>> + Send;
     /// Removes a tag; says whether it was there.
-    fn delete_tag(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn delete_tag(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<bool, MetadataError>> + Send;
     /// Returns tags after `last`; nothing when there is no such repository.
     fn tags(
         &self,
         name: &RepoName,
         last: Option<&str>,
         limit: usize,
-    ) -> impl Future<Output = Result<Option<Page>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Option<Page>, MetadataError>> + Send;
     /// Returns the manifests whose subject is `subject`, sorted by digest.
     fn referrers(
         &self,
         name: &RepoName,
         subject: &Digest,
-    ) -> impl Future<Output = Result<Vec<(Digest, Arc<Stored>)>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(Digest, Arc<Stored>)>, MetadataError>> + Send;
     /// Says whether a blob belongs to the repository.
-    fn has_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn has_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, MetadataError>> + Send;
+    /// Returns those of `digests` that are no blobs of the repository, nor,
+    /// with `or_manifests`, its manifests.
+    fn missing(
+        &self,
+        name: &RepoName,
+        digests: &[Digest],
+        or_manifests: bool,
+    ) -> impl Future<Output = Result<Vec<Digest>, MetadataError>> + Send;
     /// Makes a blob part of the repository. `arrival` brings its content;
     /// without one the content is stored already.
     fn put_blob(
@@ -117,10 +164,102 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         name: &RepoName,
         digest: &Digest,
         arrival: Option<Change>,
-    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+    ) -> impl Future<Output = Result<(), MetadataError>> + Send;
     /// Takes a blob out of the repository; says whether it was in it.
-    fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, StorageError>> + Send;
+    fn unlink_blob(&self, name: &RepoName, digest: &Digest)
+    -> impl Future<Output = Result<bool, MetadataError>> + Send;
     /// Returns repositories after `last`.
-    fn repositories(&self, last: Option<&str>, limit: usize)
-    -> impl Future<Output = Result<Page, StorageError>> + Send;
+    fn repositories(
+        &self,
+        last: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page, MetadataError>> + Send;
+}
+
+/// Where metadata are.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In link files.
+    Files(Files<Filesystem>),
+    /// In a database.
+    Database(Postgres<Filesystem>),
+}
+
+/// Passes an operation on.
+macro_rules! pass {
+    ($self:ident.$operation:ident($($argument:expr),*)) => {
+        match $self {
+            Self::Files(files) => files.$operation($($argument),*).await,
+            Self::Database(database) => database.$operation($($argument),*).await,
+        }
+    };
+}
+
+impl Metadata for Store {
+    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
+        pass!(self.manifest(name, digest))
+    }
+
+    async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.has_manifest(name, digest))
+    }
+
+    async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, MetadataError> {
+        pass!(self.resolve(name, tag))
+    }
+
+    async fn tagged(&self, name: &RepoName, tag: &Tag) -> Result<Option<(Digest, Arc<Stored>)>, MetadataError> {
+        pass!(self.tagged(name, tag))
+    }
+
+    async fn put_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        content: Bytes,
+        tags: &[Tag],
+    ) -> Result<(), MetadataError> {
+        pass!(self.put_manifest(name, digest, content, tags))
+    }
+
+    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.delete_manifest(name, digest))
+    }
+
+    async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
+        pass!(self.delete_tag(name, tag))
+    }
+
+    async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
+        pass!(self.tags(name, last, limit))
+    }
+
+    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
+        pass!(self.referrers(name, subject))
+    }
+
+    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.has_blob(name, digest))
+    }
+
+    async fn missing(
+        &self,
+        name: &RepoName,
+        digests: &[Digest],
+        or_manifests: bool,
+    ) -> Result<Vec<Digest>, MetadataError> {
+        pass!(self.missing(name, digests, or_manifests))
+    }
+
+    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
+        pass!(self.put_blob(name, digest, arrival))
+    }
+
+    async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.unlink_blob(name, digest))
+    }
+
+    async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {
+        pass!(self.repositories(last, limit))
+    }
 }

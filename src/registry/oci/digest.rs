@@ -71,6 +71,31 @@ impl Digest {
         self.algorithm
     }
 
+    /// Writes the digest as GitLab's database keeps it: a byte for the
+    /// algorithm, then the hash.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![match self.algorithm {
+            Algorithm::Sha256 => 1,
+            Algorithm::Sha512 => 2,
+        }];
+        bytes.extend(HEXLOWER.decode(self.hex.as_bytes()).expect("checked when it was made"));
+        bytes
+    }
+
+    /// Reads what [`Digest::to_bytes`] wrote; nothing when it is none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, hash) = bytes.split_first()?;
+        let algorithm = match kind {
+            1 => Algorithm::Sha256,
+            2 => Algorithm::Sha512,
+            _ => return None,
+        };
+        (hash.len() * 2 == algorithm.hex_len()).then(|| Self {
+            algorithm,
+            hex: HEXLOWER.encode(hash),
+        })
+    }
+
     /// Returns the part after the colon.
     pub fn hex(&self) -> &str {
         &self.hex

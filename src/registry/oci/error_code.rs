@@ -51,6 +51,8 @@ error_codes! {
     ManifestInvalid = "MANIFEST_INVALID", BAD_REQUEST, "manifest invalid";
     /// A manifest is too large.
     ManifestTooLarge = "MANIFEST_INVALID", PAYLOAD_TOO_LARGE, "manifest invalid";
+    /// A manifest belongs to an index.
+    ManifestReferenced = "MANIFEST_REFERENCED", CONFLICT, "manifest is referenced by a manifest list";
     /// A manifest refers to more than is allowed.
     ManifestReferenceLimit = "MANIFEST_REFERENCE_LIMIT", BAD_REQUEST, "manifest has too many references";
     /// A manifest is larger than is allowed.

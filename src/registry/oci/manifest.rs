@@ -86,6 +86,8 @@ pub struct Manifest {
     pub kind: Kind,
     /// The manifest that it is attached to.
     pub subject: Option<Descriptor>,
+    /// What kind of artifact it says to be.
+    pub artifact_type: Option<String>,
 }
 
 impl Manifest {
@@ -153,6 +155,7 @@ impl Manifest {
         let subject = raw.subject.map(RawDescriptor::checked).transpose()?;
         Ok(Self {
             media_type,
+            artifact_type: raw.artifact_type.filter(|name| !name.is_empty()),
             kind,
             subject,
         })
@@ -290,6 +293,7 @@ struct Raw {
     layers: Option<Vec<RawDescriptor>>,
     manifests: Option<Vec<RawDescriptor>>,
     subject: Option<RawDescriptor>,
+    artifact_type: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -3,8 +3,10 @@
 mod authorization;
 mod blobs;
 mod crash;
+mod database;
 mod garbage;
 mod interchange;
+mod links;
 mod listings;
 mod manifests;
 mod power;

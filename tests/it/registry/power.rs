@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
-use kdk::registry::metadata::{Files, Metadata as _};
+use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::{Blobs, Change, Driver as _, Filesystem, StorageError, layout};
@@ -252,8 +252,8 @@ impl Store {
     async fn doing<T>(
         &self,
         intent: Intent,
-        work: impl Future<Output = Result<T, StorageError>>,
-    ) -> Result<T, StorageError> {
+        work: impl Future<Output = Result<T, MetadataError>>,
+    ) -> Result<T, MetadataError> {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         self.recorder.add(Step::Begin(number, intent));
         let outcome = work.await;
@@ -263,7 +263,7 @@ impl Store {
         outcome
     }
 
-    async fn put_blob(&self, name: &RepoName, content: &[u8], by_file: bool) -> Result<Digest, StorageError> {
+    async fn put_blob(&self, name: &RepoName, content: &[u8], by_file: bool) -> Result<Digest, MetadataError> {
         let digest = Digest::of(Algorithm::Sha256, content);
         let path = layout::blob_data(&digest);
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), Some(String::new()))];
@@ -289,12 +289,12 @@ impl Store {
         Ok(digest)
     }
 
-    async fn mount(&self, name: &RepoName, digest: &Digest) -> Result<(), StorageError> {
+    async fn mount(&self, name: &RepoName, digest: &Digest) -> Result<(), MetadataError> {
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), Some(String::new()))];
         self.doing(intent, self.metadata.put_blob(name, digest, None)).await
     }
 
-    async fn put_image(&self, name: &RepoName, tag: &str, layer: &Digest, note: &str) -> Result<Digest, StorageError> {
+    async fn put_image(&self, name: &RepoName, tag: &str, layer: &Digest, note: &str) -> Result<Digest, MetadataError> {
         let content = format!(
             r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{layer}","size":1}},"layers":[],"annotations":{{"note":"{note}"}}}}"#
         );
@@ -311,13 +311,13 @@ impl Store {
         Ok(digest)
     }
 
-    async fn delete_tag(&self, name: &RepoName, tag: &str) -> Result<bool, StorageError> {
+    async fn delete_tag(&self, name: &RepoName, tag: &str) -> Result<bool, MetadataError> {
         let tag: Tag = tag.parse().expect("a tag");
         let intent = vec![(Key::Tag(name.to_string(), tag.to_string()), None)];
         self.doing(intent, self.metadata.delete_tag(name, &tag)).await
     }
 
-    async fn delete_manifest(&self, name: &RepoName, digest: &Digest, tags: &[&str]) -> Result<bool, StorageError> {
+    async fn delete_manifest(&self, name: &RepoName, digest: &Digest, tags: &[&str]) -> Result<bool, MetadataError> {
         let mut intent = vec![(Key::Manifest(name.to_string(), digest.to_string()), None)];
         intent.extend(
             tags.iter()
@@ -326,14 +326,14 @@ impl Store {
         self.doing(intent, self.metadata.delete_manifest(name, digest)).await
     }
 
-    async fn unlink(&self, name: &RepoName, digest: &Digest) -> Result<bool, StorageError> {
+    async fn unlink(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), None)];
         self.doing(intent, self.metadata.unlink_blob(name, digest)).await
     }
 }
 
 /// All kinds of changes in one repository.
-async fn workload(store: &Store, number: usize) -> Result<(), StorageError> {
+async fn workload(store: &Store, number: usize) -> Result<(), MetadataError> {
     let name: RepoName = format!("group/r{number}").parse().expect("a name");
     let other: RepoName = format!("other/r{number}").parse().expect("a name");
     let small = store

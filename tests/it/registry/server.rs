@@ -219,8 +219,8 @@ fn a_bad_configuration_is_named() {
             "/proc/nothing",
         ),
         (
-            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\ndatabase: {enabled: true}\n",
-            "this version keeps metadata in files",
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\ndatabase: {enabled: perhaps}\n",
+            "use true, false or prefer",
         ),
         ("version: [\n", "config.yml"),
     ] {

@@ -2,6 +2,7 @@
 
 pub mod image;
 pub mod namespace;
+pub mod postgres;
 pub mod registry;
 pub mod root;
 pub mod source;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 
+use super::postgres::{Face, TestPostgres};
 use super::{KDK, temporary};
 
 pub struct TestRegistry {
@@ -16,6 +17,8 @@ pub struct TestRegistry {
     pub address: String,
     pub client: Client,
     lines: std::sync::Mutex<mpsc::Receiver<String>>,
+    /// The database that goes with it.
+    database: Option<String>,
 }
 
 impl TestRegistry {
@@ -28,12 +31,33 @@ impl TestRegistry {
     pub fn with(directory: tempfile::TempDir, more: &str, env: &[(&str, &str)]) -> Self {
         let config = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
+        let database = (Face::of_this_test() == Face::Database && !more.contains("database:")).then(|| {
+            let name = directory.path().file_name().expect("a name").to_str().expect("UTF-8");
+            let name = name
+                .to_lowercase()
+                .replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+            TestPostgres::shared().database(&name);
+            name
+        });
+        let section = database
+            .as_deref()
+            .map_or_else(String::new, |name| TestPostgres::shared().section(name, true));
+        let more = format!(
+            "{more}{}{section}",
+            if more.is_empty() || more.ends_with('\n') {
+                ""
+            } else {
+                "\n"
+            }
+        );
         let text = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{more}",
             storage.display()
         );
         std::fs::write(&config, text).expect("written");
-        Self::on(directory, &config, env)
+        let mut registry = Self::on(directory, &config, env);
+        registry.database = database;
+        registry
     }
 
     /// Starts a registry on a configuration file.
@@ -61,6 +85,7 @@ impl TestRegistry {
             address: String::new(),
             client: Client::new(),
             lines: std::sync::Mutex::new(lines),
+            database: None,
         };
         registry.address = registry
             .wait_for_line(|line| {
@@ -96,6 +121,7 @@ impl TestRegistry {
             address,
             client: Client::new(),
             lines: std::sync::Mutex::new(mpsc::channel().1),
+            database: None,
         };
         super::wait("docker-registry answers", || {
             registry
@@ -202,6 +228,7 @@ impl TestRegistry {
     pub fn kill_and_restart(mut self) -> Self {
         self.kill();
         let directory = std::mem::replace(&mut self.directory, temporary());
+        self.database = None;
         Self::with(directory, "", &[])
     }
 
@@ -218,6 +245,7 @@ impl TestRegistry {
     /// Starts another server on the directory of one that was stopped.
     pub fn restart(mut self) -> Self {
         let directory = std::mem::replace(&mut self.directory, temporary());
+        self.database = None;
         Self::with(directory, "", &[])
     }
 
@@ -235,6 +263,9 @@ impl Drop for TestRegistry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(database) = &self.database {
+            TestPostgres::shared().forget(database);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `kdk registry`: the registry server's own verbs.
 
 mod config_check;
+mod database;
 mod garbage_collect;
 mod verify;
 
@@ -36,6 +37,9 @@ pub enum RegistryCommand {
     /// Check every digest, link and reference of the storage
     #[command(after_help = "Examples:\n  kdk registry verify\n  kdk registry verify --repair")]
     Verify(verify::Args),
+    /// Look after the metadata database
+    #[command(subcommand)]
+    Database(database::DatabaseCommand),
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
@@ -73,6 +77,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
         RegistryCommand::Serve { config } => Ok(command::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
         RegistryCommand::Config(command) => config_check::run(session, command),
+        RegistryCommand::Database(command) => database::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),
         RegistryCommand::Token { scope, user } => token(session, &scope, &user),
     }

@@ -14,6 +14,7 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::range::{ByteRange, Part};
 use crate::registry::oci::{Digest, ErrorCode, RepoName};
+use crate::registry::storage::StorageError;
 use crate::serve::Body;
 
 /// Type of every blob: nobody but the client knows what it is.
@@ -30,7 +31,7 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         .metadata
         .has_blob(name, digest)
         .await
-        .map_err(|error| context.failed(&error))?
+        .map_err(|error| context.failed(error))?
     {
         return Err(unknown(digest));
     }
@@ -45,7 +46,7 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         ));
     }
     if context.request.method() == Method::HEAD && context.header(RANGE).is_none() {
-        let stat = app.blobs.stat(digest).await.map_err(|error| context.failed(&error))?;
+        let stat = app.blobs.stat(digest).await.map_err(|error| context.failed(error))?;
         let size = stat.ok_or_else(|| unknown(digest))?.size;
         let mut response = Response::new(Body::empty());
         describe(&mut response, BLOB_TYPE, size, &text, &etag);
@@ -55,7 +56,7 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         .blobs
         .open(digest)
         .await
-        .map_err(|error| context.failed(&error))?
+        .map_err(|error| context.failed(error))?
         .ok_or_else(|| unknown(digest))?;
     let same = context
         .header(IF_RANGE)
@@ -81,7 +82,13 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         ),
         Some(parts) => {
             let boundary = crate::serve::log::instance_id();
-            let body = multipart(&content.file, size, parts, &boundary).map_err(|error| context.failed(&error))?;
+            let body = multipart(&content.file, size, parts, &boundary).map_err(|source| {
+                context.failed(StorageError {
+                    action: "read",
+                    path: text.clone(),
+                    source,
+                })
+            })?;
             (format!("multipart/byteranges; boundary={boundary}"), None, body)
         }
     };
@@ -150,7 +157,7 @@ pub async fn delete(context: &Context, name: &RepoName, digest: &Digest) -> Resu
         .metadata
         .unlink_blob(name, digest)
         .await
-        .map_err(|error| context.failed(&error))?
+        .map_err(|error| context.failed(error))?
     {
         return Err(unknown(digest));
     }

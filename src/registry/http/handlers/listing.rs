@@ -9,7 +9,6 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::{Metadata as _, Page};
 use crate::registry::oci::manifest::Referrer;
 use crate::registry::oci::{Digest, ErrorCode, RepoName, Tag, media_type};
-use crate::registry::storage::StorageError;
 use crate::serve::Body;
 
 /// Entries of a page of referrers.
@@ -52,7 +51,7 @@ pub async fn catalog(context: &Context) -> Result<Response<Body>, Problem> {
         .metadata
         .repositories(last.as_deref(), limit)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     let response = respond::json(StatusCode::OK, &json!({"repositories": page.names}));
     Ok(with_link(response, &context.path("/v2/_catalog"), &page, limit))
 }
@@ -67,7 +66,7 @@ pub async fn tags(context: &Context, name: &RepoName) -> Result<Response<Body>, 
         .metadata
         .tags(name, last.as_deref(), limit)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     let page = page.ok_or_else(|| Problem::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()})))?;
     let response = respond::json(StatusCode::OK, &json!({"name": name.as_str(), "tags": page.names}));
     Ok(with_link(response, context.request.uri().path(), &page, limit))
@@ -77,17 +76,22 @@ pub async fn tags(context: &Context, name: &RepoName) -> Result<Response<Body>, 
 pub async fn referrers(context: &Context, name: &RepoName, subject: &Digest) -> Result<Response<Body>, Problem> {
     let limit = page_size(context)?.unwrap_or(REFERRERS_LIMIT).min(REFERRERS_LIMIT);
     let metadata = &context.app.metadata;
-    let failed = |error: StorageError| context.failed(&error);
     let mut found: Vec<Referrer> = metadata
         .referrers(name, subject)
         .await
-        .map_err(failed)?
+        .map_err(|error| context.failed(error))?
         .iter()
         .filter_map(|(digest, stored)| Some(Referrer::of(digest, &stored.content, &stored.manifest()?)))
         .collect();
     // What a client put under the fallback tag before, or for want of this API.
-    if let Some(index) = metadata.resolve(name, &Tag::fallback(subject)).await.map_err(failed)?
-        && let Some(stored) = metadata.manifest(name, &index).await.map_err(failed)?
+    if let Some(index) = metadata
+        .resolve(name, &Tag::fallback(subject))
+        .await
+        .map_err(|error| context.failed(error))?
+        && let Some(stored) = metadata
+            .manifest(name, &index)
+            .await
+            .map_err(|error| context.failed(error))?
     {
         for mut entry in Referrer::of_fallback(&stored.content) {
             let Ok(digest) = entry.digest.parse::<Digest>() else {
@@ -97,7 +101,11 @@ pub async fn referrers(context: &Context, name: &RepoName, subject: &Digest) -> 
                 continue;
             }
             // The index may name what was deleted since.
-            let Some(stored) = metadata.manifest(name, &digest).await.map_err(failed)? else {
+            let Some(stored) = metadata
+                .manifest(name, &digest)
+                .await
+                .map_err(|error| context.failed(error))?
+            else {
                 continue;
             };
             if entry.artifact_type.is_none()

@@ -15,7 +15,6 @@ use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest, ManifestError};
 use crate::registry::oci::media_type::{self, Accept};
 use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag};
-use crate::registry::storage::StorageError;
 use crate::serve::Body;
 
 /// Largest manifest in bytes (OCI distribution-spec, "Pushing Manifests").
@@ -34,20 +33,15 @@ fn unknown(name: &RepoName, reference: &Reference) -> Problem {
 /// Sends a manifest exactly as it was stored.
 pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, Problem> {
     let metadata = &context.app.metadata;
-    let failed = |error: StorageError| context.failed(&error);
-    let mut digest = match reference {
-        Reference::Digest(digest) => digest.clone(),
-        Reference::Tag(tag) => metadata
-            .resolve(name, tag)
-            .await
-            .map_err(failed)?
-            .ok_or_else(|| unknown(name, reference))?,
+    let found = match reference {
+        Reference::Digest(digest) => {
+            let stored = metadata.manifest(name, digest).await;
+            stored.map(|stored| stored.map(|stored| (digest.clone(), stored)))
+        }
+        Reference::Tag(tag) => metadata.tagged(name, tag).await,
     };
-    let mut stored = metadata
-        .manifest(name, &digest)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| unknown(name, reference))?;
+    let found = found.map_err(|error| context.failed(error))?;
+    let (mut digest, mut stored) = found.ok_or_else(|| unknown(name, reference))?;
     // A client from before manifest lists asks by tag and wants an image.
     if matches!(reference, Reference::Tag(_))
         && stored.media_type == media_type::DOCKER_LIST
@@ -61,7 +55,7 @@ pub async fn get(context: &Context, name: &RepoName, reference: &Reference) -> R
         stored = metadata
             .manifest(name, &digest)
             .await
-            .map_err(failed)?
+            .map_err(|error| context.failed(error))?
             .ok_or_else(|| unknown(name, reference))?;
     }
     let (content, media_type) = (&stored.content, &stored.media_type);
@@ -140,7 +134,7 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     for tag in &tags {
         let now = context.app.metadata.resolve(name, tag).await;
         let moves = now
-            .map_err(|error| context.failed(&error))?
+            .map_err(|error| context.failed(error))?
             .is_some_and(|now| now != digest);
         if context.actor.protection.denies_push(tag.as_str(), moves) {
             return Err(Problem::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
@@ -156,7 +150,7 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         .metadata
         .put_manifest(name, &digest, content, &tags)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/manifests/{text}"));
     context.notify("push", name, |event| {
@@ -232,10 +226,9 @@ fn asked_tags(context: &Context) -> Result<Vec<Tag>, Problem> {
     Ok(tags)
 }
 
-/// Returns what a manifest refers to and the repository does not hold, up to
-/// as many as anybody can use.
+/// Returns what a manifest refers to and the repository does not hold, as much
+/// of it as anybody can use.
 async fn missing_references(context: &Context, name: &RepoName, manifest: &Manifest) -> Result<Vec<Digest>, Problem> {
-    let failed = |error: StorageError| context.failed(&error);
     let metadata = &context.app.metadata;
     let (descriptors, is_index): (Vec<&Descriptor>, bool) = match &manifest.kind {
         // A layer with URLs may be fetched from elsewhere.
@@ -258,23 +251,15 @@ async fn missing_references(context: &Context, name: &RepoName, manifest: &Manif
         }
     };
     let mut seen = HashSet::new();
-    let mut missing = Vec::new();
-    for digest in descriptors
+    let digests: Vec<Digest> = descriptors
         .into_iter()
-        .map(|descriptor| &descriptor.digest)
-        .filter(|digest| seen.insert(*digest))
-    {
-        // Build caches are indexes of blobs. A link alone is not enough: a
-        // garbage collection may have left it behind.
-        let linked = (is_index && metadata.has_manifest(name, digest).await.map_err(failed)?)
-            || metadata.has_blob(name, digest).await.map_err(failed)?;
-        if !linked || context.app.blobs.stat(digest).await.map_err(failed)?.is_none() {
-            missing.push(digest.clone());
-            if missing.len() >= SHOWN_ERRORS {
-                break;
-            }
-        }
-    }
+        .map(|descriptor| descriptor.digest.clone())
+        .filter(|digest| seen.insert(digest.clone()))
+        .collect();
+    // Build caches are indexes of blobs.
+    let missing = metadata.missing(name, &digests, is_index).await;
+    let mut missing = missing.map_err(|error| context.failed(error))?;
+    missing.truncate(SHOWN_ERRORS);
     Ok(missing)
 }
 
@@ -282,18 +267,25 @@ async fn missing_references(context: &Context, name: &RepoName, manifest: &Manif
 async fn check_protection(context: &Context, name: &RepoName, reference: &Reference) -> Result<(), Problem> {
     let protection = &context.actor.protection;
     let metadata = &context.app.metadata;
-    let failed = |error: StorageError| context.failed(&error);
     match reference {
         Reference::Tag(tag) if protection.denies_delete(tag.as_str()) => {
             Err(Problem::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})))
         }
         Reference::Tag(_) => Ok(()),
         Reference::Digest(digest) => {
-            let page = metadata.tags(name, None, usize::MAX).await.map_err(failed)?;
+            let page = metadata
+                .tags(name, None, usize::MAX)
+                .await
+                .map_err(|error| context.failed(error))?;
             for text in page.iter().flat_map(|page| &page.names) {
                 let Ok(tag) = text.parse::<Tag>() else { continue };
                 if protection.denies_delete(text)
-                    && metadata.resolve(name, &tag).await.map_err(failed)?.as_ref() == Some(digest)
+                    && metadata
+                        .resolve(name, &tag)
+                        .await
+                        .map_err(|error| context.failed(error))?
+                        .as_ref()
+                        == Some(digest)
                 {
                     return Err(Problem::new(ErrorCode::ProtectedManifest).detail(json!({"tag": text})));
                 }
@@ -316,7 +308,7 @@ pub async fn delete(context: &Context, name: &RepoName, reference: &Reference) -
         Reference::Tag(tag) => app.metadata.delete_tag(name, tag).await,
         Reference::Digest(digest) => app.metadata.delete_manifest(name, digest).await,
     };
-    if !removed.map_err(|error| context.failed(&error))? {
+    if !removed.map_err(|error| context.failed(error))? {
         return Err(unknown(name, reference));
     }
     context.notify("delete", name, |event| match reference {

@@ -6,10 +6,9 @@ use serde_json::json;
 
 use crate::registry::http::Context;
 use crate::registry::http::respond::{self, Problem};
-use crate::registry::metadata::Metadata as _;
+use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::range::{ContentRange, upload_range};
 use crate::registry::oci::{Algorithm, Digest, ErrorCode, RepoName};
-use crate::registry::storage::StorageError;
 use crate::registry::storage::upload_state::UploadState;
 use crate::registry::storage::uploads::{Incoming, Session, UploadError};
 use crate::serve::Body;
@@ -51,7 +50,7 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
             if let Err(problem) = receive(&mut context, &mut session, name, &state, 0, Some(&digest)).await {
                 // Nobody knows the upload's address.
                 let cancelled = context.app.uploads.end(&mut session, name, &state.id).await;
-                cancelled.map_err(|error| context.failed(&error))?;
+                cancelled.map_err(|error| context.failed(error))?;
                 return Err(problem);
             }
             complete(context, session, name, &state.id, &digest).await
@@ -67,15 +66,27 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
         return Ok(None);
     };
     let metadata = &context.app.metadata;
-    let failed = |error: StorageError| context.failed(&error);
     let _passing = context.app.gate.pass().await;
-    let stat = context.app.blobs.stat(&digest).await.map_err(failed)?;
+    let stat = context
+        .app
+        .blobs
+        .stat(&digest)
+        .await
+        .map_err(|error| context.failed(error))?;
     let Some(stat) = stat else { return Ok(None) };
-    if !metadata.has_blob(&from, &digest).await.map_err(failed)? {
+    if !metadata
+        .has_blob(&from, &digest)
+        .await
+        .map_err(|error| context.failed(error))?
+    {
         return Ok(None);
     }
     context.app.gate.note([&digest]);
-    metadata.put_blob(name, &digest, None).await.map_err(failed)?;
+    match metadata.put_blob(name, &digest, None).await {
+        // It was removed this moment.
+        Err(MetadataError::Missing(_)) => return Ok(None),
+        other => other.map_err(|error| context.failed(error))?,
+    }
     context.notify("mount", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
@@ -152,7 +163,7 @@ pub async fn cancel(context: &Context, name: &RepoName, id: &str) -> Result<Resp
         .uploads
         .end(&mut session, name, id)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     Ok(respond::empty(StatusCode::NO_CONTENT, &[("docker-upload-uuid", id)]))
 }
 
@@ -162,7 +173,7 @@ async fn arrived(context: &Context, name: &RepoName, state: &UploadState) -> Res
     let size = uploads
         .size(name, &state.id)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     if uploads.has_ended(&state.id) || (size.is_none() && state.offset > 0) {
         return Err(Problem::new(ErrorCode::BlobUploadUnknown));
     }
@@ -237,7 +248,7 @@ async fn receive(
         body: context.request.body_mut(),
     };
     let taken = uploads.append(session, name, state, incoming).await;
-    taken.map_err(|error| upload_problem(context, &error))
+    taken.map_err(|error| upload_problem(context, error))
 }
 
 async fn complete(
@@ -252,19 +263,19 @@ async fn complete(
         .uploads
         .finish(&mut session, name, id, digest)
         .await
-        .map_err(|error| upload_problem(&context, &error))?;
+        .map_err(|error| upload_problem(&context, error))?;
     {
         let _passing = app.gate.pass().await;
         app.gate.note([digest]);
         app.metadata
             .put_blob(name, digest, Some(finished.change))
             .await
-            .map_err(|error| context.failed(&error))?;
+            .map_err(|error| context.failed(error))?;
     }
     app.uploads
         .end(&mut session, name, id)
         .await
-        .map_err(|error| context.failed(&error))?;
+        .map_err(|error| context.failed(error))?;
     #[expect(clippy::cast_precision_loss, reason = "a histogram is not that precise")]
     app.metrics.uploads.observe(finished.size as f64);
     context.notify("push", name, |event| {
@@ -276,7 +287,7 @@ async fn complete(
     Ok(created(&context, name, digest))
 }
 
-fn upload_problem(context: &Context, error: &UploadError) -> Problem {
+fn upload_problem(context: &Context, error: UploadError) -> Problem {
     match error {
         UploadError::Storage(source) => context.failed(source),
         UploadError::Body(reason) => {

@@ -1,0 +1,182 @@
+//! `kdk registry database`: the schema of the metadata database.
+
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use serde_json::json;
+
+use super::configuration;
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::registry::command::{self, Migrate};
+use crate::registry::metadata::postgres::migrations::Outcome;
+use crate::sys::clock::monotonic;
+
+/// Subcommands of `kdk registry database`.
+#[derive(Debug, Subcommand)]
+pub enum DatabaseCommand {
+    /// Make, remove or look at the schema
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
+}
+
+/// Subcommands of `kdk registry database migrate`.
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Apply what is missing
+    #[command(after_help = "Example:\n  kdk registry database migrate up")]
+    Up(MigrateArgs),
+    /// Remove the schema from a database without repositories
+    Down(MigrateArgs),
+    /// List migrations, and when they were applied
+    Status {
+        #[command(flatten)]
+        file: File,
+        /// Whether all that must be there is: exit 1 when not
+        #[arg(short, long)]
+        up_to_date: bool,
+        /// Leave out what may follow while a registry serves
+        #[arg(short, long)]
+        skip_post_deployment: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the id of the newest migration that is applied
+    Version {
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+/// The configuration that is meant.
+#[derive(Debug, clap::Args)]
+pub struct File {
+    /// The configuration (default: the root's registry/config.yml)
+    config: Option<Utf8PathBuf>,
+}
+
+/// Arguments of `up` and `down`.
+#[derive(Debug, clap::Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    file: File,
+    /// Only say what would be done
+    #[arg(short, long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short = 'f', long, alias = "force")]
+    yes: bool,
+}
+
+/// Carries out a subcommand.
+pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandError> {
+    let DatabaseCommand::Migrate(command) = command;
+    match command {
+        MigrateCommand::Up(args) => migrate(session, args, Migrate::Up),
+        MigrateCommand::Down(args) => {
+            if !args.dry_run {
+                let question = "Remove the schema of the metadata database?";
+                session
+                    .ui
+                    .consent(question, args.yes, "KDK_REGISTRY_MIGRATE_DOWN_CONFIRM")?;
+            }
+            migrate(session, args, Migrate::Down)
+        }
+        MigrateCommand::Status {
+            file,
+            up_to_date,
+            skip_post_deployment,
+            json,
+        } => {
+            let lines = command::migrations_of(&configuration(session, file.config)?, skip_post_deployment)?;
+            let missing = lines.iter().filter(|line| line.known && line.applied.is_none()).count();
+            if up_to_date {
+                session.ui.out(if missing == 0 { "true" } else { "false" });
+                return if missing == 0 {
+                    Ok(())
+                } else {
+                    Err(CommandError::user(format!("{missing} migrations are missing"))
+                        .hint("apply them with: kdk registry database migrate up"))
+                };
+            }
+            if json {
+                for line in lines {
+                    session.ui.out(
+                        &json!({"id": line.id, "known": line.known, "applied_at": line.applied.map(|time| time.to_string())})
+                            .to_string(),
+                    );
+                }
+                return Ok(());
+            }
+            let rows: Vec<[String; 2]> = lines
+                .into_iter()
+                .map(|line| {
+                    let applied = match line.applied {
+                        _ if !line.known => "unknown migration".to_owned(),
+                        None => "no".to_owned(),
+                        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
+                    };
+                    [line.id, applied]
+                })
+                .collect();
+            session.ui.out(&table(["MIGRATION", "APPLIED"], &rows));
+            Ok(())
+        }
+        MigrateCommand::Version { file } => {
+            let version = command::schema_version(&configuration(session, file.config)?)?;
+            session
+                .ui
+                .out(&version.unwrap_or_else(|| "no database migrations have been applied yet".to_owned()));
+            Ok(())
+        }
+    }
+}
+
+fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(), CommandError> {
+    let path = configuration(session, args.file.config)?;
+    let began = monotonic();
+    let outcome = command::migrate(&path, direction, args.dry_run)?;
+    for id in outcome.pre_deployment.iter().chain(&outcome.post_deployment) {
+        session.ui.out(id);
+    }
+    if !args.dry_run {
+        session
+            .ui
+            .out(&summary(direction, &outcome, began.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// Says it in the Go binary's words, which others parse.
+fn summary(direction: Migrate, outcome: &Outcome, seconds: f64) -> String {
+    let (pre, post) = (outcome.pre_deployment.len(), outcome.post_deployment.len());
+    match direction {
+        Migrate::Up => format!(
+            "OK: applied {pre} pre-deployment migration(s), {post} post-deployment migration(s) and 0 background migration(s) in {seconds:.3}s"
+        ),
+        Migrate::Down => format!(
+            "OK: removed {pre} pre-deployment migration(s) and {post} post-deployment migration(s) in {seconds:.3}s"
+        ),
+    }
+}
+
+/// Draws a table as the Go binary does.
+fn table(head: [&str; 2], rows: &[[String; 2]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default()
+    };
+    let widths = [width(0), width(1)];
+    let line = format!("+{}+{}+", "-".repeat(widths[0] + 2), "-".repeat(widths[1] + 2));
+    let mut lines = vec![
+        line.clone(),
+        format!("| {:^2$} | {:^3$} |", head[0], head[1], widths[0], widths[1]),
+        line.clone(),
+    ];
+    lines.extend(
+        rows.iter()
+            .map(|row| format!("| {:<2$} | {:<3$} |", row[0], row[1], widths[0], widths[1])),
+    );
+    lines.push(line);
+    lines.join("\n")
+}

@@ -1,0 +1,70 @@
+//! Making and removing whole databases on a server.
+
+use tokio_postgres::error::SqlState;
+
+use super::connection::{Database, DatabaseError};
+use crate::registry::config::DatabaseConfig;
+
+/// The database that every server has.
+const MAINTENANCE: &str = "postgres";
+
+/// Connects beside the database that is worked on.
+fn beside(config: &DatabaseConfig) -> Result<Database, DatabaseError> {
+    let mut other = config.clone();
+    other.name = MAINTENANCE.to_owned();
+    Database::with(&other, false)
+}
+
+/// Writes a name as SQL has it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Makes a database when it is missing, as a copy of another where one is
+/// named; says whether it was made.
+///
+/// # Errors
+/// When the server cannot be reached, or refuses.
+pub async fn create(config: &DatabaseConfig, template: Option<&str>) -> Result<bool, DatabaseError> {
+    let server = beside(config)?;
+    let client = server.client().await?;
+    let known = client
+        .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&config.name])
+        .await
+        .map_err(|error| server.failure(error))?;
+    if known.is_some() {
+        return Ok(false);
+    }
+    // Names compare bytewise, so that pages are sorted as the API says.
+    let of = template.map_or_else(
+        || "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'".to_owned(),
+        |template| format!("TEMPLATE {} STRATEGY file_copy", quoted(template)),
+    );
+    match client
+        .batch_execute(&format!("CREATE DATABASE {} {of}", quoted(&config.name)))
+        .await
+    {
+        Ok(()) => Ok(true),
+        // Somebody else was quicker.
+        Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(false),
+        Err(error) => Err(server.failure(error)),
+    }
+}
+
+/// Removes a database with all that is in it, also while it is used; says
+/// whether there was one.
+///
+/// # Errors
+/// When the server cannot be reached, or refuses.
+pub async fn drop(config: &DatabaseConfig) -> Result<bool, DatabaseError> {
+    let server = beside(config)?;
+    let client = server.client().await?;
+    match client
+        .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&config.name)))
+        .await
+    {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => Ok(false),
+        Err(error) => Err(server.failure(error)),
+    }
+}

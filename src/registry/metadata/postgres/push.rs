@@ -1,0 +1,351 @@
+//! Writing manifests and blobs: one transaction each.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::types::ToSql;
+
+use super::{Postgres, Repository, encode};
+use crate::registry::metadata::MetadataError;
+use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
+use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::storage::{Blobs, Change, Driver, StorageError};
+
+/// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
+const LARGEST_CONFIGURATION: u64 = 256_000;
+/// Type of a blob of which nothing else is known.
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// A manifest as rows hold it.
+pub struct ManifestRow {
+    digest: Digest,
+    content: Bytes,
+    manifest: Manifest,
+    artifact_type: Option<String>,
+    configuration: Option<Bytes>,
+}
+
+impl ManifestRow {
+    /// Returns the configuration's descriptor.
+    fn config(&self) -> Option<&Descriptor> {
+        match &self.manifest.kind {
+            Kind::Image { config, .. } => Some(config),
+            Kind::Index { .. } => None,
+        }
+    }
+
+    /// Returns the blobs, or the entries of an index.
+    fn entries(&self) -> &[Descriptor] {
+        match &self.manifest.kind {
+            Kind::Image { layers, .. } => layers,
+            Kind::Index { manifests } => manifests,
+        }
+    }
+
+    fn is_index(&self) -> bool {
+        self.config().is_none()
+    }
+
+    /// Returns what must be in the repository.
+    pub fn required(&self) -> Vec<Digest> {
+        let own = self.config().into_iter();
+        own.chain(self.entries().iter().filter(|entry| entry.urls.is_empty()))
+            .map(|descriptor| descriptor.digest.clone())
+            .collect()
+    }
+
+    /// Returns the size of all it stands for, in bytes.
+    fn total_size(&self) -> i64 {
+        let parts = self.config().into_iter().chain(self.entries());
+        let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
+        i64::try_from(sum).unwrap_or(i64::MAX)
+    }
+}
+
+const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM manifests
+            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
+        OR EXISTS (SELECT FROM tags
+            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))";
+// Whoever is about to rely on blobs keeps the collection from removing them.
+const HOLD_BLOBS: &str = "SELECT FROM gc_blob_review_queue
+    WHERE digest = ANY($1) AND review_after < now() + interval '1 hour' ORDER BY digest FOR UPDATE";
+const HOLD_MANIFESTS: &str = "SELECT FROM gc_manifest_review_queue AS q
+    JOIN manifests AS m ON m.top_level_namespace_id = q.top_level_namespace_id
+        AND m.repository_id = q.repository_id AND m.id = q.manifest_id
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3)
+        AND q.review_after < now() + interval '1 hour'
+    ORDER BY q.manifest_id FOR UPDATE OF q";
+const PUT_MANIFEST: &str = "INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload,
+        schema_version, media_type_id, artifact_media_type_id, configuration_media_type_id,
+        configuration_blob_digest, configuration_payload, total_size, non_conformant,
+        non_distributable_layers, subject_id)
+    VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12,
+        (SELECT id FROM manifests
+            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $13))
+    ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING RETURNING id";
+const MANIFEST_ID: &str = "SELECT id FROM manifests
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
+const PUT_OFF_MANIFEST: &str = "INSERT INTO gc_manifest_review_queue
+        (top_level_namespace_id, repository_id, manifest_id, review_after, event)
+    VALUES ($1, $2, $3, gc_review_after('manifest_upload'), 'manifest_upload')
+    ON CONFLICT (top_level_namespace_id, repository_id, manifest_id)
+        DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
+const PUT_LAYERS: &str = "INSERT INTO layers
+        (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
+    SELECT $1, $2, $3, x.digest, x.media_type_id, x.size
+    FROM unnest($4::bytea[], $5::smallint[], $6::bigint[], $7::boolean[]) AS x(digest, media_type_id, size, optional)
+    WHERE NOT x.optional OR EXISTS (SELECT FROM blobs AS b WHERE b.digest = x.digest)
+    ORDER BY x.digest
+    ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING";
+const PUT_REFERENCES: &str = "INSERT INTO manifest_references
+        (top_level_namespace_id, repository_id, parent_id, child_id)
+    SELECT $1, $2, $3, m.id FROM manifests AS m
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($4) AND m.id <> $3
+    ON CONFLICT (top_level_namespace_id, repository_id, parent_id, child_id) DO NOTHING";
+const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
+    SELECT $1, $2, name, $4 FROM unnest($3::text[]) AS name ORDER BY name
+    ON CONFLICT (top_level_namespace_id, repository_id, name)
+        DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = now()
+        WHERE tags.manifest_id <> excluded.manifest_id";
+// Once a second is enough: pushes to one repository would wait for each other here.
+const PUBLISHED: &str = "UPDATE repositories SET last_published_at = now()
+    WHERE top_level_namespace_id = $1 AND id = $2
+        AND (last_published_at IS NULL OR last_published_at < now() - interval '1 second')";
+const PUT_OFF_BLOB: &str = "INSERT INTO gc_blob_review_queue (digest, review_after, event)
+    VALUES ($1, gc_review_after('blob_upload'), 'blob_upload')
+    ON CONFLICT (digest) DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
+const PUT_BLOB: &str = "INSERT INTO blobs (digest, media_type_id, size) VALUES ($1, $2, $3)
+    ON CONFLICT (digest) DO NOTHING";
+const KNOWN_BLOB: &str = "SELECT FROM blobs WHERE digest = $1";
+const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
+    VALUES ($1, $2, $3)
+    ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
+
+impl<D: Driver> Postgres<D> {
+    /// Understands a manifest, and reads the configuration that goes with it.
+    pub(super) async fn manifest_row(&self, digest: &Digest, content: Bytes) -> Result<ManifestRow, MetadataError> {
+        let manifest = Manifest::parse(&content, None).map_err(|error| MetadataError::MediaType(error.to_string()))?;
+        let attached = manifest.subject.is_some();
+        let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
+            Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
+            // What is attached is told by its having a type, see REFERRERS.
+            Kind::Index { .. } if attached => Some(manifest.media_type.clone()),
+            _ => None,
+        });
+        let configuration = match &manifest.kind {
+            Kind::Image { config, .. } if config.size <= LARGEST_CONFIGURATION => {
+                Blobs::new(self.driver.clone()).read(&config.digest).await?
+            }
+            _ => None,
+        };
+        Ok(ManifestRow {
+            digest: digest.clone(),
+            configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
+            artifact_type,
+            manifest,
+            content,
+        })
+    }
+
+    /// Writes a manifest and all that belongs to it.
+    pub(super) async fn put_row(
+        &self,
+        client: &mut Client,
+        name: &RepoName,
+        row: &ManifestRow,
+        tags: &[Tag],
+    ) -> Result<(), MetadataError> {
+        // Outside of the transaction: other pushes must not wait for these rows.
+        let at = self.make_repository(&*client, name).await?;
+        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+        let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        let own = encode(&row.digest);
+        let known = self
+            .row(&transaction, IS_KNOWN, &[&at.namespace, &at.id, &own, &names])
+            .await?;
+        let known = known.is_some_and(|row| row.get(0));
+        self.take_turn(&transaction, at, known).await?;
+        let manifest = self.insert_manifest(&transaction, at, row).await?;
+        if !tags.is_empty() {
+            self.execute(&transaction, PUT_TAGS, &[&at.namespace, &at.id, &names, &manifest])
+                .await?;
+            self.execute(&transaction, PUBLISHED, &[&at.namespace, &at.id]).await?;
+        }
+        transaction.commit().await.map_err(|error| self.failed(error))
+    }
+
+    /// Writes a manifest and what it refers to; returns its id.
+    async fn insert_manifest(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        row: &ManifestRow,
+    ) -> Result<i64, MetadataError> {
+        let own = encode(&row.digest);
+        let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
+        self.rows(transaction, HOLD_BLOBS, &[&required]).await?;
+        if row.is_index() {
+            self.rows(transaction, HOLD_MANIFESTS, &[&at.namespace, &at.id, &required])
+                .await?;
+        }
+        let mut names = vec![row.manifest.media_type.as_str()];
+        names.extend(row.artifact_type.as_deref());
+        names.extend(row.config().map(config_type));
+        names.extend(row.entries().iter().map(entry_type));
+        let types = self.type_ids(transaction, &names).await?;
+        let id_of = |name: &str| types.get(name).copied();
+        let non_distributable = row.entries().iter().any(|entry| !entry.urls.is_empty());
+        let subject = row.manifest.subject.as_ref().map(|subject| encode(&subject.digest));
+        let config = row.config().map(|config| encode(&config.digest));
+        let configuration = row.configuration.as_deref();
+        let parents = self.blob_entries(transaction, at, row).await?;
+        let parameters: [&(dyn ToSql + Sync); 13] = [
+            &at.namespace,
+            &at.id,
+            &own,
+            &row.content.as_ref(),
+            &id_of(&row.manifest.media_type),
+            &row.artifact_type.as_deref().and_then(id_of).map(i64::from),
+            &row.config().and_then(|config| id_of(config_type(config))),
+            &config,
+            &configuration,
+            &row.total_size(),
+            // Build caches are indexes of blobs.
+            &(row.is_index() && !parents.is_empty()),
+            &non_distributable,
+            &subject,
+        ];
+        let Some(new) = self.row(transaction, PUT_MANIFEST, &parameters).await? else {
+            // It is there: whoever pushed it again relies on it from now on.
+            let known = self
+                .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &own])
+                .await?;
+            // None when it was removed this moment; the reference then fails, and all is tried again.
+            let id = known.map_or(0_i64, |row| row.get(0));
+            self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
+                .await?;
+            return Ok(id);
+        };
+        let id: i64 = new.get(0);
+        if row.is_index() {
+            self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
+                .await?;
+        }
+        let layers: Vec<&Descriptor> = if row.is_index() {
+            parents
+        } else {
+            row.entries().iter().collect()
+        };
+        if !layers.is_empty() {
+            let digests: Vec<Vec<u8>> = layers.iter().map(|layer| encode(&layer.digest)).collect();
+            let type_ids: Vec<Option<i16>> = layers.iter().map(|layer| id_of(entry_type(layer))).collect();
+            let sizes: Vec<i64> = layers
+                .iter()
+                .map(|layer| i64::try_from(layer.size).unwrap_or(i64::MAX))
+                .collect();
+            let optional: Vec<bool> = layers.iter().map(|layer| !layer.urls.is_empty()).collect();
+            self.execute(
+                transaction,
+                PUT_LAYERS,
+                &[&at.namespace, &at.id, &id, &digests, &type_ids, &sizes, &optional],
+            )
+            .await?;
+        }
+        Ok(id)
+    }
+
+    /// Returns the entries of an index that are blobs of the repository.
+    async fn blob_entries<'a>(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        row: &'a ManifestRow,
+    ) -> Result<Vec<&'a Descriptor>, MetadataError> {
+        const BLOBS: &str = "SELECT blob_digest FROM repository_blobs AS b
+            WHERE b.top_level_namespace_id = $1 AND b.repository_id = $2 AND b.blob_digest = ANY($3)
+                AND NOT EXISTS (SELECT FROM manifests AS m WHERE m.top_level_namespace_id = $1
+                    AND m.repository_id = $2 AND m.digest = b.blob_digest)";
+        if !row.is_index() {
+            return Ok(Vec::new());
+        }
+        let entries: Vec<Vec<u8>> = row.entries().iter().map(|entry| encode(&entry.digest)).collect();
+        let rows = self
+            .rows(transaction, BLOBS, &[&at.namespace, &at.id, &entries])
+            .await?;
+        let blobs: Vec<Vec<u8>> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(row
+            .entries()
+            .iter()
+            .filter(|entry| blobs.contains(&encode(&entry.digest)))
+            .collect())
+    }
+
+    /// Returns how many bytes a blob will have.
+    pub(super) async fn size_of(&self, change: &Change) -> Result<i64, StorageError> {
+        let size = match change {
+            Change::Store { content, .. } => content.len() as u64,
+            Change::Adopt { from, .. } => self.driver.stat(from).await?.map_or(0, |stat| stat.size),
+            _ => 0,
+        };
+        Ok(i64::try_from(size).unwrap_or(i64::MAX))
+    }
+
+    /// Writes a blob's data, and makes it part of a repository. Without a size
+    /// the blob must be known.
+    pub(super) async fn put_blob_row(
+        &self,
+        client: &mut Client,
+        name: &RepoName,
+        digest: &Digest,
+        size: Option<i64>,
+        arrival: &Mutex<Option<Change>>,
+    ) -> Result<(), MetadataError> {
+        let at = self.make_repository(&*client, name).await?;
+        let types = self.type_ids(&*client, &[BLOB_TYPE]).await?;
+        let encoded = encode(digest);
+        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+        // From here on no collection removes the blob, neither row nor data.
+        self.execute(&transaction, PUT_OFF_BLOB, &[&encoded]).await?;
+        match size {
+            Some(size) => {
+                self.execute(&transaction, PUT_BLOB, &[&encoded, &types.get(BLOB_TYPE), &size])
+                    .await?;
+                let change = arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let blobs = Blobs::new(self.driver.clone());
+                match change {
+                    Some(change) => self.driver.apply(vec![change]).await?,
+                    // They came with an earlier try, and might have been collected since.
+                    None if blobs.stat(digest).await?.is_none() => {
+                        return Err(MetadataError::Missing(vec![digest.clone()]));
+                    }
+                    None => {}
+                }
+            }
+            None if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() => {
+                return Err(MetadataError::Missing(vec![digest.clone()]));
+            }
+            None => {}
+        }
+        self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])
+            .await?;
+        transaction.commit().await.map_err(|error| self.failed(error))
+    }
+}
+
+/// A configuration without a type is one all the same.
+fn config_type(config: &Descriptor) -> &str {
+    if config.media_type.is_empty() {
+        BLOB_TYPE
+    } else {
+        &config.media_type
+    }
+}
+
+fn entry_type(entry: &Descriptor) -> &str {
+    if entry.media_type.is_empty() {
+        BLOB_TYPE
+    } else {
+        &entry.media_type
+    }
+}

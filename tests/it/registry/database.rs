@@ -1,0 +1,405 @@
+//! The registry with its metadata in PostgreSQL. The first part is the tests
+//! of the API, as they are run on link files, run again.
+
+#[path = "blobs.rs"]
+mod blobs;
+#[path = "listings.rs"]
+mod listings;
+#[path = "manifests.rs"]
+mod manifests;
+#[path = "referrers.rs"]
+mod referrers;
+#[path = "uploads.rs"]
+mod uploads;
+
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::support::postgres::TestPostgres;
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
+use crate::support::{KDK, Output, TestRegistry, temporary};
+
+/// A registry on a database of a server that others do not use.
+fn registry_on(postgres: &TestPostgres, more: &str) -> TestRegistry {
+    let section = postgres.section("registry_dev", true);
+    TestRegistry::with(temporary(), &format!("{section}{more}"), &[])
+}
+
+fn own_postgres() -> TestPostgres {
+    let postgres = TestPostgres::start();
+    postgres.make_template();
+    postgres.database("registry_dev");
+    postgres
+}
+
+/// Passes connections on to a database, and cuts them on demand.
+struct Proxy {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn to(postgres: &TestPostgres) -> Self {
+        let socket = postgres.socket.join(format!(".s.PGSQL.{}", postgres.port));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let known = Arc::clone(&open);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&socket) else {
+                    continue;
+                };
+                known.lock().expect("held").push(client.try_clone().expect("cloned"));
+                let (mut from, mut to) = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+                std::thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    let (mut from, mut to) = (server, client);
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { port, open }
+    }
+
+    /// Cuts all connections; returns how many there were.
+    fn cut(&self) -> usize {
+        let open = std::mem::take(&mut *self.open.lock().expect("held"));
+        for connection in &open {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        open.len()
+    }
+}
+
+fn index_of(digests: &[(&str, usize)]) -> Vec<u8> {
+    let manifests: Vec<Value> = digests
+        .iter()
+        .map(|(digest, size)| json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size}))
+        .collect();
+    json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+        .to_string()
+        .into_bytes()
+}
+
+#[test]
+fn a_manifest_of_an_index_is_not_deleted_before_it() {
+    let registry = TestRegistry::start();
+    let (bytes, child) = registry.push_image("a/b", "child", "x");
+    let index = index_of(&[(&child, bytes.len())]);
+    let done = registry.put_manifest("a/b", "all", OCI_INDEX, &index);
+    assert_eq!(done.status(), 201);
+    let path = format!("/v2/a/b/manifests/{child}");
+    assert_error(registry.send("DELETE", &path), 409, "MANIFEST_REFERENCED");
+    assert_eq!(registry.get(&path).status(), 200);
+    let all = format!("/v2/a/b/manifests/{}", digest(&index));
+    assert_eq!(registry.send("DELETE", &all).status(), 202);
+    assert_eq!(registry.send("DELETE", &path).status(), 202);
+    assert_error(registry.get(&path), 404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn while_the_database_is_away_requests_are_told_so_and_then_served() {
+    let mut postgres = own_postgres();
+    let registry = registry_on(&postgres, "");
+    let (bytes, _) = registry.push_image("a/b", "t", "x");
+    let blob = registry.push_blob("a/b", b"another");
+    postgres.kill();
+    let away = registry.get("/v2/a/b/manifests/t");
+    assert_eq!(header(&away, "retry-after"), "10");
+    assert_error(away, 503, "UNAVAILABLE");
+    assert_error(registry.get("/v2/_catalog"), 503, "UNAVAILABLE");
+    assert_error(
+        registry.put_manifest("a/b", "u", OCI_MANIFEST, &bytes),
+        503,
+        "UNAVAILABLE",
+    );
+    assert_error(registry.get(&format!("/v2/a/b/blobs/{blob}")), 503, "UNAVAILABLE");
+    // Whether it lives can be asked all the same.
+    assert_eq!(registry.get("/v2/").status(), 200);
+    postgres.start_again();
+    assert!(registry.get("/v2/a/b/manifests/t").bytes().expect("read") == bytes);
+    assert_eq!(registry.put_manifest("a/b", "u", OCI_MANIFEST, &bytes).status(), 201);
+    assert_eq!(registry.get(&format!("/v2/a/b/blobs/{blob}")).status(), 200);
+}
+
+#[test]
+fn a_registry_starts_without_its_database_and_serves_when_it_comes() {
+    let mut postgres = own_postgres();
+    postgres.kill();
+    let registry = registry_on(&postgres, "");
+    assert_error(registry.get("/v2/_catalog"), 503, "UNAVAILABLE");
+    postgres.start_again();
+    registry.push_image("a/b", "t", "x");
+    assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+}
+
+/// What was acknowledged is there, whatever happened to connections, the
+/// database or the registry meanwhile.
+#[test]
+fn nothing_acknowledged_is_lost_when_connections_are_cut_and_processes_killed() {
+    let mut postgres = own_postgres();
+    let proxy = Proxy::to(&postgres);
+    let section = format!(
+        "database:\n  enabled: true\n  host: 127.0.0.1\n  port: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: disable\n",
+        proxy.port
+    );
+    let mut registry = TestRegistry::with(temporary(), &section, &[]);
+    let mut acknowledged: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut refused = 0;
+    for round in 0..12 {
+        let pushed = std::thread::scope(|scope| {
+            let pushers: Vec<_> = (0..4)
+                .map(|number| {
+                    let registry = &registry;
+                    scope.spawn(move || {
+                        let mut pushed = Vec::new();
+                        let mut refused = 0;
+                        for image in 0..8 {
+                            let tag = format!("t{round}-{number}-{image}");
+                            match try_push(registry, &tag) {
+                                Some(manifest) => pushed.push((tag, manifest)),
+                                None => refused += 1,
+                            }
+                        }
+                        (pushed, refused)
+                    })
+                })
+                .collect();
+            match round % 3 {
+                0 => {
+                    for _ in 0..10 {
+                        std::thread::sleep(std::time::Duration::from_millis(7));
+                        proxy.cut();
+                    }
+                }
+                1 => {
+                    postgres.kill();
+                    postgres.start_again();
+                }
+                _ => {}
+            }
+            pushers
+                .into_iter()
+                .map(|pusher| pusher.join().expect("no panic"))
+                .collect::<Vec<_>>()
+        });
+        for (images, failures) in pushed {
+            acknowledged.extend(images);
+            refused += failures;
+        }
+        if round % 3 == 2 {
+            registry.kill();
+            let directory = std::mem::replace(&mut registry.directory, temporary());
+            registry = TestRegistry::with(directory, &section, &[]);
+        }
+    }
+    assert!(
+        acknowledged.len() > 50,
+        "{} acknowledged, {refused} refused",
+        acknowledged.len()
+    );
+    for (tag, manifest) in &acknowledged {
+        let found = registry.get(&format!("/v2/a/b/manifests/{tag}"));
+        assert_eq!(found.status(), 200, "{tag}");
+        assert!(found.bytes().expect("read") == *manifest, "{tag}");
+        let parsed: Value = serde_json::from_slice(manifest).expect("JSON");
+        let layer = parsed["layers"][0]["digest"].as_str().expect("a digest");
+        let found = registry.get(&format!("/v2/a/b/blobs/{layer}"));
+        assert_eq!(found.status(), 200, "{tag}");
+        assert_eq!(digest(&found.bytes().expect("read")), layer);
+    }
+}
+
+/// Pushes an image; nothing when any step is refused.
+fn try_push(registry: &TestRegistry, tag: &str) -> Option<Vec<u8>> {
+    let blob = |content: &[u8]| {
+        let digest = digest(content);
+        let path = format!("/v2/a/b/blobs/uploads/?digest={digest}");
+        let done = registry.request("POST", &path).body(content.to_vec()).send().ok()?;
+        (done.status() == 201).then_some(digest)
+    };
+    let layer = format!("layer {tag}");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob(b"{}")?, "size": 2},
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": blob(layer.as_bytes())?,
+            "size": layer.len(),
+        }],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let done = registry
+        .request("PUT", &format!("/v2/a/b/manifests/{tag}"))
+        .header("content-type", OCI_MANIFEST)
+        .body(manifest.clone())
+        .send()
+        .ok()?;
+    (done.status() == 201).then_some(manifest)
+}
+
+#[test]
+fn two_registries_share_a_database_and_a_storage() {
+    let one = TestRegistry::start();
+    let config = one.directory.path().join("config.yml");
+    let two = TestRegistry::on(temporary(), &config, &[]);
+    let (bytes, _) = one.push_image("a/b", "t", "x");
+    assert!(two.get("/v2/a/b/manifests/t").bytes().expect("read") == bytes);
+    let (other, _) = two.push_image("a/b", "u", "y");
+    // Both move one tag, over and over.
+    std::thread::scope(|scope| {
+        for (registry, content) in [(&one, &bytes), (&two, &other), (&one, &other), (&two, &bytes)] {
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    let done = registry.put_manifest("a/b", "moving", OCI_MANIFEST, content);
+                    assert_eq!(done.status(), 201);
+                    let seen = registry.get("/v2/a/b/manifests/moving");
+                    assert_eq!(seen.status(), 200);
+                }
+            });
+        }
+    });
+    let seen = [&one, &two].map(|registry| registry.get("/v2/a/b/manifests/moving").bytes().expect("read"));
+    assert!(seen[0] == seen[1] && (seen[0] == bytes || seen[0] == other));
+}
+
+#[test]
+fn the_database_says_whether_a_storage_was_imported() {
+    let postgres = TestPostgres::shared();
+    postgres.database("guarded");
+    let serve = |directory: &std::path::Path, database: &str| {
+        let config = directory.join("config.yml");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n{database}",
+            directory.join("storage").display()
+        );
+        std::fs::write(&config, text).expect("written");
+        Output::of(Command::new(KDK).args(["registry", "serve"]).arg(&config))
+    };
+    // Images in files, and the database on: import first.
+    let directory = temporary();
+    let revisions = directory
+        .path()
+        .join("storage/docker/registry/v2/repositories/a/b/_manifests/revisions");
+    std::fs::create_dir_all(&revisions).expect("made");
+    let refused = serve(directory.path(), &postgres.section("guarded", true)).refused();
+    assert!(refused.contains("import-registry-data"), "{refused}");
+    // Images in the database, and it is off: they would seem gone.
+    let registry = TestRegistry::start();
+    registry.push_image("a/b", "t", "x");
+    let refused = serve(registry.directory.path(), "").refused();
+    assert!(
+        refused.contains("database-in-use") && refused.contains("database.enabled"),
+        "{refused}"
+    );
+    // A database without a schema.
+    postgres.sql("postgres", "CREATE DATABASE bare");
+    let refused = serve(temporary().path(), &postgres.section("bare", true)).refused();
+    assert!(refused.contains("database migrate up"), "{refused}");
+    postgres.forget("bare");
+    postgres.forget("guarded");
+}
+
+#[test]
+fn migrations_are_applied_listed_and_removed() {
+    let postgres = TestPostgres::shared();
+    postgres.sql("postgres", "CREATE DATABASE migrated");
+    let directory = temporary();
+    let config = directory.path().join("config.yml");
+    let text = format!(
+        "version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:0\n{}",
+        postgres.section("migrated", false)
+    );
+    std::fs::write(&config, text).expect("written");
+    let migrate = |arguments: &[&str]| {
+        let mut command = Command::new(KDK);
+        command.args(["registry", "database", "migrate"]).args(arguments);
+        Output::of(command.arg(&config))
+    };
+    let first = "20210503145024_create_top_level_namespaces_table";
+    let last = "20251021070732_bbm_backfill_blobs_id_column";
+    assert_eq!(
+        migrate(&["version"]).ok(),
+        "no database migrations have been applied yet\n"
+    );
+    let status = migrate(&["status"]).ok();
+    assert_eq!(
+        status
+            .lines()
+            .filter(|line| line.ends_with("| no |") || line.contains("| no "))
+            .count(),
+        194
+    );
+    migrate(&["status", "--up-to-date"]).fails(1);
+    let planned = migrate(&["up", "--dry-run"]).ok();
+    assert_eq!(planned.lines().count(), 194);
+    assert!(!planned.contains("OK:"), "{planned}");
+    let done = migrate(&["up"]).ok();
+    assert!(done.starts_with(first), "{done}");
+    assert!(
+        done.contains("\nOK: applied 184 pre-deployment migration(s), 10 post-deployment migration(s) and 0 background migration(s) in "),
+        "{done}"
+    );
+    let again = migrate(&["up"]).ok();
+    assert!(
+        again.starts_with("OK: applied 0 pre-deployment migration(s), 0 post"),
+        "{again}"
+    );
+    assert_eq!(migrate(&["version"]).ok().trim(), last);
+    assert_eq!(migrate(&["status", "--up-to-date"]).ok(), "true\n");
+    let status = migrate(&["status"]).ok();
+    assert!(!status.contains("| no "), "{status}");
+    // What a newer registry added is served, and left alone.
+    postgres.sql(
+        "migrated",
+        "INSERT INTO schema_migrations (id, applied_at) VALUES ('29990101000000_of_the_future', now())",
+    );
+    let status = migrate(&["status"]).ok();
+    let row = status
+        .lines()
+        .find(|line| line.contains("of_the_future"))
+        .expect("listed");
+    assert!(row.contains("unknown migration"), "{row}");
+    assert!(migrate(&["up"]).ok().contains("applied 0 pre"));
+    let refused = migrate(&["down", "--yes"]).refused();
+    assert!(refused.contains("of_the_future"), "{refused}");
+    postgres.sql("migrated", "DELETE FROM schema_migrations WHERE id LIKE '2999%'");
+    // Nothing with content is taken down, and nothing without a word.
+    postgres.sql(
+        "migrated",
+        "WITH n AS (INSERT INTO top_level_namespaces (name) VALUES ('a') RETURNING id)
+         INSERT INTO repositories (top_level_namespace_id, name, path) SELECT id, 'a', 'a' FROM n",
+    );
+    let refused = migrate(&["down", "--yes"]).refused();
+    assert!(refused.contains("1 repositories"), "{refused}");
+    postgres.sql("migrated", "DELETE FROM top_level_namespaces");
+    assert!(migrate(&["down"]).refused().contains("--yes"));
+    assert!(migrate(&["down", "--yes"]).ok().contains("OK: removed 184 pre"));
+    assert_eq!(
+        postgres.sql(
+            "migrated",
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        ),
+        "0\n"
+    );
+    migrate(&["up"]).ok();
+    // An older registry's schema is not ours to bring further.
+    postgres.sql(
+        "migrated",
+        &format!("DELETE FROM schema_migrations WHERE id = '{last}'"),
+    );
+    let refused = migrate(&["up"]).refused();
+    assert!(refused.contains("older registry"), "{refused}");
+    postgres.forget("migrated");
+}

@@ -1,0 +1,240 @@
+//! A real PostgreSQL for the tests: one for all, a database for each.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use super::{KDK, Output, temporary};
+
+/// A server, until its handle is dropped or this process ends.
+pub struct TestPostgres {
+    /// Directory of its socket.
+    pub socket: PathBuf,
+    pub port: u16,
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+/// Where the newest PostgreSQL of this machine has its programs.
+pub fn programs() -> PathBuf {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    found.sort();
+    found.pop().map_or_else(
+        || {
+            let initdb = which::which("initdb").expect("PostgreSQL is installed (support/bootstrap)");
+            initdb.parent().expect("a directory").to_owned()
+        },
+        |(_, path)| path,
+    )
+}
+
+/// Makes a cluster and serves it until standard input ends, also when the
+/// test process is killed.
+const SCRIPT: &str = r#"
+cd "$1" && export PATH="$2:$PATH" LC_ALL=C
+[ -d data ] || initdb -D data -U postgres -A trust -E UTF8 --locale=C --no-sync >initdb.log || exit 1
+start() {
+  postgres -D data -k "$1" -p "$2" -c listen_addresses="" -c fsync=off -c full_page_writes=off \
+    -c max_connections=300 -c shared_buffers=64MB -c autovacuum=off \
+    -c max_locks_per_transaction=1024 -c logging_collector=off >>log 2>&1 &
+  pid=$!
+  until pg_isready -q -h "$1" -p "$2"; do kill -0 $pid || exit 1; sleep 0.05; done
+  echo ready
+}
+start "$1" "$3"
+while read -r word; do
+  case $word in
+    kill) kill -KILL $pid; wait $pid; echo killed ;;
+    start) rm -f data/postmaster.pid; start "$1" "$3" ;;
+  esac
+done
+kill -QUIT $pid; wait
+"#;
+/// Runs the rest of its arguments, and removes what they worked on.
+const CLEAN: &str = r#"directory=$1; shift; "$@"; rm -rf "$directory""#;
+
+impl TestPostgres {
+    /// Starts a server.
+    pub fn start() -> Self {
+        const PORT: u16 = 5432;
+        let directory = temporary().keep();
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("opened up");
+        let mut command = Command::new("sh");
+        command.args(["-c", CLEAN, "sh"]).arg(&directory);
+        if nix::unistd::geteuid().is_root() {
+            command.args(["runuser", "-u", "postgres", "--"]);
+        }
+        command.args(["sh", "-c", SCRIPT, "sh"]).arg(&directory).arg(programs());
+        let mut child = command
+            .arg(PORT.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut postgres = Self {
+            socket: directory,
+            port: PORT,
+            child,
+            output,
+        };
+        postgres.hears("ready");
+        postgres
+    }
+
+    fn hears(&mut self, word: &str) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("read");
+        assert_eq!(line.trim(), word);
+    }
+
+    fn tell(&mut self, word: &str) {
+        let input = self.child.stdin.as_mut().expect("piped");
+        writeln!(input, "{word}").expect("told");
+    }
+
+    /// Kills the server with signal 9.
+    pub fn kill(&mut self) {
+        self.tell("kill");
+        self.hears("killed");
+    }
+
+    /// Starts the server again.
+    pub fn start_again(&mut self) {
+        self.tell("start");
+        self.hears("ready");
+    }
+
+    /// Makes the database that others are copied from.
+    pub fn make_template(&self) {
+        self.sql(
+            "postgres",
+            "CREATE DATABASE template_kdk TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+        );
+        let config = self.socket.join("template.yml");
+        std::fs::write(
+            &config,
+            format!(
+                "version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:0\n{}",
+                self.section("template_kdk", false)
+            ),
+        )
+        .expect("written");
+        let done = Output::of(
+            Command::new(KDK)
+                .args(["registry", "database", "migrate", "up"])
+                .arg(&config),
+        )
+        .ok();
+        assert!(
+            done.contains("OK: applied 184 pre-deployment migration(s), 10 post"),
+            "{done}"
+        );
+    }
+
+    /// Returns the one that tests share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<TestPostgres> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let postgres = Self::start();
+            postgres.make_template();
+            postgres
+        })
+    }
+
+    /// Runs SQL; returns what it says, unaligned.
+    #[track_caller]
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        Output::of(&mut self.psql(database, sql)).ok()
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> Command {
+        let mut command = Command::new(programs().join("psql"));
+        command
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-U",
+                "postgres",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                database,
+            ])
+            .args(["-c", sql, "-p", &self.port.to_string()])
+            .arg("-h")
+            .arg(&self.socket);
+        command
+    }
+
+    /// Returns a registry's section for a database of this server.
+    pub fn section(&self, database: &str, enabled: bool) -> String {
+        format!(
+            "database:\n  enabled: {enabled}\n  host: {}\n  port: {}\n  user: postgres\n  dbname: {database}\n",
+            self.socket.display(),
+            self.port
+        )
+    }
+
+    /// Makes a database with the schema, unless it is there.
+    pub fn database(&self, name: &str) {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self
+            .sql(
+                "postgres",
+                &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"),
+            )
+            .is_empty()
+        {
+            self.sql(
+                "postgres",
+                &format!("CREATE DATABASE {name} TEMPLATE template_kdk STRATEGY file_copy"),
+            );
+        }
+    }
+
+    /// Removes a database some time soon.
+    pub fn forget(&self, name: &str) {
+        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        let _ = self
+            .psql("postgres", &sql)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+    }
+}
+
+impl Drop for TestPostgres {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Where a test's registry keeps its metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    Files,
+    Database,
+}
+
+impl Face {
+    /// Tests in `registry::database` are those of the other modules, run
+    /// again on the other face.
+    pub fn of_this_test() -> Self {
+        match std::thread::current().name() {
+            Some(name) if name.contains("registry::database::") => Self::Database,
+            _ => Self::Files,
+        }
+    }
+}
