@@ -430,10 +430,7 @@ fn notices(config: &Config) -> Vec<String> {
             others.join(", ")
         ));
     }
-    let without_effect = [
-        ("postgresql.enabled", config.postgresql_enabled()),
-        ("object_store.enabled", config.object_store_enabled()),
-    ];
+    let without_effect = [("object_store.enabled", config.object_store_enabled())];
     for (key, _) in without_effect.iter().filter(|(_, enabled)| *enabled) {
         notices.push(format!("{key} has no effect in this version"));
     }

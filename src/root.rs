@@ -164,8 +164,31 @@ impl Root {
         if near.as_str().len() <= SOCKET_PATH_LIMIT {
             return near;
         }
-        let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(self.0.as_str().as_bytes())[..8]);
-        Utf8PathBuf::from(format!("/tmp/kdk-{}-{hash}", sys::process::user_id())).join("socket")
+        Utf8PathBuf::from(format!("/tmp/kdk-{}-{}", sys::process::user_id(), self.hash())).join("socket")
+    }
+
+    /// Where PostgreSQL's socket is: in its own directory, unless that is too
+    /// deep for one.
+    pub fn postgresql_socket(&self, directory: &Utf8Path) -> Utf8PathBuf {
+        const LONGEST_NAME: usize = "/.s.PGSQL.65535".len();
+        if directory.as_str().len() + LONGEST_NAME <= SOCKET_PATH_LIMIT {
+            directory.to_owned()
+        } else if sys::process::user_id() == 0 {
+            self.postgresql_of_another_user()
+        } else {
+            Utf8PathBuf::from(format!("/tmp/kdk-{}-{}", sys::process::user_id(), self.hash()))
+        }
+    }
+
+    /// Where everything of PostgreSQL is when it runs as another user, who
+    /// cannot enter every root.
+    pub fn postgresql_of_another_user(&self) -> Utf8PathBuf {
+        Utf8PathBuf::from("/var/lib/kdk").join(self.hash())
+    }
+
+    /// Stands for the root in names of directories outside of it.
+    fn hash(&self) -> String {
+        data_encoding::HEXLOWER.encode(&Sha256::digest(self.0.as_str().as_bytes())[..8])
     }
 
     /// Secrets that were generated once.

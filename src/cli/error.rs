@@ -150,7 +150,13 @@ impl From<crate::rails::identity::IdentityError> for CommandError {
 impl From<crate::services::Unready> for CommandError {
     fn from(error: crate::services::Unready) -> Self {
         use crate::services::Unready;
+        use crate::services::postgresql::{PostgresqlError, install_command};
         let hint = match &error {
+            Unready::Postgresql(PostgresqlError::NotInstalled { .. } | PostgresqlError::OtherVersion { .. }) => {
+                format!("install it with: {}", install_command())
+            }
+            Unready::Postgresql(PostgresqlError::InTheWay(path)) => format!("move it away: mv {path} {path}.old"),
+            Unready::Postgresql(_) => "see its log with: kdk tail --no-follow postgresql".to_owned(),
             Unready::NoConfiguration { .. } => "make it with: kdk reconfigure".to_owned(),
             Unready::Unreadable { .. } => "see its permissions".to_owned(),
             Unready::NoProgram { log: Some(log), .. } => {

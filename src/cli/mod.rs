@@ -12,8 +12,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::Config;
 use crate::root::Root;
 use commands::{
-    completions, config, diff_config, init, login, rails, reconfigure, registry, run_state, status, tail, token,
-    trust_docker_registry, user,
+    completions, config, diff_config, import_registry_data, init, login, psql, rails, reconfigure, registry,
+    reset_registry_data, run_state, status, tail, token, trust_docker_registry, user,
 };
 use error::CommandError;
 use ui::Ui;
@@ -72,6 +72,12 @@ enum Command {
     TrustDockerRegistry(trust_docker_registry::TrustArgs),
     /// Log a container client in to the registry
     Login(login::LoginArgs),
+    /// Bring the metadata of existing images into the metadata database
+    ImportRegistryData(import_registry_data::ImportArgs),
+    /// Empty the metadata database of the registry
+    ResetRegistryData(reset_registry_data::ResetArgs),
+    /// Open the metadata database with psql
+    Psql(psql::PsqlArgs),
     /// Manage users
     #[command(subcommand)]
     User(user::UserCommand),
@@ -90,6 +96,9 @@ enum Command {
     Man(completions::ManArgs),
     /// Print the version
     Version,
+    /// Run a program as another user
+    #[command(hide = true)]
+    RunAs(run_state::RunAsArgs),
     /// Run the supervisor of this root
     #[command(hide = true)]
     Supervise,
@@ -190,6 +199,10 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Kill(args) => run_state::kill(session, &args),
         Command::TrustDockerRegistry(args) => trust_docker_registry::run(session, &args),
         Command::Login(args) => login::run(session, &args),
+        Command::ImportRegistryData(args) => import_registry_data::run(session, &args),
+        Command::ResetRegistryData(args) => reset_registry_data::run(session, &args),
+        Command::Psql(args) => psql::run(session, &args),
+        Command::RunAs(args) => run_state::run_as(&args),
         Command::User(command) => user::run(session, command),
         Command::Token(command) => token::run(session, command),
         Command::Registry(command) => registry::run(session, command),

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Config, ConfigError};
 use super::control::{self, Users};
 use super::gc::collect::{self, CollectError, Event, Options, Site};
-use super::metadata::DatabaseError;
+use super::metadata::import::{self, Importer};
+use super::metadata::postgres::import::Counts;
 use super::metadata::postgres::migrations::{self, Line, Outcome, SchemaError};
 use super::metadata::postgres::{Database, admin};
-use super::storage::Filesystem;
+use super::metadata::{DatabaseError, MetadataError, Postgres};
+use super::storage::{Filesystem, layout};
 use super::verify::{self, Findings};
 use super::{Registry, StartError};
 
@@ -54,6 +56,12 @@ pub enum CommandError {
     /// Its schema cannot be used or changed.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The import failed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A server writes to the storage.
+    #[error("a registry serves this storage and takes pushes, which an import would miss")]
+    Writing,
     /// The configuration names no database.
     #[error("{0}: database.dbname names no database")]
     NoDatabase(camino::Utf8PathBuf),
@@ -225,13 +233,39 @@ pub fn schema_version(path: &Utf8Path) -> Result<Option<String>, CommandError> {
     with_database(path, async |client| Ok(migrations::version(client).await?))
 }
 
-/// Makes a configuration's metadata database when it is missing; says whether it was.
+/// Database on an own server that others are copied from.
+const TEMPLATE: &str = "kdk_registry_template";
+
+/// Makes a configuration's metadata database when it is missing; says whether
+/// it was. On a server of one's own a template stays, so that the next one is
+/// made quickly.
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses.
-pub fn create_database(path: &Utf8Path) -> Result<bool, CommandError> {
+pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, CommandError> {
     let config = database_of(path)?;
-    Ok(runtime()?.block_on(admin::create(&config, None))?)
+    runtime()?.block_on(async {
+        if !own_server {
+            return Ok(admin::create(&config, None).await?);
+        }
+        // Copying a database takes a fraction of making the schema.
+        let mut template = config.clone();
+        template.name = TEMPLATE.to_owned();
+        admin::create(&template, None).await?;
+        {
+            let database = Database::with(&template, false)?;
+            let mut client = database.client().await?;
+            let outcome = migrations::up(&mut client, false).await;
+            drop(client);
+            database.close().await;
+            match outcome {
+                // Of an earlier version of this program.
+                Err(SchemaError::Older(_)) => return Ok(admin::create(&config, None).await?),
+                other => drop(other?),
+            }
+        }
+        Ok(admin::create(&config, Some(TEMPLATE)).await?)
+    })
 }
 
 /// Removes a configuration's metadata database, with all that is in it; says whether there was one.
@@ -240,7 +274,84 @@ pub fn create_database(path: &Utf8Path) -> Result<bool, CommandError> {
 /// When the server cannot be reached, or refuses.
 pub fn drop_database(path: &Utf8Path) -> Result<bool, CommandError> {
     let config = database_of(path)?;
-    Ok(runtime()?.block_on(admin::drop(&config))?)
+    Ok(runtime()?.block_on(admin::remove(&config))?)
+}
+
+/// What an import brought in, and how many rows each table has, when that was asked.
+pub type Imported = (Counts, Vec<(&'static str, i64)>);
+
+/// Imports the link files of a configuration's storage into its metadata
+/// database. SIGINT and SIGTERM end it early.
+///
+/// # Errors
+/// When it cannot begin, or does not come to its end.
+pub fn import(
+    path: &Utf8Path,
+    options: import::Options,
+    count_rows: bool,
+    report: &(dyn Fn(import::Event) + Sync),
+) -> Result<Imported, CommandError> {
+    let config = storage_of(path)?;
+    let database = database_of(path)?;
+    let _lock = match control::users(&config.storage.root)? {
+        Users::Nobody(lock) => Some(lock),
+        Users::Busy => return Err(CommandError::Busy),
+        Users::One(_) | Users::Several(_) if config.storage.readonly || options.dry_run => None,
+        Users::One(_) | Users::Several(_) => return Err(CommandError::Writing),
+    };
+    let runtime = runtime()?;
+    let driver = Filesystem::open(&config.storage.root)?;
+    let stop = stop_on_signal(&runtime);
+    runtime.block_on(async {
+        let database = Database::new(&database)?;
+        let postgres = Postgres::new(database.clone(), driver.clone());
+        let counts = Importer::new(driver, &postgres, options, &stop, report).run().await?;
+        let rows = if count_rows {
+            postgres.row_counts().await?
+        } else {
+            Vec::new()
+        };
+        database.close().await;
+        Ok((counts, rows))
+    })
+}
+
+/// Removes the mark that the metadata of a configuration's storage are in a database.
+///
+/// # Errors
+/// When the storage cannot be changed.
+pub fn forget_database(path: &Utf8Path) -> Result<(), CommandError> {
+    let root = Config::load(path, &crate::sys::env::all())?.storage.root;
+    let mark = root.join(layout::database_in_use());
+    match std::fs::remove_file(&mark) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other.map_err(|error| crate::sys::fs::named(&error, "cannot remove", &mark))?),
+    }
+}
+
+/// Returns how many blobs a configuration's storage holds, and their bytes.
+///
+/// # Errors
+/// When the storage cannot be read.
+pub fn stored_blobs(path: &Utf8Path) -> Result<(usize, u64), CommandError> {
+    let root = Config::load(path, &crate::sys::env::all())?.storage.root;
+    let mut open = vec![root.join(layout::blobs())];
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = directory.read_dir_utf8() else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.into_path());
+            } else if entry.file_name() == "data" {
+                count += 1;
+                bytes += entry.metadata()?.len();
+            }
+        }
+    }
+    Ok((count, bytes))
 }
 
 fn database_of(path: &Utf8Path) -> Result<super::config::DatabaseConfig, CommandError> {
@@ -258,7 +369,10 @@ fn with_database<T>(
     let database = Database::with(&database_of(path)?, false)?;
     runtime()?.block_on(async {
         let mut client = database.client().await?;
-        work(&mut client).await
+        let outcome = work(&mut client).await;
+        drop(client);
+        database.close().await;
+        outcome
     })
 }
 

@@ -1,5 +1,6 @@
 //! The services of a root: what runs, as which command, when it is ready.
 
+pub mod postgresql;
 pub mod source;
 
 use camino::Utf8PathBuf;
@@ -12,6 +13,7 @@ use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
 use crate::sys;
 use crate::sys::net::host_port;
 use crate::sys::signal::StopSignal;
+pub use postgresql::POSTGRESQL;
 
 /// The registry's name.
 pub const REGISTRY: &str = "registry";
@@ -19,7 +21,12 @@ pub const REGISTRY: &str = "registry";
 pub const RAILS: &str = "rails-web";
 
 /// Names that may be typed instead of a service's own.
-const ALIASES: [(&str, &str); 2] = [("rails", RAILS), ("web", RAILS)];
+const ALIASES: [(&str, &str); 4] = [
+    ("rails", RAILS),
+    ("web", RAILS),
+    ("db", POSTGRESQL),
+    ("postgres", POSTGRESQL),
+];
 
 /// Names of services that KDK once had.
 const REMOVED: [(&str, &str); 2] = [
@@ -67,6 +74,9 @@ pub enum NameError {
 /// Returns the enabled services, those that others depend on first.
 pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     let mut services = Vec::new();
+    if config.postgresql_enabled() {
+        services.push(postgresql(config));
+    }
     if config.rails_mode() == "embedded" {
         services.push(rails(config));
     }
@@ -127,6 +137,12 @@ fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
                 hint: "kdk config set rails.mode embedded && kdk reconfigure".into(),
             });
         }
+        POSTGRESQL => {
+            return Err(NameError::Disabled {
+                name: own.to_owned(),
+                hint: "kdk config set postgresql.enabled true && kdk reconfigure".into(),
+            });
+        }
         _ => {}
     }
     let known: Vec<String> = all.iter().map(|service| service.name.clone()).collect();
@@ -180,6 +196,11 @@ pub fn registry_command(config: &Config) -> Vec<String> {
     vec![exe.into_string(), "registry".to_owned()]
 }
 
+/// Returns PostgreSQL, enabled or not: some commands need it for a while.
+pub fn postgresql(config: &Config) -> JobSpec {
+    postgresql::service(config, environment())
+}
+
 fn registry(config: &Config) -> JobSpec {
     let root = config.root();
     let mut argv = registry_command(config);
@@ -201,7 +222,11 @@ fn registry(config: &Config) -> JobSpec {
             grace_seconds: config.wait_seconds(),
         },
         ready: Ready::Http(endpoint.url("/v2/")),
-        depends_on: Vec::new(),
+        depends_on: if config.postgresql_enabled() && config.registry_database_enabled() != "false" {
+            vec![POSTGRESQL.to_owned()]
+        } else {
+            Vec::new()
+        },
         listen: Some(endpoint.listen()),
         address: format!("{}://{}", config.registry_scheme(), config.registry_address()),
         fingerprint: String::new(),
@@ -282,6 +307,9 @@ impl JobSpec {
 /// A reason, when its configuration or its program is missing.
 pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
     let root = config.root();
+    if spec.name == POSTGRESQL {
+        return Ok(postgresql::Postgresql::find(config).map(drop)?);
+    }
     let file = if spec.name == REGISTRY {
         root.registry_config()
     } else {
@@ -331,6 +359,9 @@ pub enum Unready {
         /// Why.
         reason: String,
     },
+    /// PostgreSQL cannot be run.
+    #[error(transparent)]
+    Postgresql(#[from] postgresql::PostgresqlError),
     /// The program is not there.
     #[error("{name} cannot run: {program} does not exist or is no program")]
     NoProgram {

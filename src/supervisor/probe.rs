@@ -28,6 +28,7 @@ pub fn until_ready(ready: &Ready, cancelled: &Arc<AtomicBool>) -> bool {
         let answered = match ready {
             Ready::Running => true,
             Ready::Http(url) => client.as_ref().is_some_and(|client| client.get(url).send().is_ok()),
+            Ready::Succeeds(command) => succeeds(command),
             Ready::Socket(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
         };
         if answered {
@@ -37,4 +38,18 @@ pub fn until_ready(ready: &Ready, cancelled: &Arc<AtomicBool>) -> bool {
         pause = (pause * 2).min(Duration::from_millis(250));
     }
     false
+}
+
+fn succeeds(command: &[String]) -> bool {
+    let Some((program, arguments)) = command.split_first() else {
+        return false;
+    };
+    let quiet = std::process::Stdio::null;
+    std::process::Command::new(program)
+        .args(arguments)
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet())
+        .status()
+        .is_ok_and(|status| status.success())
 }

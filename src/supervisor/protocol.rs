@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::signal::StopSignal;
 
 /// Version of these messages and of the daemon's store. One more with every change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A job: everything needed to run a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub enum Ready {
     Running,
     /// When a URL answers, whatever the status.
     Http(String),
+    /// When a command succeeds: program and arguments.
+    Succeeds(Vec<String>),
     /// When a unix socket takes connections.
     Socket(Utf8PathBuf),
 }

@@ -244,6 +244,23 @@ pub fn user_id() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Becomes a program that another user runs; returns only when that fails.
+pub fn become_as(user: &str, argv: &[String]) -> io::Error {
+    let Some((program, arguments)) = argv.split_first() else {
+        return io::Error::new(io::ErrorKind::InvalidInput, "an empty command");
+    };
+    match nix::unistd::User::from_name(user) {
+        Err(error) => error.into(),
+        Ok(None) => io::Error::new(io::ErrorKind::NotFound, format!("there is no user {user}")),
+        // The groups of this user go, too.
+        Ok(Some(user)) => Command::new(program)
+            .args(arguments)
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .exec(),
+    }
+}
+
 /// Returns the name of the effective user.
 pub fn user_name() -> Option<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()?;

@@ -2,12 +2,16 @@
 
 pub mod completions;
 pub mod config;
+pub mod database;
 pub mod diff_config;
+pub mod import_registry_data;
 pub mod init;
 pub mod login;
+pub mod psql;
 pub mod rails;
 pub mod reconfigure;
 pub mod registry;
+pub mod reset_registry_data;
 pub mod run_state;
 pub mod status;
 pub mod tail;

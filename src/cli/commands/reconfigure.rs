@@ -57,9 +57,11 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
             ui.done("Nothing to change: everything is as kdk.yml says.");
         }
     }
+    let prepared = super::database::prepare(session, &config);
     // Even when the build failed: what was written must come to be used.
     let restarted = restart(session, &config, args.no_restart, built.is_err());
     built?;
+    prepared?;
     restarted?;
     if applied.trust_again && config.registry_self_signed() {
         ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");

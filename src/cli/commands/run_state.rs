@@ -6,10 +6,11 @@ use clap::Args;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::ui::{Tone, paint};
+use crate::cli::ui::{Tone, Ui, paint};
 use crate::config::Config;
 use crate::root::Root;
-use crate::services::{self, REGISTRY};
+use crate::services::postgresql::Postgresql;
+use crate::services::{self, POSTGRESQL, REGISTRY};
 use crate::supervisor::client::Outcome;
 use crate::supervisor::protocol::{Failure, JobSpec, JobStatus, Request, StateName};
 use crate::supervisor::tail::Source;
@@ -76,7 +77,7 @@ pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
 pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
-    ready(&config, &specs)?;
+    ready(&config, specs.clone())?;
     warn_of_pending(session, &config);
     if args.services.is_empty() {
         // What is not enabled any more ends with a restart of everything.
@@ -146,22 +147,81 @@ fn named(session: &Session, root: &Root, names: &[String]) -> Result<Option<Vec<
     Ok(Some(found))
 }
 
-/// Checks that services can be tried at all, before anything is stopped for them.
-fn ready(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
+/// Starts services that do not run.
+pub fn start_named(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
+    bring_up(session, config, services::pick(config, names)?, false)
+}
+
+/// Starts a service without a word, unless it fails.
+pub fn start_quietly(session: &Session, config: &Config, spec: JobSpec) -> Result<(), CommandError> {
+    let quiet = Session {
+        ui: Ui::new(true),
+        root: session.root.clone(),
+    };
+    bring_up(&quiet, config, vec![spec], false)
+}
+
+/// Stops a service without a word, unless it fails.
+pub fn stop_quietly(session: &Session, root: &Root, name: &str) -> Result<(), CommandError> {
+    match ask_stop(session, root, Some(vec![name.to_owned()]), false)? {
+        Some(outcome) if !outcome.failures.is_empty() => report_stop(session, &outcome),
+        _ => Ok(()),
+    }
+}
+
+/// Adds what services depend on and does not run.
+fn with_needed(config: &Config, specs: Vec<JobSpec>) -> Result<Vec<JobSpec>, CommandError> {
+    let needed = |name: &String| specs.iter().any(|spec| spec.depends_on.contains(name));
+    let mut all: Vec<JobSpec> = services::catalogue(config)
+        .into_iter()
+        .filter(|other| needed(&other.name) && specs.iter().all(|spec| spec.name != other.name))
+        .collect();
+    if !all.is_empty() {
+        let running = services::supervisor(config.root()).status()?;
+        all.retain(|spec| !running.iter().any(|job| job.name == spec.name && job.state.is_alive()));
+    }
+    all.extend(specs);
+    Ok(all)
+}
+
+/// Checks that services can be tried at all, before anything is stopped for
+/// them. Without PostgreSQL the others go on; the error is for the end.
+fn ready(config: &Config, mut specs: Vec<JobSpec>) -> Result<(Vec<JobSpec>, Option<CommandError>), CommandError> {
     if specs.is_empty() {
         return Err(CommandError::user("no service is enabled")
             .hint("enable the registry with: kdk config set registry.enabled true && kdk reconfigure"));
     }
-    for spec in specs {
-        services::preflight(config, spec)?;
+    let mut later = None;
+    for spec in &specs {
+        match services::preflight(config, spec) {
+            Err(error @ services::Unready::Postgresql(_)) if specs.len() > 1 => later = Some(error.into()),
+            other => other?,
+        }
     }
-    Ok(())
+    if later.is_some() {
+        specs.retain(|spec| spec.name != POSTGRESQL);
+        for spec in &mut specs {
+            spec.depends_on.retain(|name| name != POSTGRESQL);
+        }
+    }
+    Ok((specs, later))
 }
 
 /// Starts services, or restarts them, and waits until they are ready.
 fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool) -> Result<(), CommandError> {
     let ui = &session.ui;
-    ready(config, &specs)?;
+    let (mut specs, later) = ready(config, with_needed(config, specs)?)?;
+    if let Some(error) = &later {
+        ui.error(&error.message);
+    }
+    if let Some(spec) = specs.iter_mut().find(|spec| spec.name == POSTGRESQL) {
+        let found = Postgresql::find(config).map_err(services::Unready::from)?;
+        let _progress = ui.progress("preparing PostgreSQL");
+        if found.prepare().map_err(services::Unready::from)? {
+            // Now that its data are there, they count.
+            *spec = services::postgresql(config);
+        }
+    }
     // When each was started: what an earlier run said explains nothing.
     let mut since: Vec<(String, String)> = Vec::new();
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
@@ -212,7 +272,14 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
     if registry_answers {
         announce(session, config);
     }
-    failed(session, config, &outcome, &since)
+    failed(session, config, &outcome, &since)?;
+    // Its message stands above.
+    later.map_or(Ok(()), |error| {
+        Err(CommandError {
+            message: String::new(),
+            ..error
+        })
+    })
 }
 
 /// Says where the registry is, which answers; but only by a name that leads to it.
@@ -463,4 +530,19 @@ fn command_name(root: &Root) -> String {
     } else {
         format!("{name} --root {}", root.path())
     }
+}
+
+/// Arguments of `kdk run-as`.
+#[derive(Debug, Args)]
+pub struct RunAsArgs {
+    /// The user
+    user: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+/// `kdk run-as`: becomes a program of another user. PostgreSQL refuses root.
+pub fn run_as(args: &RunAsArgs) -> Result<(), CommandError> {
+    Err(sys::process::become_as(&args.user, &args.command).into())
 }

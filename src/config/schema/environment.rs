@@ -32,12 +32,12 @@ settings! { KDK;
 }
 
 settings! { SERVICES;
-    /// Runs PostgreSQL as a service (for the metadata database).
-    postgresql_enabled: bool = "postgresql.enabled", Kind::Bool, |_| false;
+    /// Runs PostgreSQL as a service, for the metadata database.
+    postgresql_enabled: bool = "postgresql.enabled", Kind::Bool, from "registry.enabled, registry.database.enabled, registry.database.host" |c| c.registry_enabled() && c.registry_database_enabled() != "false" && c.registry_database_host() == c.postgresql_host();
     /// Port of PostgreSQL; it names the socket too.
     postgresql_port: u16 = "postgresql.port", Kind::Port, |_| 5432;
     /// Host of PostgreSQL: a directory with its socket, or a name.
-    postgresql_host: String = "postgresql.host", Kind::Text, from "postgresql.dir" |c| c.root().join(&c.postgresql_dir());
+    postgresql_host: String = "postgresql.host", Kind::Text, from "postgresql.dir" |c| c.root().postgresql_socket(&c.root().join(&c.postgresql_dir()));
     /// Directory of PostgreSQL's data and socket.
     postgresql_dir: String = "postgresql.dir", Kind::Path, from "the root" |c| c.root().join("postgresql");
     /// Directory of PostgreSQL's data.

@@ -72,7 +72,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
         storage: storage(root.storage, &mut warnings)?,
         auth: root.auth.map(auth).transpose()?,
         http: http(root.http, &mut warnings)?,
-        database: super::database::check(root.database, root.gc)?,
+        database: super::database::check(root.database, &root.gc)?,
         health: health(root.health),
         validation: validation(root.validation)?,
         catalog_limit: root.catalog.maxentries.unwrap_or(CATALOG_LIMIT).max(1),

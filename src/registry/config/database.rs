@@ -165,7 +165,7 @@ struct RawWorker {
 const CONNECTIONS: usize = 20;
 
 /// Checks the two sections.
-pub fn check(raw: RawDatabase, gc: RawGc) -> Result<DatabaseConfig, Wrong> {
+pub fn check(raw: RawDatabase, gc: &RawGc) -> Result<DatabaseConfig, Wrong> {
     let mode = match &raw.enabled {
         serde_yaml::Value::Null | serde_yaml::Value::Bool(false) => Mode::Files,
         serde_yaml::Value::Bool(true) => Mode::Database,

@@ -4,6 +4,7 @@
 //! and a database can stand behind the same trait.
 
 pub mod files;
+pub mod import;
 pub mod postgres;
 mod proven;
 mod subjects;
@@ -36,6 +37,9 @@ pub enum MetadataError {
     /// Content that is needed is gone.
     #[error("content that is referred to is missing")]
     Missing(Vec<Digest>),
+    /// An import cannot begin or go on.
+    #[error("{0}")]
+    Import(String),
     /// A media type that cannot be kept.
     #[error("the media type {0:?} cannot be kept")]
     MediaType(String),

@@ -14,6 +14,11 @@ use crate::sys::clock::monotonic;
 /// Subcommands of `kdk registry database`.
 #[derive(Debug, Subcommand)]
 pub enum DatabaseCommand {
+    /// Bring the metadata of existing images from files into the database
+    #[command(
+        after_help = "Without a step all three are done. The registry must be stopped or read-only.\n\nExamples:\n  kdk registry database import --dry-run\n  kdk registry database import registry/config.yml"
+    )]
+    Import(super::import::ImportArgs),
     /// Make, remove or look at the schema
     #[command(subcommand)]
     Migrate(MigrateCommand),
@@ -70,7 +75,10 @@ pub struct MigrateArgs {
 
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandError> {
-    let DatabaseCommand::Migrate(command) = command;
+    let command = match command {
+        DatabaseCommand::Import(args) => return super::import::run(session, args),
+        DatabaseCommand::Migrate(command) => command,
+    };
     match command {
         MigrateCommand::Up(args) => migrate(session, args, Migrate::Up),
         MigrateCommand::Down(args) => {

@@ -1,8 +1,9 @@
 //! `kdk registry`: the registry server's own verbs.
 
 mod config_check;
-mod database;
+pub mod database;
 mod garbage_collect;
+pub mod import;
 mod verify;
 
 use std::ffi::OsString;

@@ -33,6 +33,8 @@ pub async fn create(config: &DatabaseConfig, template: Option<&str>) -> Result<b
         .await
         .map_err(|error| server.failure(error))?;
     if known.is_some() {
+        drop(client);
+        server.close().await;
         return Ok(false);
     }
     // Names compare bytewise, so that pages are sorted as the API says.
@@ -40,14 +42,17 @@ pub async fn create(config: &DatabaseConfig, template: Option<&str>) -> Result<b
         || "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'".to_owned(),
         |template| format!("TEMPLATE {} STRATEGY file_copy", quoted(template)),
     );
-    match client
+    let made = client
         .batch_execute(&format!("CREATE DATABASE {} {of}", quoted(&config.name)))
         .await
-    {
+        .map_err(|error| (error.code().cloned(), server.failure(error)));
+    drop(client);
+    server.close().await;
+    match made {
         Ok(()) => Ok(true),
         // Somebody else was quicker.
-        Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(false),
-        Err(error) => Err(server.failure(error)),
+        Err((Some(SqlState::DUPLICATE_DATABASE), _)) => Ok(false),
+        Err((_, error)) => Err(error),
     }
 }
 
@@ -56,15 +61,18 @@ pub async fn create(config: &DatabaseConfig, template: Option<&str>) -> Result<b
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses.
-pub async fn drop(config: &DatabaseConfig) -> Result<bool, DatabaseError> {
+pub async fn remove(config: &DatabaseConfig) -> Result<bool, DatabaseError> {
     let server = beside(config)?;
     let client = server.client().await?;
-    match client
+    let gone = client
         .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&config.name)))
         .await
-    {
+        .map_err(|error| (error.code().cloned(), server.failure(error)));
+    drop(client);
+    server.close().await;
+    match gone {
         Ok(()) => Ok(true),
-        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => Ok(false),
-        Err(error) => Err(server.failure(error)),
+        Err((Some(SqlState::INVALID_CATALOG_NAME), _)) => Ok(false),
+        Err((_, error)) => Err(error),
     }
 }

@@ -257,9 +257,10 @@ pub async fn down(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaE
     if repositories > 0 {
         return Err(SchemaError::NotEmpty(repositories));
     }
+    transaction.rollback().await?;
     if !dry_run {
-        transaction.batch_execute(DROP).await?;
-        transaction.commit().await?;
+        // It commits as it goes, the lists of migrations first: all at once takes more locks than there are.
+        client.batch_execute(DROP).await?;
     }
     Ok(outcome)
 }

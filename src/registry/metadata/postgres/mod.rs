@@ -10,8 +10,9 @@
 
 pub mod admin;
 pub mod connection;
+pub mod import;
 pub mod migrations;
-mod push;
+pub mod push;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,8 @@ macro_rules! attempt {
         }
     }};
 }
+
+use attempt;
 
 /// Returns how long to wait before the next try; by chance, so that those who
 /// were in each other's way do not meet again.
@@ -300,7 +303,7 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id)
     ORDER BY r.path LIMIT $2";
 /// Cuts a page out of rows of which there may be one too many.
-fn page(rows: Vec<Row>, limit: usize) -> Page {
+fn page(rows: &[Row], limit: usize) -> Page {
     let more = rows.len() > limit;
     let names = rows.iter().take(limit).map(|row| row.get(0)).collect();
     Page { names, more }
@@ -406,7 +409,7 @@ impl<D: Driver> Metadata for Postgres<D> {
             let rows = self
                 .rows(&client, TAGS, &[&at.namespace, &at.id, &last, &page_rows(limit)])
                 .await?;
-            Ok(Some(page(rows, limit)))
+            Ok(Some(page(&rows, limit)))
         })
     }
 
@@ -492,7 +495,7 @@ impl<D: Driver> Metadata for Postgres<D> {
         attempt!(self, client, {
             let last = last.unwrap_or_default();
             let rows = self.rows(&client, REPOSITORIES, &[&last, &page_rows(limit)]).await?;
-            Ok(page(rows, limit))
+            Ok(page(&rows, limit))
         })
     }
 }

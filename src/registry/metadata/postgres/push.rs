@@ -20,15 +20,15 @@ const BLOB_TYPE: &str = "application/octet-stream";
 /// A manifest as rows hold it.
 pub struct ManifestRow {
     digest: Digest,
-    content: Bytes,
-    manifest: Manifest,
-    artifact_type: Option<String>,
-    configuration: Option<Bytes>,
+    pub(super) content: Bytes,
+    pub(super) manifest: Manifest,
+    pub(super) artifact_type: Option<String>,
+    pub(super) configuration: Option<Bytes>,
 }
 
 impl ManifestRow {
     /// Returns the configuration's descriptor.
-    fn config(&self) -> Option<&Descriptor> {
+    pub(super) fn config(&self) -> Option<&Descriptor> {
         match &self.manifest.kind {
             Kind::Image { config, .. } => Some(config),
             Kind::Index { .. } => None,
@@ -36,15 +36,45 @@ impl ManifestRow {
     }
 
     /// Returns the blobs, or the entries of an index.
-    fn entries(&self) -> &[Descriptor] {
+    pub(super) fn entries(&self) -> &[Descriptor] {
         match &self.manifest.kind {
             Kind::Image { layers, .. } => layers,
             Kind::Index { manifests } => manifests,
         }
     }
 
-    fn is_index(&self) -> bool {
+    /// Returns the manifest's digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns all that it names: configuration and layers, or an index's entries.
+    pub fn blobs_or_entries(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config().into_iter().chain(self.entries())
+    }
+
+    /// Says whether it is an index.
+    pub fn is_index(&self) -> bool {
         self.config().is_none()
+    }
+
+    /// Says whether it is an image that is attached to nothing.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_index() && self.manifest.subject.is_none()
+    }
+
+    /// Says whether some of its layers are fetched from elsewhere.
+    pub(super) fn has_foreign_layers(&self) -> bool {
+        self.entries().iter().any(|entry| !entry.urls.is_empty())
+    }
+
+    /// Returns all media types that its rows name.
+    pub(super) fn types(&self) -> impl Iterator<Item = &str> {
+        [self.manifest.media_type.as_str()]
+            .into_iter()
+            .chain(self.artifact_type.as_deref())
+            .chain(self.config().map(config_type))
+            .chain(self.entries().iter().map(entry_type))
     }
 
     /// Returns what must be in the repository.
@@ -56,7 +86,7 @@ impl ManifestRow {
     }
 
     /// Returns the size of all it stands for, in bytes.
-    fn total_size(&self) -> i64 {
+    pub(super) fn total_size(&self) -> i64 {
         let parts = self.config().into_iter().chain(self.entries());
         let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
         i64::try_from(sum).unwrap_or(i64::MAX)
@@ -124,7 +154,10 @@ const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, r
 
 impl<D: Driver> Postgres<D> {
     /// Understands a manifest, and reads the configuration that goes with it.
-    pub(super) async fn manifest_row(&self, digest: &Digest, content: Bytes) -> Result<ManifestRow, MetadataError> {
+    ///
+    /// # Errors
+    /// When it is no manifest, or the storage fails.
+    pub async fn manifest_row(&self, digest: &Digest, content: Bytes) -> Result<ManifestRow, MetadataError> {
         let manifest = Manifest::parse(&content, None).map_err(|error| MetadataError::MediaType(error.to_string()))?;
         let attached = manifest.subject.is_some();
         let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
@@ -166,7 +199,7 @@ impl<D: Driver> Postgres<D> {
             .await?;
         let known = known.is_some_and(|row| row.get(0));
         self.take_turn(&transaction, at, known).await?;
-        let manifest = self.insert_manifest(&transaction, at, row).await?;
+        let manifest = self.insert_manifest(&transaction, at, row, true).await?;
         if !tags.is_empty() {
             self.execute(&transaction, PUT_TAGS, &[&at.namespace, &at.id, &names, &manifest])
                 .await?;
@@ -175,27 +208,28 @@ impl<D: Driver> Postgres<D> {
         transaction.commit().await.map_err(|error| self.failed(error))
     }
 
-    /// Writes a manifest and what it refers to; returns its id.
-    async fn insert_manifest(
+    /// Writes a manifest and what it refers to; returns its id. `held` says
+    /// whether a collection may be at work on what it refers to.
+    pub(super) async fn insert_manifest(
         &self,
         transaction: &Transaction<'_>,
         at: Repository,
         row: &ManifestRow,
+        held: bool,
     ) -> Result<i64, MetadataError> {
         let own = encode(&row.digest);
         let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
-        self.rows(transaction, HOLD_BLOBS, &[&required]).await?;
-        if row.is_index() {
+        if held {
+            self.rows(transaction, HOLD_BLOBS, &[&required]).await?;
+        }
+        if held && row.is_index() {
             self.rows(transaction, HOLD_MANIFESTS, &[&at.namespace, &at.id, &required])
                 .await?;
         }
-        let mut names = vec![row.manifest.media_type.as_str()];
-        names.extend(row.artifact_type.as_deref());
-        names.extend(row.config().map(config_type));
-        names.extend(row.entries().iter().map(entry_type));
+        let names: Vec<&str> = row.types().collect();
         let types = self.type_ids(transaction, &names).await?;
         let id_of = |name: &str| types.get(name).copied();
-        let non_distributable = row.entries().iter().any(|entry| !entry.urls.is_empty());
+        let non_distributable = row.has_foreign_layers();
         let subject = row.manifest.subject.as_ref().map(|subject| encode(&subject.digest));
         let config = row.config().map(|config| encode(&config.digest));
         let configuration = row.configuration.as_deref();
@@ -334,7 +368,7 @@ impl<D: Driver> Postgres<D> {
 }
 
 /// A configuration without a type is one all the same.
-fn config_type(config: &Descriptor) -> &str {
+pub(super) fn config_type(config: &Descriptor) -> &str {
     if config.media_type.is_empty() {
         BLOB_TYPE
     } else {
@@ -342,7 +376,7 @@ fn config_type(config: &Descriptor) -> &str {
     }
 }
 
-fn entry_type(entry: &Descriptor) -> &str {
+pub(super) fn entry_type(entry: &Descriptor) -> &str {
     if entry.media_type.is_empty() {
         BLOB_TYPE
     } else {

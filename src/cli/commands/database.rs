@@ -1,0 +1,62 @@
+//! What commands do to the metadata database of a root.
+
+use super::run_state;
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::config::Config;
+use crate::registry::command::{self, Migrate};
+use crate::services::postgresql::Postgresql;
+use crate::services::{self, POSTGRESQL};
+
+/// Runs work while the root's PostgreSQL runs; ends it afterwards unless it
+/// ran before. A server that kdk does not run is taken as it is.
+pub fn with_server<T>(
+    session: &Session,
+    config: &Config,
+    work: impl FnOnce() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    if !is_ours(config) {
+        return work();
+    }
+    let known = services::supervisor(config.root()).status()?;
+    let runs = known.iter().any(|job| job.name == POSTGRESQL && job.state.is_alive());
+    if !runs {
+        Postgresql::find(config).map_err(services::Unready::from)?;
+        run_state::start_quietly(session, config, services::postgresql(config))?;
+    }
+    let outcome = work();
+    if !runs {
+        run_state::stop_quietly(session, config.root(), POSTGRESQL)?;
+    }
+    outcome
+}
+
+/// Says whether the metadata database is on the server that kdk runs.
+pub fn is_ours(config: &Config) -> bool {
+    config.registry_database_host() == config.postgresql_host()
+}
+
+/// Makes the metadata database and its schema where they are missing, when
+/// the settings ask for one.
+pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
+    if !config.registry_enabled() || config.registry_database_enabled() == "false" {
+        return Ok(());
+    }
+    with_server(session, config, || make(session, config))
+}
+
+/// Makes the metadata database and its schema where they are missing.
+pub fn make(session: &Session, config: &Config) -> Result<(), CommandError> {
+    let path = config.root().registry_config();
+    let progress = session.ui.progress("preparing the metadata database");
+    let name = config.registry_database_dbname();
+    let made = command::create_database(&path, is_ours(config))?;
+    let outcome = command::migrate(&path, Migrate::Up, false)?;
+    drop(progress);
+    if made {
+        session.ui.say(&format!("  new database {name}"));
+    } else if !outcome.pre_deployment.is_empty() {
+        session.ui.say(&format!("  migrated database {name}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `kdk import-registry-data`: from link files to the metadata database.
+
+use clap::Args;
+
+use super::database;
+use super::registry::import::{self, ImportArgs as Detailed};
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::config::Config;
+use crate::registry::config::database::Mode;
+use crate::services::{self, REGISTRY};
+use crate::sys::clock::Clock;
+
+/// Arguments of `kdk import-registry-data`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Before: registry.read_only_maintenance_enabled: true and registry.database.enabled: false in kdk.yml, and kdk reconfigure.\nWithout a terminal, say --yes or KDK_IMPORT_REGISTRY_DATA_CONFIRM=true."
+)]
+pub struct ImportArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Write nothing to the database; say what would be brought in, and what left out
+    #[arg(long)]
+    dry_run: bool,
+    /// Say how many rows each table has afterwards
+    #[arg(long)]
+    row_count: bool,
+}
+
+/// Checks, asks, prepares the database, imports.
+pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let ui = &session.ui;
+    check(&config)?;
+    let storage = config.path(&config.registry_path());
+    if !args.dry_run {
+        ui.warn(
+            "There is no way back: once the registry uses the database, disabling it hides every image that was written meanwhile.",
+        );
+        ui.warn(&format!(
+            "Back up what is of value first, such as with: cp -a {storage} {storage}.backup"
+        ));
+        ui.consent(
+            &format!(
+                "Import the metadata of all images in {storage} into the database {}?",
+                config.registry_database_dbname()
+            ),
+            args.yes,
+            "KDK_IMPORT_REGISTRY_DATA_CONFIRM",
+        )?;
+        note(&config)?;
+    }
+    let path = config.root().registry_config();
+    let detailed = Detailed {
+        dry_run: args.dry_run,
+        row_count: args.row_count,
+        log_directory: Some(config.root().state()),
+        ..Detailed::default()
+    };
+    database::with_server(session, &config, || {
+        database::make(session, &config)?;
+        import::import(session, &path, &detailed)
+    })
+    .map_err(|error| error.hint("what was imported stays; run it again to go on: kdk import-registry-data"))?;
+    if !args.dry_run {
+        ui.hint(
+            "let the registry use it: kdk config set registry.database.enabled true && kdk config unset registry.read_only_maintenance_enabled && kdk reconfigure && kdk restart registry",
+        );
+    }
+    Ok(())
+}
+
+/// Checks that nothing is written to the storage meanwhile, and that the
+/// settings are applied.
+fn check(config: &Config) -> Result<(), CommandError> {
+    let (read_only, database) = (config.registry_read_only(), config.registry_database_enabled());
+    if !read_only || database != "false" {
+        return Err(CommandError::user(format!(
+            "an import needs registry.read_only_maintenance_enabled: true (it is {read_only}) and registry.database.enabled: false (it is {database}) in kdk.yml"
+        ))
+        .hint("kdk config set registry.read_only_maintenance_enabled true && kdk config set registry.database.enabled false && kdk reconfigure"));
+    }
+    let path = config.root().registry_config();
+    let rendered = crate::registry::config::Config::load(&path, &[])
+        .map_err(|error| CommandError::user(error.to_string()).hint("make it with: kdk reconfigure"))?;
+    if !rendered.storage.readonly || rendered.database.mode != Mode::Files {
+        return Err(
+            CommandError::user(format!("{path} is not as kdk.yml says yet")).hint("apply it with: kdk reconfigure")
+        );
+    }
+    let wanted = services::pick(config, &[REGISTRY.to_owned()])?;
+    let running = services::supervisor(config.root()).status()?;
+    let older = running.iter().any(|job| {
+        let current = wanted.iter().any(|spec| spec.fingerprint == job.fingerprint);
+        job.name == REGISTRY && job.state.is_alive() && !current
+    });
+    if older {
+        return Err(
+            CommandError::user("the registry runs with older settings, and may take pushes")
+                .hint("stop it with: kdk stop registry"),
+        );
+    }
+    Ok(())
+}
+
+/// Writes down what was imported from where, for whoever wonders later.
+fn note(config: &Config) -> Result<(), CommandError> {
+    let now = Clock::System.now();
+    let directory = config.root().backups();
+    crate::sys::fs::create_private_dir(&directory)?;
+    let path = directory.join(format!("registry-import.{}.txt", now.strftime("%Y%m%d%H%M%S")));
+    let text = format!(
+        "{now}: the metadata of the images in {} were imported into the database {} at {}.\nThe files they came from were left as they were. They do not know of images pushed since.\n",
+        config.path(&config.registry_path()),
+        config.registry_database_dbname(),
+        config.registry_database_host(),
+    );
+    Ok(crate::sys::fs::write_atomic(
+        &path,
+        text.as_bytes(),
+        crate::sys::fs::PRIVATE,
+    )?)
+}

@@ -1,0 +1,46 @@
+//! `kdk psql`: a look into the database.
+
+use std::os::unix::process::CommandExt as _;
+
+use clap::Args;
+
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::services::postgresql::Postgresql;
+
+/// Arguments of `kdk psql`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kdk psql\n  kdk psql -d registry_dev -c 'SELECT path FROM repositories'")]
+pub struct PsqlArgs {
+    /// What psql is given besides where the database is; -d names another one
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Becomes psql.
+pub fn run(session: &Session, args: &PsqlArgs) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let program = Postgresql::find(&config)
+        .map(|found| found.programs.join("psql").into_std_path_buf())
+        .or_else(|_| which::which("psql"))
+        .map_err(|_| {
+            CommandError::user("psql is not installed").hint(format!(
+                "install it with: {}",
+                crate::services::postgresql::install_command()
+            ))
+        })?;
+    let mut command = std::process::Command::new(program);
+    command
+        .env("PGHOST", config.registry_database_host())
+        .env("PGPORT", config.registry_database_port().to_string())
+        .env("PGDATABASE", config.registry_database_dbname())
+        .env("PGSSLMODE", config.registry_database_sslmode())
+        .args(&args.arguments);
+    if let Some(user) = config.registry_database_user() {
+        command.env("PGUSER", user);
+    }
+    if let Some(password) = config.registry_database_password() {
+        command.env("PGPASSWORD", password);
+    }
+    Err(command.exec().into())
+}

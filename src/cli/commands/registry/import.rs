@@ -1,0 +1,173 @@
+//! `kdk registry database import`: from link files to the database.
+
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use super::configuration;
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::registry::command;
+use crate::registry::metadata::import::{Event, Options};
+use crate::sys::clock::Clock;
+
+/// What is left out is shown up to this many times; the log has it all.
+const SHOWN: usize = 20;
+
+/// Arguments of `kdk registry database import`.
+#[derive(Debug, Default, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct ImportArgs {
+    /// The configuration (default: the root's registry/config.yml)
+    pub config: Option<Utf8PathBuf>,
+    /// Write nothing; say what would be brought in, and what left out
+    #[arg(short, long)]
+    pub dry_run: bool,
+    /// Say how many rows each table has afterwards
+    #[arg(short = 'c', long)]
+    pub row_count: bool,
+    /// Only step one: manifests with all that they refer to
+    #[arg(short = '1', long, visible_alias = "pre-import", short_alias = 'p')]
+    pub step_one: bool,
+    /// Only step two: tags
+    #[arg(short = '2', long, visible_alias = "all-repositories", short_alias = 'r')]
+    pub step_two: bool,
+    /// Only step three: blobs that nothing refers to
+    #[arg(short = '3', long, visible_alias = "common-blobs", short_alias = 'B')]
+    pub step_three: bool,
+    /// Write the detailed log to standard output
+    #[arg(short, long)]
+    pub log_to_stdout: bool,
+    /// Directory of the detailed log (default: the system's temporary one)
+    #[arg(long, value_name = "DIR")]
+    pub log_directory: Option<Utf8PathBuf>,
+    /// Accepted for the Go binary's sake; several repositories are imported at once
+    #[arg(short, long, hide = true)]
+    pub tag_concurrency: Option<u8>,
+}
+
+/// Imports, with a bar on a terminal.
+pub fn run(session: &Session, args: ImportArgs) -> Result<(), CommandError> {
+    let path = configuration(session, args.config.clone())?;
+    import(session, &path, &args)
+}
+
+/// Imports what a configuration's storage holds.
+pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(), CommandError> {
+    let ui = &session.ui;
+    let all = !(args.step_one || args.step_two || args.step_three);
+    let options = Options {
+        manifests: all || args.step_one,
+        tags: all || args.step_two,
+        blobs: all || args.step_three,
+        dry_run: args.dry_run,
+    };
+    let log = Log::open(args)?;
+    if let Some(path) = &log.path {
+        ui.say(&format!("registry import starting, detailed log written to: {path}"));
+    }
+    let skipped = Mutex::new(0);
+    let progress = ui.progress("reading the storage");
+    let outcome = command::import(path, options, args.row_count, &|event| {
+        match &event {
+            Event::Step(title) => {
+                progress.set(title);
+                ui.say(title);
+            }
+            Event::Progress { done, total } => progress.at(*done, *total),
+            Event::Skipped { what, reason } => {
+                let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+                *skipped += 1;
+                if *skipped <= SHOWN {
+                    ui.warn(&format!("{what} is left out: {reason}"));
+                }
+            }
+        }
+        log.write(session, &event);
+    });
+    drop(progress);
+    let (counts, rows) = outcome?;
+    let skipped = skipped.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if skipped > SHOWN {
+        ui.warn(&format!("{} more are left out; the log names them", skipped - SHOWN));
+    }
+    ui.say(&format!(
+        "{} repositories, {} tags, {} manifests, {} blobs ({})",
+        counts.repositories,
+        counts.tags,
+        counts.manifests,
+        counts.blobs,
+        indicatif::BinaryBytes(counts.bytes.unsigned_abs())
+    ));
+    for (table, count) in rows {
+        ui.out(&format!("{table:<26} {count:>10}"));
+    }
+    if args.dry_run {
+        ui.say("Nothing was written: this was a dry run.");
+    } else {
+        log.line(session, &json!({"level": "info", "msg": "metadata import complete"}));
+        // Whoever waits for the end waits for these words.
+        ui.out("registry import complete");
+    }
+    Ok(())
+}
+
+struct Log {
+    file: Mutex<Option<std::fs::File>>,
+    path: Option<Utf8PathBuf>,
+}
+
+impl Log {
+    fn open(args: &ImportArgs) -> Result<Self, CommandError> {
+        if args.log_to_stdout {
+            return Ok(Self {
+                file: Mutex::new(None),
+                path: None,
+            });
+        }
+        let directory = args
+            .log_directory
+            .clone()
+            .map_or_else(std::env::temp_dir, Utf8PathBuf::into_std_path_buf);
+        // Made anew and for this user alone: the directory may be everybody's.
+        let (file, path) = tempfile::Builder::new()
+            .prefix(&format!(
+                "registry-import-{}-",
+                Clock::System.now().strftime("%Y%m%d%H%M%S")
+            ))
+            .suffix(".log")
+            .tempfile_in(&directory)
+            .and_then(|file| Ok(file.keep()?))
+            .map_err(|error| CommandError::user(format!("cannot write a log in {}: {error}", directory.display())))?;
+        let path = Utf8PathBuf::try_from(path).map_err(|error| CommandError::user(error.to_string()))?;
+        Ok(Self {
+            file: Mutex::new(Some(file)),
+            path: Some(path),
+        })
+    }
+
+    fn write(&self, session: &Session, event: &Event) {
+        match event {
+            Event::Step(title) => self.line(session, &json!({"level": "info", "msg": title})),
+            Event::Skipped { what, reason } => {
+                self.line(
+                    session,
+                    &json!({"level": "warn", "msg": "left out", "what": what, "reason": reason}),
+                );
+            }
+            Event::Progress { .. } => {}
+        }
+    }
+
+    fn line(&self, session: &Session, fields: &serde_json::Value) {
+        let mut fields = fields.clone();
+        fields["time"] = Clock::System.now().to_string().into();
+        match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A log that cannot be written does not end the import.
+            Some(file) => drop(writeln!(file, "{fields}")),
+            None => session.ui.out(&fields.to_string()),
+        }
+    }
+}

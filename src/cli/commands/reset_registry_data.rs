@@ -1,0 +1,83 @@
+//! `kdk reset-registry-data`: an empty metadata database.
+
+use clap::Args;
+
+use super::{database, run_state};
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::registry::command;
+use crate::services::{self, REGISTRY};
+
+/// Arguments of `kdk reset-registry-data`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a terminal, say --yes or KDK_RESET_REGISTRY_DATA_CONFIRM=true.\n\nExamples:\n  kdk reset-registry-data\n  kdk reset-registry-data --yes --database registry_dev"
+)]
+pub struct ResetArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Name of the database, which must be typed for one on a server that kdk does not run
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+}
+
+/// Removes the metadata database and makes an empty one.
+pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
+    let config = session.config()?;
+    let ui = &session.ui;
+    let name = config.registry_database_dbname();
+    let path = config.root().registry_config();
+    if !path.is_file() {
+        return Err(CommandError::user(format!("{path} does not exist")).hint("make it with: kdk reconfigure"));
+    }
+    match &args.database {
+        Some(typed) if *typed != name => {
+            return Err(CommandError::user(format!(
+                "{typed} is not the metadata database of this root, which is {name}; nothing was done"
+            )));
+        }
+        None if !database::is_ours(&config) => {
+            return Err(CommandError::user(format!(
+                "the database {name} is on {}, a server that kdk does not run; nothing was done",
+                config.registry_database_host()
+            ))
+            .hint(format!(
+                "when it is to be removed: kdk reset-registry-data --database {name}"
+            )));
+        }
+        _ => {}
+    }
+    ui.warn("We're about to remove Container Registry PostgreSQL data.");
+    ui.consent(
+        &format!("Remove the database {name}, with all repositories and tags that it knows?"),
+        args.yes,
+        "KDK_RESET_REGISTRY_DATA_CONFIRM",
+    )?;
+    let known = services::supervisor(config.root()).status()?;
+    let ran = known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
+    if ran {
+        run_state::stop_named(session, config.root(), Some(vec![REGISTRY.to_owned()]))?;
+    }
+    database::with_server(session, &config, || {
+        let progress = ui.progress("removing the database");
+        command::drop_database(&path)?;
+        command::forget_database(&path)?;
+        drop(progress);
+        ui.say(&format!("  removed database {name}"));
+        database::make(session, &config)
+    })
+    .map_err(|error| error.hint("what was done stays done; run it again: kdk reset-registry-data"))?;
+    let (count, bytes) = command::stored_blobs(&path)?;
+    if count > 0 {
+        ui.say(&format!(
+            "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",
+            indicatif::BinaryBytes(bytes)
+        ));
+    }
+    if ran {
+        run_state::start_named(session, &config, &[REGISTRY.to_owned()])?;
+    }
+    ui.done("The metadata database is empty.");
+    Ok(())
+}
