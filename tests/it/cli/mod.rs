@@ -1,5 +1,6 @@
 //! What commands print, and what they leave behind.
 
 mod config;
+mod metadata_database;
 mod output;
 mod reconfigure;

@@ -15,3 +15,50 @@ pub fn context(directory: &Path, layers: usize) {
     dockerfile.push_str("CMD [\"/file0\"]\n");
     std::fs::write(directory.join("Dockerfile"), dockerfile).expect("written");
 }
+
+/// Writes an OCI layout with an image named `image`, the same for the same seed.
+pub fn layout(directory: &Path, seed: &str) {
+    use serde_json::json;
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).expect("made");
+    let put = |content: &[u8]| {
+        let digest = super::registry::digest(content);
+        std::fs::write(blobs.join(&digest["sha256:".len()..]), content).expect("written");
+        digest
+    };
+    // An archive of one file: a header with a checksum, a block, and two empty ones.
+    let mut layer = vec![0_u8; 2048];
+    layer[..seed.len()].copy_from_slice(seed.as_bytes());
+    layer[100..107].copy_from_slice(b"0000644");
+    layer[124..135].copy_from_slice(format!("{:011o}", seed.len()).as_bytes());
+    layer[136..147].copy_from_slice(b"00000000000");
+    layer[156] = b'0';
+    layer[257..262].copy_from_slice(b"ustar");
+    layer[263..265].copy_from_slice(b"00");
+    layer[148..156].copy_from_slice(b"        ");
+    let sum: u32 = layer[..512].iter().map(|byte| u32::from(*byte)).sum();
+    layer[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    layer[512..512 + seed.len()].copy_from_slice(seed.as_bytes());
+    let diff = put(&layer);
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Labels": {"seed": seed}},
+        "rootfs": {"type": "layers", "diff_ids": [diff]}})
+    .to_string();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": super::registry::OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": put(config.as_bytes()), "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff, "size": layer.len()}],
+    })
+    .to_string();
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": super::registry::OCI_MANIFEST,
+            "digest": put(manifest.as_bytes()),
+            "size": manifest.len(),
+            "annotations": {"org.opencontainers.image.ref.name": "image"},
+        }],
+    });
+    std::fs::write(directory.join("index.json"), index.to_string()).expect("written");
+    std::fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+}

@@ -105,7 +105,7 @@ impl TestRegistry {
         let text = std::fs::read_to_string(config).expect("read");
         let address = text
             .lines()
-            .find_map(|line| line.trim().strip_prefix("addr: "))
+            .find_map(|line| Some(line.trim().strip_prefix("addr: ")?.trim_matches('"')))
             .expect("an address")
             .to_owned();
         let child = Command::new("docker-registry")

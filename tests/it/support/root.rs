@@ -179,5 +179,9 @@ impl Drop for TestRoot {
         if self.join(".kdk/supervisor.json").exists() {
             let _ = Output::of(&mut self.command(&["kill", "--yes"]));
         }
+        // As root, PostgreSQL's data are elsewhere.
+        if let Ok(elsewhere) = std::fs::read_link(self.join("postgresql")) {
+            let _ = std::fs::remove_dir_all(elsewhere);
+        }
     }
 }

@@ -1,0 +1,215 @@
+//! The user document's "Metadata Database": a new registry, the import of an
+//! existing one, and starting over.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::postgres::programs;
+use crate::support::registry::TestRegistry;
+use crate::support::{Output, TestRoot, temporary};
+
+const OPEN: &str = "  auth_enabled: false\n";
+
+fn root(more: &str) -> TestRoot {
+    TestRoot::with_registry(&format!("{OPEN}{more}"))
+}
+
+fn set(root: &TestRoot, key: &str, value: &str) {
+    root.kdk(&["config", "set", key, value]).ok();
+}
+
+/// Pushes an image with skopeo and returns its digest.
+fn push(root: &TestRoot, name: &str, seed: &str) -> String {
+    let layout = temporary();
+    crate::support::image::layout(layout.path(), seed);
+    let address = format!("docker://127.0.0.1:{}/{name}", root.registry_port);
+    let mut command = Command::new("skopeo");
+    command.args(["copy", "-q", "--dest-tls-verify=false"]);
+    Output::of(
+        command
+            .arg(format!("oci:{}:image", layout.path().display()))
+            .arg(&address),
+    )
+    .ok();
+    digest_of(root, name).expect("pushed")
+}
+
+fn digest_of(root: &TestRoot, name: &str) -> Option<String> {
+    let address = format!("docker://127.0.0.1:{}/{name}", root.registry_port);
+    let mut command = Command::new("skopeo");
+    let output = Output::of(command.args(["inspect", "--tls-verify=false", &address]));
+    if output.code != 0 {
+        return None;
+    }
+    let answer: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    Some(answer["Digest"].as_str().expect("text").to_owned())
+}
+
+/// "Use a new registry".
+#[test]
+fn a_new_registry_uses_the_database() {
+    let root = root("  database:\n    enabled: true\n");
+    let done = root.kdk(&["reconfigure"]);
+    assert!(done.stderr.contains("new database registry_dev"), "{}", done.stderr);
+    done.ok();
+    root.kdk(&["restart", "registry"]).ok();
+    assert_eq!(root.service("postgresql")["state"], "ready");
+    let digest = push(&root, "group/project/image:1.0", "one");
+    let count = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]).ok();
+    assert_eq!(count, "1\n");
+    // Once more changes nothing, and a restart of everything neither.
+    assert!(root.kdk(&["reconfigure"]).shown().contains("Nothing to change"));
+    root.kdk(&["restart"]).ok();
+    assert_eq!(digest_of(&root, "group/project/image:1.0"), Some(digest));
+    let status = root.kdk(&["registry", "database", "migrate", "status"]).ok();
+    assert!(!status.contains("| no "), "{status}");
+    // Without the database it would seem empty.
+    set(&root, "registry.database.enabled", "false");
+    let refused = root.kdk(&["reconfigure"]).refused();
+    assert!(refused.contains("database-in-use"), "{refused}");
+    set(&root, "registry.database.enabled", "true");
+    root.kdk(&["reconfigure"]).ok();
+    root.kdk(&["start"]).ok();
+    // Offline garbage collection would eat what only the database knows.
+    let refused = root.kdk(&["registry", "garbage-collect", "--dry-run"]).refused();
+    assert!(refused.contains("in a database"), "{refused}");
+    // Starting over.
+    let refused = root.kdk(&["reset-registry-data"]).refused();
+    assert!(refused.contains("--yes"), "{refused}");
+    let refused = root
+        .kdk(&["reset-registry-data", "--yes", "--database", "other"])
+        .refused();
+    assert!(refused.contains("other is not the metadata database"), "{refused}");
+    assert!(digest_of(&root, "group/project/image:1.0").is_some());
+    let done = root.kdk(&["reset-registry-data", "--yes"]);
+    assert!(done.stderr.contains("stay in the storage"), "{}", done.stderr);
+    done.ok();
+    assert_eq!(digest_of(&root, "group/project/image:1.0"), None);
+    push(&root, "group/project/image:1.0", "one");
+    root.kdk(&["stop"]).ok();
+    crate::support::wait("nothing runs any more", || root.processes().is_empty().then_some(()));
+}
+
+/// "Use existing registries", with images that docker-registry took, and some
+/// that are broken.
+#[test]
+fn an_existing_registry_is_imported() {
+    let root = root("");
+    root.kdk(&["reconfigure"]).ok();
+    {
+        // The same rendered file, the same storage.
+        let config = root.read("registry/config.yml");
+        let path = root.join("registry/docker.yml");
+        std::fs::write(&path, config).expect("written");
+        let _docker = TestRegistry::docker(temporary(), &path);
+        push(&root, "group/project/image:1.0", "one");
+        push(&root, "group/project/image:2.0", "two");
+        push(&root, "other/image:latest", "three");
+        push(&root, "broken/image:latest", "four");
+    }
+    let kept: Vec<(&str, String)> = {
+        root.kdk(&["start"]).ok();
+        let kept = [
+            "group/project/image:1.0",
+            "group/project/image:2.0",
+            "other/image:latest",
+        ]
+        .map(|name| (name, digest_of(&root, name).expect("there")));
+        kept.to_vec()
+    };
+    let broken = digest_of(&root, "broken/image:latest").expect("there");
+    let hex = broken.strip_prefix("sha256:").expect("sha256");
+    let blobs = root.join("registry/storage/docker/registry/v2/blobs/sha256");
+    std::fs::remove_dir_all(blobs.join(&hex[..2]).join(hex)).expect("removed");
+
+    // In a registry that takes pushes an import would miss some.
+    let refused = root.kdk(&["import-registry-data", "--yes"]).refused();
+    assert!(
+        refused.contains("read_only_maintenance_enabled: true (it is false)"),
+        "{refused}"
+    );
+    let config = root.join("registry/config.yml");
+    let refused = root
+        .kdk(&["registry", "database", "import", config.to_str().expect("UTF-8")])
+        .refused();
+    assert!(refused.contains("takes pushes"), "{refused}");
+    root.kdk(&["stop", "registry"]).ok();
+    set(&root, "registry.read_only_maintenance_enabled", "true");
+    let refused = root.kdk(&["import-registry-data", "--yes"]).refused();
+    assert!(refused.contains("kdk reconfigure"), "{refused}");
+    root.kdk(&["reconfigure"]).ok();
+    assert!(root.kdk(&["import-registry-data"]).refused().contains("--yes"));
+    let planned = root.kdk(&["import-registry-data", "--dry-run"]);
+    assert!(planned.stderr.contains("Nothing was written"), "{}", planned.stderr);
+    let done = root.kdk(&["import-registry-data", "--yes", "--row-count"]);
+    assert!(
+        done.stderr.contains("broken/image@sha256:") && done.stderr.contains("is left out"),
+        "{}",
+        done.stderr
+    );
+    let said = done.ok();
+    assert!(said.contains("registry import complete\n"), "{said}");
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("tags ") && line.ends_with(" 3")),
+        "{said}"
+    );
+    // Twice would mix what is there with what was.
+    let refused = root.kdk(&["import-registry-data", "--yes"]).refused();
+    assert!(refused.contains("has tags already"), "{refused}");
+
+    root.kdk(&["config", "unset", "registry.read_only_maintenance_enabled"])
+        .ok();
+    set(&root, "registry.database.enabled", "true");
+    root.kdk(&["reconfigure"]).ok();
+    root.kdk(&["restart", "registry"]).ok();
+    for (name, digest) in &kept {
+        assert_eq!(digest_of(&root, name).as_ref(), Some(digest), "{name}");
+    }
+    let pulled = temporary();
+    let mut command = Command::new("skopeo");
+    command.args(["copy", "-q", "--src-tls-verify=false"]);
+    let from = format!("docker://127.0.0.1:{}/other/image:latest", root.registry_port);
+    Output::of(command.arg(from).arg(format!("dir:{}", pulled.path().display()))).ok();
+    push(&root, "group/project/image:3.0", "five");
+    root.kdk(&["stop"]).ok();
+}
+
+/// What is missing is named, with what to do, and the rest goes on.
+#[test]
+fn without_postgresql_the_others_run() {
+    let root = root("  database:\n    enabled: true\npostgresql:\n  bin_dir: /nowhere\n");
+    let refused = root.kdk(&["reconfigure"]).refused();
+    assert!(
+        refused.contains("PostgreSQL 15 or later is not installed") && refused.contains("install"),
+        "{refused}"
+    );
+    let refused = root.kdk(&["start"]).refused();
+    assert!(refused.contains("PostgreSQL 15 or later is not installed"), "{refused}");
+    assert_eq!(root.service("rails-web")["state"], "ready");
+    assert_eq!(root.service("registry")["state"], "ready");
+    let away = reqwest::blocking::get(root.registry_url("/v2/_catalog")).expect("answered");
+    assert_eq!(away.status(), 503);
+    // Once it is there, all is well.
+    set(&root, "postgresql.bin_dir", programs().to_str().expect("UTF-8"));
+    root.kdk(&["reconfigure"]).ok();
+    root.kdk(&["start"]).ok();
+    let back = reqwest::blocking::get(root.registry_url("/v2/_catalog")).expect("answered");
+    assert_eq!(back.status(), 200);
+    root.kdk(&["stop"]).ok();
+}
+
+/// Pulled from under the registry: it says so, and goes on when it is back.
+#[test]
+fn postgresql_is_killed_and_comes_back() {
+    let root = root("  database:\n    enabled: true\n");
+    root.up();
+    let digest = push(&root, "group/image:1", "one");
+    let pid = root.pid("postgresql");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("sent");
+    crate::support::wait("the image is there again", || {
+        (digest_of(&root, "group/image:1").as_ref() == Some(&digest) && root.pid("postgresql") != pid).then_some(())
+    });
+    root.kdk(&["stop"]).ok();
+}
