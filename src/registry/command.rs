@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Config, ConfigError};
 use super::control::{self, Users};
 use super::gc::collect::{self, CollectError, Event, Options, Site};
+use super::gc::online::Totals;
 use super::metadata::import::{self, Importer};
 use super::metadata::postgres::import::Counts;
 use super::metadata::postgres::migrations::{self, Line, Outcome, SchemaError};
+use super::metadata::postgres::review::Queue;
 use super::metadata::postgres::{Database, admin};
 use super::metadata::{DatabaseError, MetadataError, Postgres};
 use super::storage::{Filesystem, layout};
@@ -275,6 +277,22 @@ pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, Comman
 pub fn drop_database(path: &Utf8Path) -> Result<bool, CommandError> {
     let config = database_of(path)?;
     Ok(runtime()?.block_on(admin::remove(&config))?)
+}
+
+/// How full the queues of blobs and manifests are, and what was removed so far.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn online_gc(path: &Utf8Path) -> Result<([Queue; 2], Totals), CommandError> {
+    let config = Config::load(path, &crate::sys::env::all())?;
+    let database = Database::new(&database_of(path)?)?;
+    let driver = Filesystem::open(&config.storage.root)?;
+    let queues = runtime()?.block_on(async {
+        let queues = Postgres::new(database.clone(), driver).queues().await;
+        database.close().await;
+        queues
+    })?;
+    Ok((queues, Totals::read(&config.storage.root)))
 }
 
 /// What an import brought in, and how many rows each table has, when that was asked.

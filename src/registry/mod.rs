@@ -174,6 +174,7 @@ impl Registry {
         let logger = app.logger.clone();
         logger.info("redis not configured", Vec::new());
         gc::purge::start(Arc::clone(&app), stop.clone());
+        gc::online::start(&app, &stop);
         if let Some(listener) = presence.as_mut().and_then(Presence::listener) {
             tokio::spawn(control::serve(Arc::clone(&app), listener, stop.clone()));
         }

@@ -9,6 +9,7 @@
 
 pub mod collect;
 pub mod mark;
+pub mod online;
 pub mod purge;
 mod sweep;
 

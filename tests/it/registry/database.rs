@@ -403,3 +403,168 @@ fn migrations_are_applied_listed_and_removed() {
     assert!(refused.contains("older registry"), "{refused}");
     postgres.forget("migrated");
 }
+
+const QUICK_GC: &str = "gc:\n  noidlebackoff: true\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";
+// Rows that somebody holds are left alone, else the test would be in a deadlock with what it tests.
+const ALL_DUE: &str = "UPDATE gc_blob_review_queue SET review_after = now() - interval '1 second'
+    WHERE digest IN (SELECT digest FROM gc_blob_review_queue FOR UPDATE SKIP LOCKED);
+    UPDATE gc_manifest_review_queue SET review_after = now() - interval '1 second'
+    WHERE manifest_id IN (SELECT manifest_id FROM gc_manifest_review_queue FOR UPDATE SKIP LOCKED)";
+
+/// A registry that collects all the time, and the name of its database.
+fn collecting(name: &str) -> TestRegistry {
+    let postgres = TestPostgres::shared();
+    postgres.database(name);
+    let section = postgres.section(name, true);
+    TestRegistry::with(temporary(), &format!("{section}{QUICK_GC}"), &[])
+}
+
+fn blob_is_stored(registry: &TestRegistry, digest: &str) -> bool {
+    let hex = digest.strip_prefix("sha256:").expect("sha256");
+    let blobs = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/blobs/sha256");
+    blobs.join(&hex[..2]).join(hex).join("data").exists()
+}
+
+#[test]
+fn what_nothing_needs_is_removed_while_the_registry_serves() {
+    let postgres = TestPostgres::shared();
+    let registry = collecting("collecting");
+    let (kept_bytes, kept) = registry.push_image("a/b", "kept", "kept");
+    let (_, moved) = registry.push_image("a/b", "moving", "old");
+    registry.push_image("a/b", "moving", "new");
+    let (child_bytes, child) = registry.push_image("a/b", "child", "child");
+    let index = index_of(&[(&child, child_bytes.len())]);
+    registry.put_manifest("a/b", "index", OCI_INDEX, &index);
+    assert_eq!(registry.send("DELETE", "/v2/a/b/manifests/child").status(), 202);
+    // Attached to what is kept; to what goes; and to what comes later.
+    let attach = |subject: &str, size: usize, note: &str| {
+        let config = registry.push_blob("a/b", b"{}");
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/x-signature",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [], "annotations": {"note": note},
+            "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": size}})
+        .to_string();
+        let digest = digest(manifest.as_bytes());
+        let done = registry.put_manifest("a/b", &digest, OCI_MANIFEST, manifest.as_bytes());
+        assert_eq!(done.status(), 201);
+        digest
+    };
+    let signature = attach(&kept, kept_bytes.len(), "a signature");
+    let countersignature = attach(&signature, 500, "a signature of the signature");
+    let lost = attach(&moved, 500, "of what goes");
+    let late = {
+        let (bytes, digest) = registry.push_image("x/y", "t", "late");
+        let late = attach(&digest, bytes.len(), "early");
+        let parsed: Value = serde_json::from_slice(&bytes).expect("JSON");
+        for seed in [b"{\"seed\":\"late\"}".as_slice(), b"layer late"] {
+            registry.push_blob("a/b", seed);
+        }
+        assert!(parsed["layers"].is_array());
+        registry.put_manifest("a/b", "late", OCI_MANIFEST, &bytes);
+        late
+    };
+    let alone = registry.push_blob("a/b", b"nobody refers to this");
+    assert!(blob_is_stored(&registry, &alone));
+    let manifest = |digest: &str| registry.get(&format!("/v2/a/b/manifests/{digest}")).status().as_u16();
+    let old_layer = digest(b"layer old");
+    crate::support::wait("garbage is removed", || {
+        // What goes makes more due.
+        postgres.sql("collecting", ALL_DUE);
+        let gone = manifest(&moved) == 404 && manifest(&lost) == 404;
+        (gone && !blob_is_stored(&registry, &alone) && !blob_is_stored(&registry, &old_layer)).then_some(())
+    });
+    crate::support::wait("nothing is left to review", || {
+        let left = postgres.sql(
+            "collecting",
+            "SELECT (SELECT count(*) FROM gc_blob_review_queue) + (SELECT count(*) FROM gc_manifest_review_queue)",
+        );
+        (left == "0\n").then_some(())
+    });
+    for digest in [&kept, &child, &signature, &countersignature, &late] {
+        assert_eq!(manifest(digest), 200, "{digest}");
+    }
+    assert_eq!(registry.get("/v2/a/b/manifests/index").status(), 200);
+    let referrers: Value = registry.get(&format!("/v2/a/b/referrers/{kept}")).json().expect("JSON");
+    assert_eq!(referrers["manifests"][0]["digest"], signature.as_str());
+    for content in [
+        b"layer kept".as_slice(),
+        b"layer child",
+        b"layer new",
+        b"layer late",
+        b"{}",
+    ] {
+        let path = format!("/v2/a/b/blobs/{}", digest(content));
+        assert_eq!(registry.get(&path).status(), 200);
+    }
+    assert_error(registry.get(&format!("/v2/a/b/blobs/{alone}")), 404, "BLOB_UNKNOWN");
+    // What was collected can be pushed again.
+    registry.push_image("a/b", "again", "old");
+    let config = registry.directory.path().join("config.yml");
+    let status = Output::of(
+        Command::new(KDK)
+            .args(["registry", "gc", "status", "--json"])
+            .arg(&config),
+    )
+    .ok();
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert!(status["removed"]["blobs"].as_u64() >= Some(3), "{status}");
+    assert!(status["removed"]["bytes"].as_u64() > Some(20), "{status}");
+    assert_eq!(status["manifests"]["postponed"], 0);
+    postgres.forget("collecting");
+}
+
+/// Whatever is pushed again while it is being collected is whole when the
+/// push is acknowledged and stays so while it is tagged.
+#[test]
+fn pushes_and_the_collection_do_not_hurt_each_other() {
+    let postgres = TestPostgres::shared();
+    let registry = collecting("contended");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                postgres.sql("contended", ALL_DUE);
+            }
+        });
+        let pushers: Vec<_> = (0..4)
+            .map(|number| {
+                let registry = &registry;
+                scope.spawn(move || {
+                    let mut pushed = 0;
+                    for round in 0..25 {
+                        // The same few images over and over, by everybody.
+                        let tag = format!("t{}", (round + number) % 3);
+                        if try_push(registry, &tag).is_some() {
+                            pushed += 1;
+                        }
+                        if round % 5 == 4 {
+                            registry.send("DELETE", &format!("/v2/a/b/manifests/{tag}"));
+                        }
+                    }
+                    pushed
+                })
+            })
+            .collect();
+        let pushed: usize = pushers.into_iter().map(|pusher| pusher.join().expect("no panic")).sum();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        // A blob may be collected between its push and its manifest's: then
+        // the client is told, and pushes it again.
+        assert!(pushed > 30, "{pushed}");
+    });
+    for number in 0..3 {
+        let manifest = registry.get(&format!("/v2/a/b/manifests/t{number}"));
+        if manifest.status() == 404 {
+            continue;
+        }
+        let manifest: Value = manifest.json().expect("JSON");
+        for blob in [&manifest["config"], &manifest["layers"][0]] {
+            let digest = blob["digest"].as_str().expect("text");
+            assert_eq!(registry.get(&format!("/v2/a/b/blobs/{digest}")).status(), 200);
+            assert!(blob_is_stored(&registry, digest));
+        }
+    }
+    postgres.forget("contended");
+}

@@ -3,6 +3,7 @@
 mod config_check;
 pub mod database;
 mod garbage_collect;
+mod gc;
 pub mod import;
 mod verify;
 
@@ -35,6 +36,9 @@ pub enum RegistryCommand {
         after_help = "Examples:\n  kdk registry garbage-collect --dry-run\n  kdk registry garbage-collect -m\n  kdk registry garbage-collect --grace 0s --json config.yml"
     )]
     GarbageCollect(garbage_collect::Args),
+    /// Look at the garbage collection of a registry with a database
+    #[command(subcommand)]
+    Gc(gc::GcCommand),
     /// Check every digest, link and reference of the storage
     #[command(after_help = "Examples:\n  kdk registry verify\n  kdk registry verify --repair")]
     Verify(verify::Args),
@@ -77,6 +81,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
     match command {
         RegistryCommand::Serve { config } => Ok(command::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
+        RegistryCommand::Gc(command) => gc::run(session, command),
         RegistryCommand::Config(command) => config_check::run(session, command),
         RegistryCommand::Database(command) => database::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),

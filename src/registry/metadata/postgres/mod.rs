@@ -13,6 +13,7 @@ pub mod connection;
 pub mod import;
 pub mod migrations;
 pub mod push;
+pub mod review;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

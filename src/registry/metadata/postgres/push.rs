@@ -356,10 +356,13 @@ impl<D: Driver> Postgres<D> {
                     None => {}
                 }
             }
-            None if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() => {
-                return Err(MetadataError::Missing(vec![digest.clone()]));
+            None => {
+                let known = self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_some();
+                let stored = Blobs::new(self.driver.clone()).stat(digest).await?.is_some();
+                if !(known && stored) {
+                    return Err(MetadataError::Missing(vec![digest.clone()]));
+                }
             }
-            None => {}
         }
         self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])
             .await?;

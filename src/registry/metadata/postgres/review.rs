@@ -1,0 +1,242 @@
+//! Reviews of blobs and manifests that may be unneeded: the queues that the
+//! schema's triggers fill, a row at a time.
+//!
+//! A row stays locked while its review goes on; whoever relies on what it is
+//! about waits for the end, and finds it gone or kept whole.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+
+use super::{Postgres, encode};
+use crate::registry::metadata::MetadataError;
+use crate::registry::oci::Digest;
+use crate::registry::oci::manifest::Manifest;
+use crate::registry::storage::{Driver, layout};
+
+/// How a review ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was due.
+    Nothing,
+    /// It is needed.
+    Kept,
+    /// It was removed.
+    Removed {
+        /// What: a digest, with the repository's path for a manifest.
+        what: String,
+        /// Why it was reviewed.
+        event: String,
+        /// Bytes that the storage got back.
+        bytes: u64,
+    },
+}
+
+/// How full a queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Rows in all.
+    pub waiting: i64,
+    /// Rows whose time has come.
+    pub due: i64,
+    /// Rows whose review failed before.
+    pub postponed: i64,
+    /// When the next review is due.
+    pub next: Option<Timestamp>,
+}
+
+const NEXT_BLOB: &str = "SELECT digest, event FROM gc_blob_review_queue
+    WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED";
+const BLOB_IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM gc_blobs_configurations WHERE digest = $1)
+    OR EXISTS (SELECT FROM gc_blobs_layers WHERE digest = $1)";
+const NEXT_MANIFEST: &str = "SELECT q.top_level_namespace_id, q.repository_id, q.manifest_id, q.event
+    FROM gc_manifest_review_queue AS q
+    WHERE q.review_after < now() ORDER BY q.review_after LIMIT 1 FOR UPDATE SKIP LOCKED";
+// Tagged, part of an index, attached to something, or with something tagged
+// attached to it, over any number of steps.
+const MANIFEST_IS_NEEDED: &str = "WITH RECURSIVE attached AS (
+        SELECT $3::bigint AS id
+        UNION SELECT m.id FROM manifests AS m JOIN attached AS a ON m.subject_id = a.id
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2)
+    SELECT EXISTS (SELECT FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3
+                AND m.subject_id IS NOT NULL)
+        OR EXISTS (SELECT FROM tags AS t JOIN attached AS a ON t.manifest_id = a.id
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2)
+        OR EXISTS (SELECT FROM manifest_references AS r JOIN attached AS a ON r.child_id = a.id
+            WHERE r.top_level_namespace_id = $1 AND r.repository_id = $2)";
+const ABOUT: &str = "SELECT r.path, m.digest, CASE WHEN m.artifact_media_type_id IS NOT NULL THEN m.payload END
+    FROM manifests AS m JOIN repositories AS r
+        ON r.top_level_namespace_id = m.top_level_namespace_id AND r.id = m.repository_id
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3";
+const ATTACH: &str = "UPDATE manifests AS m SET subject_id = s.id FROM manifests AS s
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3
+        AND s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $4";
+const REMOVE_MANIFEST: &str = "DELETE FROM manifests
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3";
+const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND manifest_id = $3";
+// Five minutes, and twice as long each time, up to a day.
+const POSTPONE_BLOB: &str = "UPDATE gc_blob_review_queue SET review_count = review_count + 1,
+        review_after = now() + least(interval '5 minutes' * (2 ^ least(review_count, 16)), interval '1 day')
+    WHERE digest = (SELECT digest FROM gc_blob_review_queue
+        WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED)";
+const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue AS q SET review_count = review_count + 1,
+        review_after = now() + least(interval '5 minutes' * (2 ^ least(review_count, 16)), interval '1 day')
+    FROM (SELECT top_level_namespace_id AS n, repository_id AS r, manifest_id AS m FROM gc_manifest_review_queue
+        WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED) AS x
+    WHERE q.top_level_namespace_id = x.n AND q.repository_id = x.r AND q.manifest_id = x.m";
+
+impl<D: Driver> Postgres<D> {
+    /// Sets the time from events to reviews, where the configuration names one.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn set_review_after(&self, time: Duration) -> Result<(), MetadataError> {
+        let client = self.database.client().await?;
+        let seconds = time.as_secs_f64();
+        let sql = "UPDATE gc_review_after_defaults SET value = make_interval(secs => $1)";
+        self.execute(&client, sql, &[&seconds]).await.map(drop)
+    }
+
+    /// Reviews the blob that waits longest for it.
+    ///
+    /// # Errors
+    /// Those of the database and the storage; the review is tried again later.
+    pub async fn review_blob(&self, limit: Duration, storage_limit: Duration) -> Result<Outcome, MetadataError> {
+        let mut client = self.database.client().await?;
+        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+        self.limit(&transaction, limit).await?;
+        let Some(row) = self.row(&transaction, NEXT_BLOB, &[]).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        let (encoded, event): (Vec<u8>, String) = (row.get(0), row.get(1));
+        let needed = self.row(&transaction, BLOB_IS_NEEDED, &[&encoded]).await?;
+        let mut outcome = Outcome::Kept;
+        if !needed.is_some_and(|row| row.get(0))
+            && let Some(digest) = Digest::from_bytes(&encoded)
+        {
+            // Before its data: what something refers to all the same cannot be deleted.
+            self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
+                .await?;
+            let path = layout::blob_data(&digest);
+            let removing = async {
+                let size = self.driver.stat(&path).await?.map_or(0, |stat| stat.size);
+                self.driver.remove(&layout::blob(&digest)).await?;
+                Ok::<u64, MetadataError>(size)
+            };
+            let bytes = tokio::time::timeout(storage_limit, removing)
+                .await
+                .map_err(|_| MetadataError::Import(format!("removing {digest} took too long")))??;
+            outcome = Outcome::Removed {
+                what: digest.to_string(),
+                event,
+                bytes,
+            };
+        }
+        self.execute(
+            &transaction,
+            "DELETE FROM gc_blob_review_queue WHERE digest = $1",
+            &[&encoded],
+        )
+        .await?;
+        transaction.commit().await.map_err(|error| self.failed(error))?;
+        Ok(outcome)
+    }
+
+    /// Reviews the manifest that waits longest for it.
+    ///
+    /// # Errors
+    /// Those of the database; the review is tried again later.
+    pub async fn review_manifest(&self, limit: Duration) -> Result<Outcome, MetadataError> {
+        let mut client = self.database.client().await?;
+        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+        self.limit(&transaction, limit).await?;
+        let Some(row) = self.row(&transaction, NEXT_MANIFEST, &[]).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        let (namespace, repository, id): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let event: String = row.get(3);
+        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&namespace, &repository, &id];
+        let needed = self.row(&transaction, MANIFEST_IS_NEEDED, &key).await?;
+        let about = self.row(&transaction, ABOUT, &key).await?;
+        let mut needed = needed.is_some_and(|row| row.get(0));
+        // One that came before its subject does not name it yet.
+        let subject = about.as_ref().and_then(|row| {
+            let payload: Option<Vec<u8>> = row.get(2);
+            Manifest::parse(&payload?, None).ok()?.subject
+        });
+        if !needed && let Some(subject) = subject {
+            let digest = encode(&subject.digest);
+            let attached = self
+                .execute(&transaction, ATTACH, &[&namespace, &repository, &id, &digest])
+                .await?;
+            needed = attached > 0;
+        }
+        let mut outcome = Outcome::Kept;
+        if needed {
+            self.execute(&transaction, DONE_MANIFEST, &key).await?;
+        } else {
+            self.execute(&transaction, REMOVE_MANIFEST, &key).await?;
+            if let Some(row) = about {
+                let digest = Digest::from_bytes(row.get(1)).map_or_else(String::new, |digest| digest.to_string());
+                outcome = Outcome::Removed {
+                    what: format!("{}@{digest}", row.get::<_, String>(0)),
+                    event,
+                    bytes: 0,
+                };
+            }
+        }
+        transaction.commit().await.map_err(|error| self.failed(error))?;
+        Ok(outcome)
+    }
+
+    /// Puts off the review that failed; twice as long each time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn postpone(&self, blobs: bool) -> Result<(), MetadataError> {
+        let client = self.database.client().await?;
+        let sql = if blobs { POSTPONE_BLOB } else { POSTPONE_MANIFEST };
+        self.execute(&client, sql, &[]).await.map(drop)
+    }
+
+    /// Returns how full the queues of blobs and manifests are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn queues(&self) -> Result<[Queue; 2], MetadataError> {
+        let client = self.database.client().await?;
+        let mut queues = Vec::new();
+        for table in ["gc_blob_review_queue", "gc_manifest_review_queue"] {
+            let sql = format!(
+                "SELECT count(*), count(*) FILTER (WHERE review_after < now()),
+                    count(*) FILTER (WHERE review_count > 0),
+                    (extract(epoch FROM min(review_after)) * 1000)::bigint FROM {table}"
+            );
+            let row = self
+                .row(&client, &sql, &[])
+                .await?
+                .ok_or(MetadataError::Missing(Vec::new()))?;
+            let next: Option<i64> = row.get(3);
+            queues.push(Queue {
+                waiting: row.get(0),
+                due: row.get(1),
+                postponed: row.get(2),
+                next: next.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
+            });
+        }
+        queues.try_into().map_err(|_| MetadataError::Missing(Vec::new()))
+    }
+
+    /// Bounds what a transaction may wait and take.
+    async fn limit(&self, transaction: &Transaction<'_>, limit: Duration) -> Result<(), MetadataError> {
+        let millis = limit.as_millis();
+        let sql = format!("SET LOCAL statement_timeout = {millis}; SET LOCAL lock_timeout = {millis}");
+        transaction
+            .batch_execute(&sql)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+}
