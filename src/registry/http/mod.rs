@@ -17,7 +17,7 @@ use super::health::Health;
 use super::metadata::{MetadataError, Store};
 use super::metrics::Metrics;
 use super::notify::{Event, Notifier};
-use super::oci::{ErrorCode, RepoName, Route, RouteError};
+use super::oci::{ErrorCode, GitlabRoute, RepoName, Route, RouteError};
 use super::storage::upload_state::StateSigner;
 use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads};
 use super::token::Scope;
@@ -317,6 +317,10 @@ async fn answer(
         Ok(route) => route,
         Err(error) => return lost(&app, &request, error),
     };
+    // Rails asks whether this is GitLab's registry with a database.
+    if matches!(route, Route::Gitlab(_)) && !app.metadata.is_database() {
+        return lost(&app, &request, RouteError::NotFound);
+    }
     if route == Route::Root {
         return Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")]));
     }
@@ -408,6 +412,20 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
     if method == Method::OPTIONS {
         return Vec::new();
     }
+    let below = match route {
+        Route::Gitlab(GitlabRoute::Statistics) => {
+            return vec![Scope {
+                kind: "registry".to_owned(),
+                name: "statistics".to_owned(),
+                ..Scope::catalog()
+            }];
+        }
+        Route::Gitlab(GitlabRoute::Below(_)) => true,
+        Route::Gitlab(GitlabRoute::Repository(_)) => {
+            context.query_one("size").as_deref() == Some("self_with_descendants")
+        }
+        _ => false,
+    };
     let Some(name) = route.repository() else {
         return if *route == Route::Catalog {
             vec![Scope::catalog()]
@@ -422,6 +440,9 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
         _ => &["pull", "push"],
     };
     let mut scopes = vec![Scope::repository(name.as_str(), actions)];
+    if below {
+        scopes.push(Scope::repository(&format!("{name}/*"), actions));
+    }
     if matches!(route, Route::Uploads(_))
         && context.query_one("mount").is_some()
         && let Some(from) = context

@@ -27,6 +27,7 @@ const BATCH: usize = 200;
 
 /// Which steps are done, and how.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "any steps may be chosen")]
 pub struct Options {
     /// Step one.
     pub manifests: bool,

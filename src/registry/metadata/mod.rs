@@ -189,6 +189,13 @@ pub enum Store {
     Database(Postgres<Filesystem>),
 }
 
+impl Store {
+    /// Says whether it is a database.
+    pub fn is_database(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+}
+
 /// Passes an operation on.
 macro_rules! pass {
     ($self:ident.$operation:ident($($argument:expr),*)) => {

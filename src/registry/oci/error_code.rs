@@ -57,6 +57,12 @@ error_codes! {
     ManifestReferenceLimit = "MANIFEST_REFERENCE_LIMIT", BAD_REQUEST, "manifest has too many references";
     /// A manifest is larger than is allowed.
     ManifestSizeLimit = "MANIFEST_SIZE_LIMIT", BAD_REQUEST, "manifest is too large";
+    /// A parameter of a query has a value of the wrong type.
+    InvalidQueryParameterType = "INVALID_QUERY_PARAMETER_TYPE", BAD_REQUEST, "the value of a query parameter is of an invalid type";
+    /// A parameter of a query has a value that is not allowed.
+    InvalidQueryParameterValue = "INVALID_QUERY_PARAMETER_VALUE", BAD_REQUEST, "the value of a query parameter is invalid";
+    /// Something that another setup has.
+    NotImplemented = "NOT_IMPLEMENTED", NOT_FOUND, "the feature is not available here";
     /// A manifest is not in the repository.
     ManifestUnknown = "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown";
     /// There is no such repository.

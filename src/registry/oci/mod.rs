@@ -2,6 +2,7 @@
 
 pub mod digest;
 pub mod error_code;
+pub mod gitlab_route;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
@@ -11,6 +12,7 @@ pub mod route;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::ErrorCode;
+pub use gitlab_route::GitlabRoute;
 pub use name::RepoName;
 pub use reference::{Reference, Tag};
 pub use route::{Route, RouteError};

@@ -4,6 +4,7 @@
 use percent_encoding::percent_decode_str;
 
 use super::digest::{Digest, DigestError};
+use super::gitlab_route::GitlabRoute;
 use super::name::RepoName;
 use super::reference::{Reference, ReferenceError};
 
@@ -28,6 +29,8 @@ pub enum Route {
     Uploads(RepoName),
     /// `/v2/<name>/blobs/uploads/<id>`.
     Upload(RepoName, String),
+    /// Below `/gitlab/v1/`.
+    Gitlab(GitlabRoute),
 }
 
 /// Why a path is no resource.
@@ -57,6 +60,9 @@ impl Route {
             "/v2" => return Err(RouteError::Moved("/v2/".to_owned())),
             "/v2/" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
+            other if other.starts_with("/gitlab/") => {
+                return GitlabRoute::parse(other).map(Self::Gitlab).ok_or(RouteError::NotFound);
+            }
             other => other.strip_prefix("/v2/").ok_or(RouteError::NotFound)?,
         };
         let parts: Vec<&str> = rest.split('/').collect();
@@ -94,7 +100,7 @@ impl Route {
     /// Returns the methods that the resource understands.
     pub fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Root | Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => {
+            Self::Root | Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) | Self::Gitlab(_) => {
                 &["GET", "HEAD", "OPTIONS"]
             }
             Self::Manifest(..) => &["DELETE", "GET", "HEAD", "OPTIONS", "PUT"],
@@ -116,6 +122,7 @@ impl Route {
             Self::Referrers(..) => "/v2/{name}/referrers/{digest}",
             Self::Uploads(_) => "/v2/{name}/blobs/uploads/",
             Self::Upload(..) => "/v2/{name}/blobs/uploads/{uuid}",
+            Self::Gitlab(route) => route.template(),
         }
     }
 
@@ -123,6 +130,7 @@ impl Route {
     pub fn repository(&self) -> Option<&RepoName> {
         match self {
             Self::Root | Self::Base | Self::Catalog => None,
+            Self::Gitlab(route) => route.repository(),
             Self::Tags(name)
             | Self::Manifest(name, _)
             | Self::Blob(name, _)
@@ -144,6 +152,7 @@ impl Route {
             Self::Referrers(name, digest) => format!("/v2/{name}/referrers/{digest}"),
             Self::Uploads(name) => format!("/v2/{name}/blobs/uploads/"),
             Self::Upload(name, id) => format!("/v2/{name}/blobs/uploads/{id}"),
+            Self::Gitlab(route) => route.path(),
         }
     }
 }
@@ -208,6 +217,8 @@ mod tests {
                 Route::Referrers(name.clone(), digest.clone()),
                 Route::Uploads(name.clone()),
                 Route::Upload(name.clone(), "0f8fad5b-d9cb-469f-a165-70867728950e".into()),
+                Route::Gitlab(GitlabRoute::Tags(name.clone())),
+                Route::Gitlab(GitlabRoute::Below(name.clone())),
             ] {
                 proptest::prop_assert_eq!(Route::parse(&route.path()), Ok(route));
             }

@@ -568,3 +568,73 @@ fn pushes_and_the_collection_do_not_hurt_each_other() {
     }
     postgres.forget("contended");
 }
+
+/// Names and definitions of everything in the schema: GitLab's registry goes by them.
+#[test]
+fn the_schema_is_gitlabs() {
+    let postgres = TestPostgres::shared();
+    postgres.database("schema_listed");
+    let list = |sql: &str| postgres.sql("schema_listed", sql);
+    let parts = [
+        (
+            "tables",
+            "SELECT c.relname, coalesce(pg_get_partkeydef(c.oid), '-'),
+                (SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = c.oid)
+            FROM pg_class AS c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY 1",
+        ),
+        (
+            "columns",
+            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                pg_get_expr(d.adbin, d.adrelid), a.attidentity
+            FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+            LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0
+            ORDER BY 1, a.attnum",
+        ),
+        (
+            "constraints",
+            "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace AND contype IN ('p', 'u', 'f', 'c') AND conparentid = 0
+            ORDER BY conrelid::regclass::text, conname",
+        ),
+        (
+            "indexes",
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+                OR schemaname = 'partitions' AND tablename LIKE '%\\_p\\_0' ORDER BY indexname",
+        ),
+        (
+            "functions",
+            "SELECT proname, pg_get_function_identity_arguments(oid), pg_get_function_result(oid)
+            FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1",
+        ),
+        (
+            "triggers",
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger
+            WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+            ORDER BY 1",
+        ),
+        ("media types", "SELECT id, media_type FROM media_types ORDER BY id"),
+        ("migrations", "SELECT id FROM schema_migrations ORDER BY id"),
+        (
+            "later migrations",
+            "SELECT id FROM post_deploy_schema_migrations ORDER BY id",
+        ),
+        (
+            "background migrations",
+            "SELECT status, count(*), min(name), max(name) FROM batched_background_migrations GROUP BY 1",
+        ),
+        (
+            "reviews",
+            "SELECT event, value FROM gc_review_after_defaults ORDER BY event",
+        ),
+    ];
+    let shown: String = parts
+        .map(|(title, sql)| format!("## {title}\n{}\n", list(sql)))
+        .concat();
+    insta::assert_snapshot!("schema", shown);
+    // Every partition is like the first.
+    let partitions = "SELECT count(*), count(DISTINCT parent) FROM (SELECT i.inhparent AS parent, c.relname
+        FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid AND c.relkind = 'r') AS x";
+    assert_eq!(list(partitions), "512|8\n");
+    postgres.forget("schema_listed");
+}

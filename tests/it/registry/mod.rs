@@ -5,6 +5,7 @@ mod blobs;
 mod crash;
 mod database;
 mod garbage;
+mod gitlab;
 mod interchange;
 mod links;
 mod listings;

@@ -76,7 +76,7 @@ pub struct MigrateArgs {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandError> {
     let command = match command {
-        DatabaseCommand::Import(args) => return super::import::run(session, args),
+        DatabaseCommand::Import(args) => return super::import::run(session, &args),
         DatabaseCommand::Migrate(command) => command,
     };
     match command {

@@ -49,9 +49,9 @@ pub struct ImportArgs {
 }
 
 /// Imports, with a bar on a terminal.
-pub fn run(session: &Session, args: ImportArgs) -> Result<(), CommandError> {
+pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let path = configuration(session, args.config.clone())?;
-    import(session, &path, &args)
+    import(session, &path, args)
 }
 
 /// Imports what a configuration's storage holds.

@@ -1,6 +1,7 @@
 //! What each resource answers, a file per kind.
 
 mod blob;
+mod gitlab;
 mod listing;
 mod manifest;
 mod upload;
@@ -24,8 +25,23 @@ pub async fn dispatch(route: Route, context: Context) -> Result<Response<Body>, 
                 &[
                     ("gitlab-container-registry-version", crate::registry::VERSION),
                     ("gitlab-container-registry-features", "tag_delete"),
-                    ("gitlab-container-registry-database-enabled", "false"),
+                    (
+                        "gitlab-container-registry-database-enabled",
+                        if context.app.metadata.is_database() {
+                            "true"
+                        } else {
+                            "false"
+                        },
+                    ),
                 ],
+            );
+            Ok(response)
+        }
+        Route::Gitlab(route) => {
+            let mut response = gitlab::dispatch(&context, &route).await?;
+            respond::set(
+                &mut response,
+                &[("gitlab-container-registry-version", crate::registry::VERSION)],
             );
             Ok(response)
         }

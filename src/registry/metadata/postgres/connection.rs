@@ -78,6 +78,11 @@ impl DatabaseError {
         }
     }
 
+    /// Says whether a statement took longer than it may.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::QUERY_CANCELED))
+    }
+
     /// Says whether a reference would have led to nothing.
     pub fn is_reference(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION))

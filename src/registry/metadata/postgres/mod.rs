@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod connection;
+pub mod gitlab;
 pub mod import;
 pub mod migrations;
 pub mod push;

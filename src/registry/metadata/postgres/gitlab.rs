@@ -1,0 +1,424 @@
+//! What GitLab's own API asks of the database.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::{Postgres, TRIES, attempt, decode, encode, pause};
+use crate::registry::metadata::MetadataError;
+use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::storage::Driver;
+
+/// How long adding up sizes may take before it is done less exactly.
+const SIZE_LIMIT: &str = "SET LOCAL statement_timeout = 5000";
+
+/// What is known of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// When it was made; nothing for one that only has others below it.
+    pub created_at: Option<Timestamp>,
+    /// When it was changed.
+    pub updated_at: Option<Timestamp>,
+    /// When a tag of it was last pushed.
+    pub last_published_at: Option<Timestamp>,
+}
+
+/// Which sizes are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those of the repository.
+    Own,
+    /// Those of the repositories below, too.
+    WithDescendants,
+}
+
+/// A tag with what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagDetails {
+    /// Its name.
+    pub name: String,
+    /// The manifest's digest.
+    pub digest: Option<Digest>,
+    /// The configuration's digest.
+    pub config_digest: Option<Digest>,
+    /// The configuration's media type.
+    pub config_media_type: Option<String>,
+    /// The configuration itself.
+    pub configuration: Option<Vec<u8>>,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// Bytes of all it stands for.
+    pub size: i64,
+    /// When the tag was made.
+    pub created_at: Option<Timestamp>,
+    /// When it was last moved.
+    pub updated_at: Option<Timestamp>,
+    /// When it was made or last moved.
+    pub published_at: Option<Timestamp>,
+}
+
+/// By what tags are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// By time of publication; else by name.
+    pub by_time: bool,
+    /// The last first.
+    pub descending: bool,
+}
+
+/// A place in a list of tags: before or after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// Name of a tag, which need not exist.
+    pub name: String,
+    /// Its time of publication, when that is what tags are sorted by.
+    pub time: Option<Timestamp>,
+}
+
+/// Which tags are asked for.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// A part of their names, or all of it.
+    pub name: Option<(String, bool)>,
+    /// Their order.
+    pub order: Order,
+    /// Where the page begins, or ends.
+    pub from: Option<(Marker, bool)>,
+    /// Tags of a page.
+    pub limit: usize,
+}
+
+/// A page of tags.
+#[derive(Clone, Debug, Default)]
+pub struct TagPage {
+    /// The tags.
+    pub tags: Vec<TagDetails>,
+    /// Whether there are some before.
+    pub before: bool,
+    /// Whether there are some after.
+    pub after: bool,
+}
+
+fn time(row: &Row, column: usize) -> Option<Timestamp> {
+    let micros: Option<i64> = row.get(column);
+    micros.and_then(|micros| Timestamp::from_microsecond(micros).ok())
+}
+
+const COLUMNS: &str = "t.name, m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
+    y.media_type, m.total_size,
+    (extract(epoch FROM t.created_at) * 1000000)::bigint, (extract(epoch FROM t.updated_at) * 1000000)::bigint,
+    (extract(epoch FROM coalesce(t.updated_at, t.created_at)) * 1000000)::bigint";
+const FROM: &str = "FROM tags AS t
+    JOIN manifests AS m ON m.top_level_namespace_id = t.top_level_namespace_id
+        AND m.repository_id = t.repository_id AND m.id = t.manifest_id
+    JOIN media_types AS y ON y.id = m.media_type_id
+    LEFT JOIN media_types AS c ON c.id = m.configuration_media_type_id
+    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2";
+
+fn tag(row: &Row) -> TagDetails {
+    let config: Option<&[u8]> = row.get(2);
+    TagDetails {
+        name: row.get(0),
+        digest: decode(row, 1),
+        config_digest: config.and_then(Digest::from_bytes),
+        config_media_type: row.get(3),
+        configuration: row.get(4),
+        media_type: row.get(5),
+        size: row.get(6),
+        created_at: time(row, 7),
+        updated_at: time(row, 8),
+        published_at: time(row, 9),
+    }
+}
+
+/// Writes what of a name is to be found as a pattern for LIKE.
+fn pattern(part: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in part.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+impl<D: Driver> Postgres<D> {
+    /// Returns what is known of a repository; nothing when there is none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn details(&self, name: &RepoName) -> Result<Option<Details>, MetadataError> {
+        let sql = "SELECT (extract(epoch FROM created_at) * 1000000)::bigint,
+                (extract(epoch FROM updated_at) * 1000000)::bigint,
+                (extract(epoch FROM last_published_at) * 1000000)::bigint
+            FROM repositories WHERE path = $1 AND deleted_at IS NULL";
+        attempt!(self, client, {
+            let row = self.row(&client, sql, &[&name.as_str()]).await?;
+            Ok(row.map(|row| Details {
+                created_at: time(&row, 0),
+                updated_at: time(&row, 1),
+                last_published_at: time(&row, 2),
+            }))
+        })
+    }
+
+    /// Adds up the layers of repositories, each counted once: those that tags
+    /// lead to, or, where that takes too long, all; says which.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn size(&self, name: &RepoName, extent: Extent) -> Result<Option<(i64, bool)>, MetadataError> {
+        let repositories = match extent {
+            Extent::Own => "path = $1",
+            Extent::WithDescendants => "(path = $1 OR starts_with(path, $1 || '/'))",
+        };
+        let those = format!(
+            "WITH RECURSIVE those AS MATERIALIZED (SELECT top_level_namespace_id AS n, id AS r FROM repositories
+                WHERE {repositories} AND deleted_at IS NULL
+                    AND top_level_namespace_id = (SELECT id FROM top_level_namespaces
+                        WHERE name = split_part($1, '/', 1)))"
+        );
+        let known = format!("{those} SELECT FROM those LIMIT 1");
+        let exact = format!(
+            "{those}, alive AS (
+                SELECT t.top_level_namespace_id AS n, t.repository_id AS r, t.manifest_id AS m FROM those
+                    JOIN tags AS t ON t.top_level_namespace_id = those.n AND t.repository_id = those.r
+                UNION SELECT f.top_level_namespace_id, f.repository_id, f.child_id FROM alive
+                    JOIN manifest_references AS f ON f.top_level_namespace_id = alive.n
+                        AND f.repository_id = alive.r AND f.parent_id = alive.m)
+            SELECT coalesce(sum(size), 0)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM alive
+                JOIN layers AS l ON l.top_level_namespace_id = alive.n AND l.repository_id = alive.r
+                    AND l.manifest_id = alive.m) AS x"
+        );
+        let rough = format!(
+            "{those} SELECT coalesce(sum(size), 0)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM those
+                JOIN layers AS l ON l.top_level_namespace_id = those.n AND l.repository_id = those.r) AS x"
+        );
+        attempt!(self, client, {
+            if self.row(&client, &known, &[&name.as_str()]).await?.is_none() {
+                return Ok(None);
+            }
+            let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+            transaction
+                .batch_execute(SIZE_LIMIT)
+                .await
+                .map_err(|error| self.failed(error))?;
+            let sum = self.row(&transaction, &exact, &[&name.as_str()]).await;
+            drop(transaction);
+            match sum {
+                Ok(row) => Ok(row.map(|row| (row.get(0), true))),
+                Err(MetadataError::Database(error)) if error.is_timeout() => {
+                    let row = self.row(&client, &rough, &[&name.as_str()]).await?;
+                    Ok(row.map(|row| (row.get(0), false)))
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Returns a page of tags; nothing when there is no such repository.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn tag_page(&self, name: &RepoName, query: &Query) -> Result<Option<TagPage>, MetadataError> {
+        let Order { by_time, descending } = query.order;
+        let limit = super::page_rows(query.limit);
+        let wanted = query
+            .name
+            .as_ref()
+            .map(|(text, exact)| if *exact { text.clone() } else { pattern(text) });
+        let filter = match &query.name {
+            None => "AND $3::text IS NULL",
+            Some((_, true)) => "AND t.name = $3",
+            Some((_, false)) => "AND t.name LIKE $3",
+        };
+        let key = if by_time {
+            "(date_trunc('microseconds', coalesce(t.updated_at, t.created_at)), t.name)"
+        } else {
+            "t.name"
+        };
+        let marker = if by_time {
+            "(to_timestamp($5::bigint / 1000000) + make_interval(secs => ($5::bigint % 1000000) / 1000000.0), $4::text)"
+        } else {
+            "$4::text"
+        };
+        // Everything on one side of a marker, nearest first.
+        let side = |forward: bool| {
+            let rising = forward != descending;
+            let compare = if rising { ">" } else { "<" };
+            let direction = if rising { "ASC" } else { "DESC" };
+            let order = if by_time {
+                format!("coalesce(t.updated_at, t.created_at) {direction}, t.name {direction}")
+            } else {
+                format!("t.name {direction}")
+            };
+            (compare, order)
+        };
+        let at = |marker: &Marker| {
+            let micros = marker.time.map_or(0, Timestamp::as_microsecond);
+            (marker.name.clone(), micros)
+        };
+        attempt!(self, client, {
+            let Some(repository) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            let (namespace, id) = (repository.namespace, repository.id);
+            let forward = query.from.as_ref().is_none_or(|(_, forward)| *forward);
+            let (compare, order) = side(forward);
+            let rows = match &query.from {
+                None => {
+                    let sql = format!("SELECT {COLUMNS} {FROM} {filter} ORDER BY {order} LIMIT $4");
+                    let parameters: [&(dyn ToSql + Sync); 4] = [&namespace, &id, &wanted, &limit];
+                    self.rows(&client, &sql, &parameters).await?
+                }
+                Some((from, _)) => {
+                    let (name, micros) = at(from);
+                    let sql = format!(
+                        "SELECT {COLUMNS} {FROM} {filter} AND {key} {compare} {marker} AND $5::bigint IS NOT NULL
+                            ORDER BY {order} LIMIT $6"
+                    );
+                    let parameters: [&(dyn ToSql + Sync); 6] = [&namespace, &id, &wanted, &name, &micros, &limit];
+                    self.rows(&client, &sql, &parameters).await?
+                }
+            };
+            let more = rows.len() > query.limit;
+            let mut tags: Vec<TagDetails> = rows.iter().take(query.limit).map(tag).collect();
+            if !forward {
+                tags.reverse();
+            }
+            // Whether there are others on the side that the page was come from.
+            let edge = if forward { tags.first() } else { tags.last() };
+            let behind = match (edge, &query.from) {
+                (Some(edge), Some(_)) => {
+                    let (compare, _) = side(!forward);
+                    let marker_of_edge = Marker {
+                        name: edge.name.clone(),
+                        time: edge.published_at,
+                    };
+                    let (name, micros) = at(&marker_of_edge);
+                    let sql = format!(
+                        "SELECT {FROM} {filter} AND {key} {compare} {marker} AND $5::bigint IS NOT NULL LIMIT 1"
+                    );
+                    let parameters: [&(dyn ToSql + Sync); 5] = [&namespace, &id, &wanted, &name, &micros];
+                    self.row(&client, &sql, &parameters).await?.is_some()
+                }
+                _ => false,
+            };
+            let (before, after) = if forward { (behind, more) } else { (more, behind) };
+            Ok(Some(TagPage { tags, before, after }))
+        })
+    }
+
+    /// Returns a tag with what it stands for, and what that refers to.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn tag_details(
+        &self,
+        name: &RepoName,
+        wanted: &Tag,
+    ) -> Result<Option<(TagDetails, Vec<TagDetails>)>, MetadataError> {
+        let one = format!("SELECT {COLUMNS} {FROM} AND t.name = $3");
+        let children = "SELECT '', m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
+                y.media_type, m.total_size, NULL::bigint, NULL::bigint, NULL::bigint
+            FROM tags AS t JOIN manifest_references AS f ON f.top_level_namespace_id = t.top_level_namespace_id
+                AND f.repository_id = t.repository_id AND f.parent_id = t.manifest_id
+            JOIN manifests AS m ON m.top_level_namespace_id = f.top_level_namespace_id
+                AND m.repository_id = f.repository_id AND m.id = f.child_id
+            JOIN media_types AS y ON y.id = m.media_type_id
+            LEFT JOIN media_types AS c ON c.id = m.configuration_media_type_id
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3 ORDER BY f.id";
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            let parameters: [&(dyn ToSql + Sync); 3] = [&at.namespace, &at.id, &wanted.as_str()];
+            let Some(row) = self.row(&client, &one, &parameters).await? else {
+                return Ok(None);
+            };
+            let rows = self.rows(&client, children, &parameters).await?;
+            Ok(Some((tag(&row), rows.iter().map(tag).collect())))
+        })
+    }
+
+    /// Returns types and digests of what is attached to manifests of a
+    /// repository, with the digest of what it is attached to.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn attached(
+        &self,
+        name: &RepoName,
+        subjects: &[Digest],
+    ) -> Result<Vec<(Digest, Option<String>, Digest)>, MetadataError> {
+        let sql = "SELECT s.digest, a.media_type, m.digest FROM manifests AS s
+            JOIN manifests AS m ON m.top_level_namespace_id = s.top_level_namespace_id
+                AND m.repository_id = s.repository_id AND m.subject_id = s.id
+            LEFT JOIN media_types AS a ON a.id = m.artifact_media_type_id
+            WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = ANY($3) ORDER BY m.id";
+        let subjects: Vec<Vec<u8>> = subjects.iter().map(encode).collect();
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(Vec::new());
+            };
+            let rows = self.rows(&client, sql, &[&at.namespace, &at.id, &subjects]).await?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| Some((decode(row, 0)?, row.get(1), decode(row, 2)?)))
+                .collect())
+        })
+    }
+
+    /// Returns repositories with tags at a path and below it, after `last`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn repositories_below(
+        &self,
+        path: &RepoName,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<(String, Details)>, bool), MetadataError> {
+        let sql = "SELECT r.path, (extract(epoch FROM r.created_at) * 1000000)::bigint,
+                (extract(epoch FROM r.updated_at) * 1000000)::bigint,
+                (extract(epoch FROM r.last_published_at) * 1000000)::bigint
+            FROM repositories AS r
+            WHERE r.top_level_namespace_id = (SELECT id FROM top_level_namespaces WHERE name = split_part($1, '/', 1))
+                AND (r.path = $1 OR starts_with(r.path, $1 || '/')) AND r.path > $2 AND r.deleted_at IS NULL
+                AND EXISTS (SELECT FROM tags AS t WHERE t.top_level_namespace_id = r.top_level_namespace_id
+                    AND t.repository_id = r.id)
+            ORDER BY r.path LIMIT $3";
+        attempt!(self, client, {
+            let last = last.unwrap_or_default();
+            let rows = self
+                .rows(&client, sql, &[&path.as_str(), &last, &super::page_rows(limit)])
+                .await?;
+            let found = rows.iter().take(limit).map(|row| {
+                let details = Details {
+                    created_at: time(row, 1),
+                    updated_at: time(row, 2),
+                    last_published_at: time(row, 3),
+                };
+                (row.get(0), details)
+            });
+            Ok((found.collect(), rows.len() > limit))
+        })
+    }
+
+    /// Returns what is known of imports into the database, as JSON.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn imports(&self) -> Result<serde_json::Value, MetadataError> {
+        let sql = "SELECT coalesce(json_agg(x ORDER BY x.id), '[]')::text FROM import_statistics AS x";
+        attempt!(self, client, {
+            let row = self.row(&client, sql, &[]).await?;
+            let text: Option<String> = row.map(|row| row.get(0));
+            Ok(text
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default())
+        })
+    }
+}
