@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{HealthCheck, Probe};
 use super::http::App;
 use super::http::respond;
+use super::metadata::Store;
 use crate::serve::Body;
 
 /// How long a check of the storage may take at least.
@@ -53,6 +54,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) {
         let name = name(&check.probe);
         let message = match check.probe {
             Probe::Storage => "configuring storage health check".to_owned(),
+            Probe::Database => "configuring database health check".to_owned(),
             _ => format!("configuring health check {name}"),
         };
         app.logger.info(
@@ -69,6 +71,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) {
 fn name(probe: &Probe) -> String {
     match probe {
         Probe::Storage => "storagedriver_filesystem".to_owned(),
+        Probe::Database => "database_connection".to_owned(),
         Probe::File(path) => path.to_string(),
         Probe::Http { uri, .. } => uri.clone(),
         Probe::Tcp { address, .. } => address.clone(),
@@ -116,6 +119,16 @@ async fn look(app: &App, check: &HealthCheck, client: &reqwest::Client) -> Resul
                 .map_err(|_| "the storage does not answer".to_owned())?
                 .map_err(|error| error.to_string())
         }
+        Probe::Database => match &app.metadata {
+            Store::Files(_) => Ok(()),
+            Store::Database(postgres) => {
+                let patience = check.interval.max(MINIMUM_PATIENCE);
+                let outcome = tokio::time::timeout(patience, postgres.database().ping()).await;
+                outcome
+                    .map_err(|_| "the metadata database does not answer".to_owned())?
+                    .map_err(|error| error.in_full())
+            }
+        },
         // Its presence is the signal, as in distribution.
         Probe::File(path) if path.exists() => Err(format!("{path} exists")),
         Probe::File(_) => Ok(()),

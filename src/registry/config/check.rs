@@ -353,6 +353,13 @@ fn health(health: raw::Health) -> Vec<HealthCheck> {
             threshold: health.storagedriver.threshold.unwrap_or(3).max(1),
         });
     }
+    if health.database.enabled {
+        checks.push(HealthCheck {
+            probe: Probe::Database,
+            interval: interval(health.database.interval),
+            threshold: health.database.threshold.unwrap_or(3).max(1),
+        });
+    }
     checks.extend(health.file.into_iter().map(|check| HealthCheck {
         probe: Probe::File(check.file),
         interval: interval(check.interval),

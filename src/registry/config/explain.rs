@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::database::Mode;
 use super::{AuthConfig, Config, Platforms, Probe};
 use crate::serve::tls;
 
@@ -58,6 +59,7 @@ impl Config {
                 storage.root.to_string()
             },
         ));
+        lines.push(("metadata", self.explain_database()));
         lines.push(("deletion", on(storage.delete).to_owned()));
         if storage.readonly {
             lines.push(("maintenance", "read-only: every write is refused".to_owned()));
@@ -76,6 +78,7 @@ impl Config {
         for check in &self.health {
             let what = match &check.probe {
                 Probe::Storage => "the storage answers".to_owned(),
+                Probe::Database => "the metadata database answers".to_owned(),
                 Probe::File(path) => format!("{path} does not exist"),
                 Probe::Http { uri, status, .. } => format!("{uri} answers {status}"),
                 Probe::Tcp { address, .. } => format!("{address} takes connections"),
@@ -121,6 +124,23 @@ impl Config {
             .to_lowercase(),
         ));
         lines
+    }
+
+    fn explain_database(&self) -> String {
+        let database = &self.database;
+        let collection = match (database.gc.blobs, database.gc.manifests) {
+            (true, true) => "online garbage collection",
+            (true, false) => "online garbage collection of blobs only",
+            (false, true) => "online garbage collection of manifests only",
+            (false, false) => "no online garbage collection",
+        };
+        match database.mode {
+            Mode::Files => "in files".to_owned(),
+            Mode::Database => format!("in the database {database}, {collection}"),
+            Mode::Prefer => {
+                format!("in the database {database}, {collection}, unless the storage has them in files")
+            }
+        }
     }
 
     fn explain_auth(&self) -> String {

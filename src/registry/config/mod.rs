@@ -220,6 +220,8 @@ pub struct HealthCheck {
 pub enum Probe {
     /// The storage must answer.
     Storage,
+    /// The metadata database must answer, where there is one.
+    Database,
     /// A file must not exist.
     File(Utf8PathBuf),
     /// A URL must answer with a status.

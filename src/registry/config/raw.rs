@@ -9,7 +9,7 @@ use super::duration::GoDuration;
 /// Keys that other registries read, or that come later, and need no warning.
 const ACCEPTED: [&str; 20] = [
     "compatibility.schema1.signingkeyfile",
-    "health.database",
+    "health.database.timeout",
     "notifications.fanouttimeout",
     "notifications.endpoints.*.queuepurgetimeout",
     "redis",
@@ -339,6 +339,8 @@ pub struct Debug {
 pub struct Health {
     #[serde(default)]
     pub storagedriver: StorageCheck,
+    #[serde(default)]
+    pub database: StorageCheck,
     #[serde(default)]
     pub file: Vec<FileCheck>,
     #[serde(default)]

@@ -6,6 +6,7 @@ mod crash;
 mod database;
 mod garbage;
 mod gitlab;
+mod import;
 mod interchange;
 mod links;
 mod listings;

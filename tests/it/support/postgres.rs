@@ -41,12 +41,19 @@ const SCRIPT: &str = r#"
 cd "$1" && export PATH="$2:$PATH" LC_ALL=C
 [ -d data ] || initdb -D data -U postgres -A trust -E UTF8 --locale=C --no-sync >initdb.log || exit 1
 start() {
-  postgres -D data -k "$1" -p "$2" -c listen_addresses="" -c fsync=off -c full_page_writes=off \
-    -c max_connections=300 -c shared_buffers=64MB -c autovacuum=off \
-    -c max_locks_per_transaction=1024 -c logging_collector=off >>log 2>&1 &
-  pid=$!
-  until pg_isready -q -h "$1" -p "$2"; do kill -0 $pid || exit 1; sleep 0.05; done
-  echo ready
+  # After a kill it refuses for a moment, while its other processes end.
+  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    postgres -D data -k "$1" -p "$2" -c listen_addresses="" -c fsync=off -c full_page_writes=off \
+      -c max_connections=300 -c shared_buffers=64MB -c autovacuum=off \
+      -c max_locks_per_transaction=1024 -c logging_collector=off >>log 2>&1 &
+    pid=$!
+    while kill -0 $pid 2>/dev/null; do
+      if pg_isready -q -h "$1" -p "$2"; then echo ready; return; fi
+      sleep 0.05
+    done
+    sleep 0.2
+  done
+  exit 1
 }
 start "$1" "$3"
 while read -r word; do

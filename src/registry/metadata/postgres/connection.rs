@@ -200,6 +200,16 @@ impl Database {
         self.pool.get().await.map_err(|error| self.away(error))
     }
 
+    /// Asks whether it is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        let client = self.client().await?;
+        let answered = client.simple_query("SELECT 1").await;
+        answered.map(drop).map_err(|error| self.failure(error))
+    }
+
     fn away(&self, error: PoolError) -> DatabaseError {
         if let PoolError::PostCreateHook(deadpool_postgres::HookError::Message(text)) = &error {
             return DatabaseError::Refused(text.to_string());
