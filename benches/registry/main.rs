@@ -13,6 +13,7 @@
 #![expect(clippy::cast_precision_loss, reason = "counts are small")]
 
 mod client;
+mod database;
 mod server;
 mod workloads;
 
@@ -83,6 +84,11 @@ fn main() {
         );
     }
     print(&table.rows);
+    if table.wants("database") {
+        eprintln!("kdk with a metadata database:");
+        let lines = database::measure(&directory.join("database"));
+        println!("\n| with a metadata database | kdk |\n|---|---:|\n{}", lines.join("\n"));
+    }
     // Not before: removing many files slows what comes after it.
     let _ = std::fs::remove_dir_all(&directory);
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::config::database::Mode;
 use super::config::{Config, ConfigError};
 use super::control::{self, Users};
 use super::gc::collect::{self, CollectError, Event, Options, Site};
@@ -58,6 +59,11 @@ pub enum CommandError {
     /// Its schema cannot be used or changed.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The metadata are in a database.
+    #[error(
+        "the metadata of this storage are in a database, and garbage is collected while the registry serves (see kdk registry gc status); nothing was touched"
+    )]
+    Online,
     /// The import failed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -129,7 +135,11 @@ fn storage_of(path: &Utf8Path) -> Result<Config, CommandError> {
 /// # Errors
 /// When it cannot begin, or does not come to its end.
 pub fn garbage_collect(path: &Utf8Path, options: Options, report: &(dyn Fn(Event) + Sync)) -> Result<(), CommandError> {
-    let root = storage_of(path)?.storage.root;
+    let config = storage_of(path)?;
+    if config.database.mode == Mode::Database {
+        return Err(CommandError::Online);
+    }
+    let root = config.storage.root;
     let runtime = runtime()?;
     match control::users(&root)? {
         Users::Several(count) => Err(CommandError::Several(count)),
@@ -321,7 +331,7 @@ pub fn import(
     let driver = Filesystem::open(&config.storage.root)?;
     let stop = stop_on_signal(&runtime);
     runtime.block_on(async {
-        let database = Database::new(&database)?;
+        let database = Database::hasty(&database)?;
         let postgres = Postgres::new(database.clone(), driver.clone());
         let counts = Importer::new(driver, &postgres, options, &stop, report).run().await?;
         let rows = if count_rows {
@@ -334,13 +344,18 @@ pub fn import(
     })
 }
 
-/// Removes the mark that the metadata of a configuration's storage are in a database.
+/// Removes the mark that the metadata of a configuration's storage are in a
+/// database, unless the configuration says so, too.
 ///
 /// # Errors
 /// When the storage cannot be changed.
 pub fn forget_database(path: &Utf8Path) -> Result<(), CommandError> {
-    let root = Config::load(path, &crate::sys::env::all())?.storage.root;
-    let mark = root.join(layout::database_in_use());
+    let config = Config::load(path, &crate::sys::env::all())?;
+    if config.database.mode == Mode::Database {
+        // It is in use still, and what the files know of is not to be served again.
+        return Ok(());
+    }
+    let mark = config.storage.root.join(layout::database_in_use());
     match std::fs::remove_file(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => Ok(other.map_err(|error| crate::sys::fs::named(&error, "cannot remove", &mark))?),

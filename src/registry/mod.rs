@@ -310,8 +310,9 @@ async fn metadata_of(
         return Err(StartError::NotImported(config.storage.root.clone()));
     }
     let database = metadata::postgres::Database::new(&config.database)?;
+    let mut reached = false;
     match database.client().await {
-        Ok(_) => {}
+        Ok(_) => reached = true,
         // It may come back: until then requests are told so.
         Err(error) if !error.is_schema() => logger.error(
             "the metadata database is not available; trying again with each request",
@@ -319,7 +320,7 @@ async fn metadata_of(
         ),
         Err(error) => return Err(error.into()),
     }
-    if !in_database && !config.storage.readonly {
+    if reached && !in_database && !config.storage.readonly {
         mark(database_in_use()).await.map_err(storage_error)?;
     }
     Ok(metadata::Store::Database(metadata::Postgres::new(

@@ -82,6 +82,8 @@ pub struct Postgresql {
     port: u16,
     /// The link, and where it leads, when another user owns the data.
     link: Option<(Utf8PathBuf, Utf8PathBuf)>,
+    /// The file that tells this root from others at the same path.
+    id: Utf8PathBuf,
 }
 
 /// Returns the role that kdk and its registry are: what a client is without naming one.
@@ -128,6 +130,7 @@ impl Postgresql {
                 socket: own.clone(),
                 port: config.postgresql_port(),
                 link: Some((directory, own)),
+                id: root.state().join("root-id"),
             };
         }
         Self {
@@ -136,7 +139,23 @@ impl Postgresql {
             socket,
             port: config.postgresql_port(),
             link: None,
+            id: root.state().join("root-id"),
         }
+    }
+
+    /// Returns what tells this root from others that were at its path.
+    fn id(&self) -> Result<String, PostgresqlError> {
+        if let Some(id) = sys::fs::read_optional(&self.id)? {
+            return Ok(id);
+        }
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let id = data_encoding::HEXLOWER.encode(&bytes);
+        if let Some(directory) = self.id.parent() {
+            sys::fs::create_private_dir(directory)?;
+        }
+        sys::fs::write_atomic(&self.id, id.as_bytes(), sys::fs::PRIVATE)?;
+        Ok(id)
     }
 
     /// Makes the data when they are missing; says whether they were.
@@ -150,7 +169,7 @@ impl Postgresql {
                 let user = nix::unistd::User::from_name(OWNER)
                     .map_err(io::Error::from)?
                     .ok_or(PostgresqlError::NoOwner)?;
-                make_link(link, own)?;
+                make_link(link, own, &self.id()?)?;
                 nix::unistd::chown(own.as_std_path(), Some(user.uid), Some(user.gid)).map_err(io::Error::from)?;
                 Some(user)
             }
@@ -164,12 +183,15 @@ impl Postgresql {
         if let Some(above) = self.data.parent() {
             sys::fs::create_dir(above)?;
         }
+        // Under its own name only when it is whole.
+        let fresh = Utf8PathBuf::from(format!("{}.new", self.data));
+        let _ = fs::remove_dir_all(&fresh);
         let mut command = Command::new(self.programs.join("initdb"));
         command
             .args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--username"])
             .arg(role())
             .arg("--pgdata")
-            .arg(&self.data)
+            .arg(&fresh)
             .current_dir("/")
             .stdin(Stdio::null());
         if let Some(user) = owner {
@@ -178,6 +200,7 @@ impl Postgresql {
         }
         let output = command.output()?;
         if output.status.success() {
+            fs::rename(&fresh, &self.data)?;
             return Ok(true);
         }
         let said = String::from_utf8_lossy(&output.stderr);
@@ -189,25 +212,29 @@ impl Postgresql {
 }
 
 /// Makes the directory of the other user, and the root's link to it.
-fn make_link(link: &Utf8Path, own: &Utf8Path) -> Result<(), PostgresqlError> {
+fn make_link(link: &Utf8Path, own: &Utf8Path, id: &str) -> Result<(), PostgresqlError> {
     let above = own.parent().unwrap_or(own);
     sys::fs::create_dir(above)?;
     // The other user passes through; what is inside is nobody else's.
     fs::set_permissions(above, fs::Permissions::from_mode(0o711))?;
     let linked = fs::read_link(link).is_ok_and(|target| target == own.as_std_path());
+    let (theirs, ours) = (own.join(".kdk-root"), id);
     if !linked {
-        if own.exists() {
+        let known = sys::fs::read_optional(&theirs)?;
+        if own.exists() && known.as_deref() != Some(ours) {
             // Of a root that was here before, and is gone.
             let stamp = sys::clock::Clock::System.now().as_second();
             fs::rename(own, format!("{own}.{stamp}"))?;
         }
-        if fs::symlink_metadata(link).is_ok() && fs::remove_dir(link).is_err() && fs::remove_file(link).is_err() {
+        // An empty directory is nobody's; all else is.
+        if fs::symlink_metadata(link).is_ok() && fs::remove_dir(link).is_err() {
             return Err(PostgresqlError::InTheWay(link.to_owned()));
         }
     }
     if !own.exists() {
         sys::fs::create_private_dir(own)?;
     }
+    sys::fs::write_atomic(&theirs, ours.as_bytes(), sys::fs::PRIVATE)?;
     if !linked {
         std::os::unix::fs::symlink(own, link)?;
     }
@@ -278,6 +305,8 @@ pub fn service(config: &Config, env: Vec<(String, String)>) -> JobSpec {
         ("-p", found.port.to_string()),
         ("-c", "listen_addresses=".to_owned()),
         ("-c", "unix_socket_permissions=0700".to_owned()),
+        // The schema has 64 partitions a table, and a statement may lock them all.
+        ("-c", "max_locks_per_transaction=1024".to_owned()),
     ] {
         argv.extend([option.to_owned(), value]);
     }

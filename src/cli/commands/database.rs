@@ -33,7 +33,11 @@ pub fn with_server<T>(
 
 /// Says whether the metadata database is on the server that kdk runs.
 pub fn is_ours(config: &Config) -> bool {
-    config.registry_database_host() == config.postgresql_host()
+    // By where it is, not by a setting that may name any server.
+    let own = config
+        .root()
+        .postgresql_socket(&config.root().join(&config.postgresql_dir()));
+    config.registry_database_host() == own.as_str() && config.registry_database_port() == config.postgresql_port()
 }
 
 /// Makes the metadata database and its schema where they are missing, when

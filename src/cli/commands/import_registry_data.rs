@@ -36,7 +36,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let storage = config.path(&config.registry_path());
     if !args.dry_run {
         ui.warn(
-            "There is no way back: once the registry uses the database, disabling it hides every image that was written meanwhile.",
+            "There is no way back: once the registry uses the database, disabling it hides every image that was written meanwhile, and after a day the collection removes what only the files needed.",
         );
         ui.warn(&format!(
             "Back up what is of value first, such as with: cp -a {storage} {storage}.backup"
@@ -58,6 +58,10 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         log_directory: Some(config.root().state()),
         ..Detailed::default()
     };
+    if args.dry_run && !args.row_count {
+        // It takes no database.
+        return import::import(session, &path, &detailed);
+    }
     database::with_server(session, &config, || {
         database::make(session, &config)?;
         import::import(session, &path, &detailed)
@@ -111,7 +115,7 @@ fn note(config: &Config) -> Result<(), CommandError> {
     crate::sys::fs::create_private_dir(&directory)?;
     let path = directory.join(format!("registry-import.{}.txt", now.strftime("%Y%m%d%H%M%S")));
     let text = format!(
-        "{now}: the metadata of the images in {} were imported into the database {} at {}.\nThe files they came from were left as they were. They do not know of images pushed since.\n",
+        "{now}: the metadata of the images in {} were imported into the database {} at {}.\nThe files they came from do not know of images pushed since, and online garbage collection removes the manifests'\nown files from the storage after a day: the way back is the backup.\n",
         config.path(&config.registry_path()),
         config.registry_database_dbname(),
         config.registry_database_host(),

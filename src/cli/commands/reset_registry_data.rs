@@ -31,6 +31,21 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     if !path.is_file() {
         return Err(CommandError::user(format!("{path} does not exist")).hint("make it with: kdk reconfigure"));
     }
+    let rendered = crate::registry::config::Config::load(&path, &crate::sys::env::all())
+        .map_err(|error| CommandError::user(error.to_string()))?
+        .database;
+    if (rendered.name.as_str(), rendered.host.as_str(), rendered.port)
+        != (
+            name.as_str(),
+            config.registry_database_host().as_str(),
+            config.registry_database_port(),
+        )
+    {
+        return Err(CommandError::user(format!(
+            "kdk.yml names the database {name}, and {path} names {rendered}; nothing was done"
+        ))
+        .hint("bring them in line with: kdk reconfigure"));
+    }
     match &args.database {
         Some(typed) if *typed != name => {
             return Err(CommandError::user(format!(

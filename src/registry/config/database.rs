@@ -161,8 +161,8 @@ struct RawWorker {
 }
 
 /// Connections when nothing else is said: enough to keep a disk busy, and few
-/// beside PostgreSQL's own limit of 100.
-const CONNECTIONS: usize = 20;
+/// beside PostgreSQL's own limit of 100. Each plans its statements for itself.
+const CONNECTIONS: usize = 10;
 
 /// Checks the two sections.
 pub fn check(raw: RawDatabase, gc: &RawGc) -> Result<DatabaseConfig, Wrong> {

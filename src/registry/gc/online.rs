@@ -72,7 +72,8 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) {
                 gc: gc.clone(),
                 blobs,
             };
-            tokio::spawn(agent.run(stop.clone()));
+            // Waited for at the end: a review is not cut off.
+            app.tasks.spawn(agent.run(stop.clone()));
         }
     }
 }

@@ -123,6 +123,10 @@ impl<'a, D: Driver> Importer<'a, D> {
             (Step::Blobs, self.options.blobs, "step three: import blobs"),
         ];
         for (step, _, title) in steps.into_iter().filter(|(_, wanted, _)| *wanted) {
+            if step != Step::Blobs && import.as_ref().is_some_and(|import| import.tags_are_done) {
+                // The registry may have served from the database since.
+                continue;
+            }
             (self.report)(Event::Step(title));
             if let Some(import) = &import {
                 self.database.note_step(import, step, false).await?;
@@ -131,7 +135,9 @@ impl<'a, D: Driver> Importer<'a, D> {
                 Step::Manifests => self.each(&names, async |name| self.manifests(name).await).await?,
                 Step::Tags => {
                     self.each(&names, async |name| self.tags(name).await).await?;
-                    if !self.options.dry_run {
+                    if let Some(import) = &import {
+                        // All of it is durable before the storage says where it is.
+                        self.database.note_step(import, step, true).await?;
                         self.mark().await?;
                     }
                 }
@@ -247,7 +253,25 @@ impl<'a, D: Driver> Importer<'a, D> {
         for (number, rows) in found.rows.chunks(BATCH).enumerate() {
             self.check_stop()?;
             let blobs: &[Digest] = if number == 0 { &blobs } else { &[] };
-            self.database.import_manifests(name, blobs, rows).await?;
+            let outcome = self.database.import_manifests(name, blobs, rows).await;
+            if !outcome.as_ref().is_err_and(is_of_one_image) {
+                outcome?;
+                continue;
+            }
+            // One of them cannot be kept: the others can.
+            self.database.import_manifests(name, blobs, &[]).await?;
+            for row in rows {
+                match self
+                    .database
+                    .import_manifests(name, &[], std::slice::from_ref(row))
+                    .await
+                {
+                    Err(error) if is_of_one_image(&error) => {
+                        self.skip(format!("{name}@{}", row.digest()), error.to_string());
+                    }
+                    other => other?,
+                }
+            }
         }
         Ok(())
     }
@@ -289,7 +313,8 @@ impl<'a, D: Driver> Importer<'a, D> {
             let mut sizes = BTreeMap::new();
             let mut missing = None;
             for part in row.blobs_or_entries() {
-                if found.digests.contains(&part.digest) || found.blobs.contains_key(&part.digest) {
+                let child = row.is_index() && found.digests.contains(&part.digest);
+                if child || found.blobs.contains_key(&part.digest) {
                     continue;
                 }
                 match Blobs::new(self.driver.clone()).stat(&part.digest).await? {
@@ -368,5 +393,14 @@ impl<'a, D: Driver> Importer<'a, D> {
             }
         }
         Ok(())
+    }
+}
+
+/// Says whether an error is about what an image is, not about where it goes.
+fn is_of_one_image(error: &MetadataError) -> bool {
+    match error {
+        MetadataError::MediaType(_) | MetadataError::Missing(_) => true,
+        MetadataError::Database(error) => !error.is_unavailable(),
+        _ => false,
     }
 }

@@ -203,10 +203,7 @@ impl TestPostgres {
             )
             .is_empty()
         {
-            self.sql(
-                "postgres",
-                &format!("CREATE DATABASE {name} TEMPLATE template_kdk STRATEGY file_copy"),
-            );
+            self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template_kdk"));
         }
     }
 

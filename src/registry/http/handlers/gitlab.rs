@@ -198,15 +198,12 @@ async fn tags(context: &Context, postgres: &Postgres<Filesystem>, name: &RepoNam
         .await
         .map_err(|error| context.failed(error))?;
     let page = page.ok_or_else(|| unknown(name))?;
-    let attached = match &referrers {
-        None => Vec::new(),
-        Some(_) => {
-            let digests: Vec<Digest> = page.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
-            postgres
-                .attached(name, &digests)
-                .await
-                .map_err(|error| context.failed(error))?
-        }
+    let attached = if referrers.is_some() {
+        let digests: Vec<Digest> = page.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
+        let attached = postgres.attached(name, &digests).await;
+        attached.map_err(|error| context.failed(error))?
+    } else {
+        Vec::new()
     };
     let items: Vec<Value> = page
         .tags

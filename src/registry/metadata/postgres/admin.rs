@@ -40,7 +40,7 @@ pub async fn create(config: &DatabaseConfig, template: Option<&str>) -> Result<b
     // Names compare bytewise, so that pages are sorted as the API says.
     let of = template.map_or_else(
         || "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'".to_owned(),
-        |template| format!("TEMPLATE {} STRATEGY file_copy", quoted(template)),
+        |template| format!("TEMPLATE {}", quoted(template)),
     );
     let made = client
         .batch_execute(&format!("CREATE DATABASE {} {of}", quoted(&config.name)))

@@ -121,18 +121,37 @@ impl Database {
         Self::with(config, true)
     }
 
+    /// As [`Database::new`], for work that is made durable as a whole at its
+    /// end: commits do not wait for the disk.
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn hasty(config: &DatabaseConfig) -> Result<Self, DatabaseError> {
+        Self::build(config, true, "-c synchronous_commit=off")
+    }
+
     /// As [`Database::new`]; `checked` says whether connections are refused
     /// while migrations are missing.
     ///
     /// # Errors
     /// When the certificates cannot be used.
     pub fn with(config: &DatabaseConfig, checked: bool) -> Result<Self, DatabaseError> {
+        // Who waits longer than a client would is told to come again.
+        Self::build(
+            config,
+            checked,
+            "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5min",
+        )
+    }
+
+    fn build(config: &DatabaseConfig, checked: bool, options: &str) -> Result<Self, DatabaseError> {
         let mut settings = tokio_postgres::Config::new();
         settings
             .host(&config.host)
             .port(config.port)
             .dbname(&config.name)
             .application_name("kdk registry")
+            .options(options)
             .connect_timeout(config.connect_timeout)
             .keepalives_idle(SILENCE)
             .tcp_user_timeout(SILENCE)
@@ -227,7 +246,9 @@ impl Database {
     pub fn failure(&self, error: tokio_postgres::Error) -> DatabaseError {
         let gone = error.code().is_none_or(|code| {
             // Classes 08 and 57P: connections, and a server that goes down.
-            code.code().starts_with("08") || code.code().starts_with("57P") || *code == SqlState::TOO_MANY_CONNECTIONS
+            // 53: out of something; 25006: a standby; 55P03: waited too long.
+            let class = |class: &str| code.code().starts_with(class);
+            class("08") || class("57P") || class("53") || class("25006") || class("55P03")
         });
         if gone {
             DatabaseError::Unavailable {

@@ -188,12 +188,12 @@ impl<D: Driver> Postgres<D> {
                 UNION SELECT f.top_level_namespace_id, f.repository_id, f.child_id FROM alive
                     JOIN manifest_references AS f ON f.top_level_namespace_id = alive.n
                         AND f.repository_id = alive.r AND f.parent_id = alive.m)
-            SELECT coalesce(sum(size), 0)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM alive
+            SELECT least(coalesce(sum(size), 0), 9223372036854775807)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM alive
                 JOIN layers AS l ON l.top_level_namespace_id = alive.n AND l.repository_id = alive.r
                     AND l.manifest_id = alive.m) AS x"
         );
         let rough = format!(
-            "{those} SELECT coalesce(sum(size), 0)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM those
+            "{those} SELECT least(coalesce(sum(size), 0), 9223372036854775807)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM those
                 JOIN layers AS l ON l.top_level_namespace_id = those.n AND l.repository_id = those.r) AS x"
         );
         attempt!(self, client, {
@@ -391,7 +391,7 @@ impl<D: Driver> Postgres<D> {
                     AND t.repository_id = r.id)
             ORDER BY r.path LIMIT $3";
         attempt!(self, client, {
-            let last = last.unwrap_or_default();
+            let last = super::without_nul(last);
             let rows = self
                 .rows(&client, sql, &[&path.as_str(), &last, &super::page_rows(limit)])
                 .await?;

@@ -1,10 +1,11 @@
 //! Rows of whole repositories at once, for the import.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 
-use super::push::{ManifestRow, config_type, entry_type};
+use super::push::{Layers, ManifestRow, config_type, entry_type};
 use super::{Postgres, Repository, TRIES, attempt, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
@@ -12,6 +13,8 @@ use crate::registry::storage::Driver;
 
 /// Number of the lock that an import holds.
 const LOCK: i64 = 0x6b64_6b5f_696d_706f;
+/// Tenths of a second that are waited for it.
+const PATIENCE: u32 = 50;
 /// Rows that one statement brings at most.
 const BATCH: usize = 1000;
 
@@ -56,6 +59,8 @@ pub struct Import {
     /// Holds the lock.
     client: deadpool_postgres::Client,
     id: i64,
+    /// Whether an earlier run brought the tags in, and what is there is newer.
+    pub tags_are_done: bool,
 }
 
 const PUT_BLOBS: &str = "INSERT INTO blobs (digest, media_type_id, size)
@@ -83,15 +88,8 @@ const PUT_MANIFESTS: &str = "INSERT INTO manifests (top_level_namespace_id, repo
             non_distributable)
     ORDER BY x.digest
     ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING";
-const PUT_LAYERS: &str = "INSERT INTO layers
-        (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
-    SELECT $1, $2, m.id, x.digest, x.media_type, x.size
-    FROM unnest($3::bytea[], $4::bytea[], $5::smallint[], $6::bigint[], $7::boolean[])
-        AS x(manifest, digest, media_type, size, optional)
-    JOIN manifests AS m ON m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = x.manifest
-    WHERE NOT x.optional OR EXISTS (SELECT FROM blobs AS b WHERE b.digest = x.digest)
-    ORDER BY x.digest
-    ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING";
+const MANIFEST_IDS: &str = "SELECT digest, id FROM manifests
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = ANY($3)";
 
 /// Columns of many manifests.
 #[derive(Default)]
@@ -106,16 +104,6 @@ struct Manifests<'a> {
     foreign: Vec<bool>,
 }
 
-/// Columns of many layers.
-#[derive(Default)]
-struct Layers<'a> {
-    manifest: Vec<&'a Vec<u8>>,
-    digest: Vec<Vec<u8>>,
-    media_type: Vec<Option<i16>>,
-    size: Vec<i64>,
-    optional: Vec<bool>,
-}
-
 impl<D: Driver> Postgres<D> {
     /// Begins an import, or goes on with one that did not come to its end.
     ///
@@ -123,19 +111,35 @@ impl<D: Driver> Postgres<D> {
     /// When the database has tags of its own, somebody else imports, or it fails.
     pub async fn begin_import(&self) -> Result<Import, MetadataError> {
         let client = self.database.client().await?;
-        let row = self.row(&client, "SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
-        if !row.is_some_and(|row| row.get(0)) {
-            return Err(MetadataError::Import("another import is under way".to_owned()));
+        // What is noted here is durable, and with it all that was committed before.
+        self.execute(&client, "SET synchronous_commit = on", &[]).await?;
+        let mut tries = 0;
+        loop {
+            let row = self.row(&client, "SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
+            if row.is_some_and(|row| row.get(0)) {
+                break;
+            }
+            // The server takes a moment to see that a killed import is gone.
+            if tries == PATIENCE {
+                return Err(MetadataError::Import("another import is under way".to_owned()));
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let unfinished = self
             .row(
                 &client,
-                "SELECT id FROM import_statistics WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1",
+                "SELECT id, coalesce(tag_import, false) FROM import_statistics
+                    WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1",
                 &[],
             )
             .await?;
         if let Some(row) = unfinished {
-            return Ok(Import { client, id: row.get(0) });
+            return Ok(Import {
+                client,
+                id: row.get(0),
+                tags_are_done: row.get(1),
+            });
         }
         let tags = self.row(&client, "SELECT FROM tags LIMIT 1", &[]).await?;
         if tags.is_some() {
@@ -151,7 +155,11 @@ impl<D: Driver> Postgres<D> {
             )
             .await?;
         let id = row.map_or(0, |row| row.get(0));
-        Ok(Import { client, id })
+        Ok(Import {
+            client,
+            id,
+            tags_are_done: false,
+        })
     }
 
     /// Notes that a step begins, or has ended.
@@ -173,6 +181,12 @@ impl<D: Driver> Postgres<D> {
     /// # Errors
     /// Those of the database.
     pub async fn end_import(&self, import: Import, counts: Counts, whole: bool) -> Result<(), MetadataError> {
+        // Else the first queries would be planned as if the tables were empty.
+        import
+            .client
+            .batch_execute("ANALYZE")
+            .await
+            .map_err(|error| self.failed(error))?;
         let sql = "UPDATE import_statistics SET finished_at = CASE WHEN $7 THEN now() END, repositories_count = $2,
             tags_count = $3, manifests_count = $4, blobs_count = $5, blobs_size_bytes = $6 WHERE id = $1";
         let Counts {
@@ -258,8 +272,7 @@ impl<D: Driver> Postgres<D> {
         let id_of = |name: &str| types.get(name).copied();
         let own: Vec<Vec<u8>> = rows.iter().map(|row| encode(row.digest())).collect();
         let mut manifests = Manifests::default();
-        let mut layers = Layers::default();
-        for (row, own) in rows.iter().zip(&own) {
+        for row in rows {
             manifests.payload.push(&row.content);
             manifests.media_type.push(id_of(&row.manifest.media_type));
             let artifact = row.artifact_type.as_deref().and_then(id_of);
@@ -272,13 +285,6 @@ impl<D: Driver> Postgres<D> {
             manifests.configuration.push(row.configuration.as_deref());
             manifests.total_size.push(row.total_size());
             manifests.foreign.push(row.has_foreign_layers());
-            for layer in row.entries() {
-                layers.manifest.push(own);
-                layers.digest.push(encode(&layer.digest));
-                layers.media_type.push(id_of(entry_type(layer)));
-                layers.size.push(i64::try_from(layer.size).unwrap_or(i64::MAX));
-                layers.optional.push(!layer.urls.is_empty());
-            }
         }
         self.execute(
             transaction,
@@ -298,21 +304,20 @@ impl<D: Driver> Postgres<D> {
             ],
         )
         .await?;
-        self.execute(
-            transaction,
-            PUT_LAYERS,
-            &[
-                &at.namespace,
-                &at.id,
-                &layers.manifest,
-                &layers.digest,
-                &layers.media_type,
-                &layers.size,
-                &layers.optional,
-            ],
-        )
-        .await
-        .map(drop)
+        let ids: HashMap<Vec<u8>, i64> = self
+            .rows(transaction, MANIFEST_IDS, &[&at.namespace, &at.id, &own])
+            .await?
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        let mut layers = Layers::default();
+        for (row, own) in rows.iter().zip(&own) {
+            let id = ids.get(own).copied().unwrap_or_default();
+            for layer in row.entries() {
+                layers.add(id, layer, id_of(entry_type(layer)));
+            }
+        }
+        self.insert_layers(transaction, at, layers).await
     }
 
     /// Lets tags stand for manifests that were brought in; returns how many do.

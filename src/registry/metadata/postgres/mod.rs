@@ -182,6 +182,11 @@ impl<D: Driver> Postgres<D> {
         };
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         self.take_turn(&transaction, at, true).await?;
+        if sql == DELETE_MANIFEST {
+            // What is attached to it stays, as it would in files.
+            self.execute(&transaction, DETACH, &[&at.namespace, &at.id, key])
+                .await?;
+        }
         let deleted = self.execute(&transaction, sql, &[&at.namespace, &at.id, key]).await?;
         transaction.commit().await.map_err(|error| self.failed(error))?;
         Ok(deleted > 0)
@@ -239,7 +244,7 @@ impl<D: Driver> Postgres<D> {
             for name in names {
                 match types.get(*name) {
                     Some(id) => drop(found.insert((*name).to_owned(), *id)),
-                    None if name.trim().is_empty() || name.chars().count() > LONGEST => {
+                    None if name.trim().is_empty() || name.contains('\0') || name.chars().count() > LONGEST => {
                         return Err(MetadataError::MediaType((*name).to_owned()));
                     }
                     None => unknown.push(*name),
@@ -279,18 +284,25 @@ const RESOLVE: &str = "SELECT m.digest FROM tags AS t
     WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3";
 const DELETE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
+const DETACH: &str = "UPDATE manifests SET subject_id = NULL
+    WHERE top_level_namespace_id = $1 AND repository_id = $2
+        AND subject_id = (SELECT s.id FROM manifests AS s
+            WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)";
 const DELETE_TAG: &str = "DELETE FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = $3";
 const TAGS: &str = "SELECT name FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name > $3 ORDER BY name LIMIT $4";
-/// Those of a subject that is there, and those that came before their
-/// subject, whose row does not name it.
+/// Those of a subject that is there.
 const REFERRERS: &str = "SELECT m.digest, m.payload, t.media_type FROM manifests AS m
     JOIN media_types AS t ON t.id = m.media_type_id
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND (m.subject_id = (SELECT s.id FROM manifests AS s
-                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
-            OR m.subject_id IS NULL AND m.artifact_media_type_id IS NOT NULL)";
+        AND m.subject_id = (SELECT s.id FROM manifests AS s
+            WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)";
+/// Those that came before their subject, whose row does not name it.
+const UNATTACHED: &str = "SELECT m.digest, m.payload, t.media_type FROM manifests AS m
+    JOIN media_types AS t ON t.id = m.media_type_id
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+        AND m.subject_id IS NULL AND m.artifact_media_type_id IS NOT NULL";
 const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
 const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
@@ -304,6 +316,11 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
     WHERE r.path > $1 AND r.deleted_at IS NULL AND EXISTS (SELECT FROM manifests AS m
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id)
     ORDER BY r.path LIMIT $2";
+/// Returns where a page begins; the database knows no text with a NUL.
+fn without_nul(last: Option<&str>) -> &str {
+    last.unwrap_or_default().split('\0').next().unwrap_or_default()
+}
+
 /// Cuts a page out of rows of which there may be one too many.
 fn page(rows: &[Row], limit: usize) -> Page {
     let more = rows.len() > limit;
@@ -372,12 +389,17 @@ impl<D: Driver> Metadata for Postgres<D> {
         content: Bytes,
         tags: &[Tag],
     ) -> Result<(), MetadataError> {
-        let row = self.manifest_row(digest, content).await?;
+        let mut row = self.manifest_row(digest, content).await?;
+        let mut required = row.required();
+        let absent = self.missing(name, &required, true).await?;
+        // What was absent before was allowed to be.
+        required.retain(|digest| !absent.contains(digest));
+        row.present = required;
         let outcome = attempt!(self, client, self.put_row(&mut client, name, &row, tags).await);
         match outcome {
             // What it refers to was there when it was looked for, and went since.
             Err(MetadataError::Database(error)) if error.is_reference() => {
-                Err(MetadataError::Missing(self.missing(name, &row.required(), true).await?))
+                Err(MetadataError::Missing(self.missing(name, &row.present, true).await?))
             }
             other => other,
         }
@@ -407,7 +429,7 @@ impl<D: Driver> Metadata for Postgres<D> {
             let Some(at) = self.repository(&client, name).await? else {
                 return Ok(None);
             };
-            let last = last.unwrap_or_default();
+            let last = without_nul(last);
             let rows = self
                 .rows(&client, TAGS, &[&at.namespace, &at.id, &last, &page_rows(limit)])
                 .await?;
@@ -420,9 +442,10 @@ impl<D: Driver> Metadata for Postgres<D> {
             let Some(at) = self.repository(&client, name).await? else {
                 return Ok(Vec::new());
             };
-            let rows = self
+            let mut rows = self
                 .rows(&client, REFERRERS, &[&at.namespace, &at.id, &encode(subject)])
                 .await?;
+            rows.extend(self.rows(&client, UNATTACHED, &[&at.namespace, &at.id]).await?);
             Ok(rows
                 .iter()
                 .filter_map(|row| Some((decode(row, 0)?, stored(row, 1))))
@@ -495,7 +518,7 @@ impl<D: Driver> Metadata for Postgres<D> {
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {
         attempt!(self, client, {
-            let last = last.unwrap_or_default();
+            let last = without_nul(last);
             let rows = self.rows(&client, REPOSITORIES, &[&last, &page_rows(limit)]).await?;
             Ok(page(&rows, limit))
         })

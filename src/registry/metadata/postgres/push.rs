@@ -1,5 +1,6 @@
 //! Writing manifests and blobs: one transaction each.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +18,47 @@ const LARGEST_CONFIGURATION: u64 = 256_000;
 /// Type of a blob of which nothing else is known.
 const BLOB_TYPE: &str = "application/octet-stream";
 
+/// Columns of layers.
+#[derive(Default)]
+pub(super) struct Layers {
+    manifest: Vec<i64>,
+    digest: Vec<Vec<u8>>,
+    media_type: Vec<Option<i16>>,
+    size: Vec<i64>,
+    optional: Vec<bool>,
+}
+
+impl Layers {
+    /// Adds a layer of a manifest.
+    pub(super) fn add(&mut self, manifest: i64, layer: &Descriptor, media_type: Option<i16>) {
+        self.manifest.push(manifest);
+        self.digest.push(encode(&layer.digest));
+        self.media_type.push(media_type);
+        self.size.push(i64::try_from(layer.size).unwrap_or(i64::MAX));
+        self.optional.push(!layer.urls.is_empty());
+    }
+
+    /// Drops those that may be elsewhere and are not known.
+    fn keep(&mut self, known: &HashSet<Vec<u8>>) {
+        let kept: Vec<bool> = self
+            .digest
+            .iter()
+            .zip(&self.optional)
+            .map(|(digest, optional)| !optional || known.contains(digest))
+            .collect();
+        filter(&mut self.manifest, &kept);
+        filter(&mut self.digest, &kept);
+        filter(&mut self.media_type, &kept);
+        filter(&mut self.size, &kept);
+        filter(&mut self.optional, &kept);
+    }
+}
+
+fn filter<T>(column: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    column.retain(|_| kept.next().copied().unwrap_or(true));
+}
+
 /// A manifest as rows hold it.
 pub struct ManifestRow {
     digest: Digest,
@@ -24,6 +66,8 @@ pub struct ManifestRow {
     pub(super) manifest: Manifest,
     pub(super) artifact_type: Option<String>,
     pub(super) configuration: Option<Bytes>,
+    /// What it names and was there when the push began.
+    pub(super) present: Vec<Digest>,
 }
 
 impl ManifestRow {
@@ -110,9 +154,7 @@ const PUT_MANIFEST: &str = "INSERT INTO manifests (top_level_namespace_id, repos
         schema_version, media_type_id, artifact_media_type_id, configuration_media_type_id,
         configuration_blob_digest, configuration_payload, total_size, non_conformant,
         non_distributable_layers, subject_id)
-    VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12,
-        (SELECT id FROM manifests
-            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $13))
+    VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING RETURNING id";
 const MANIFEST_ID: &str = "SELECT id FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
@@ -121,13 +163,16 @@ const PUT_OFF_MANIFEST: &str = "INSERT INTO gc_manifest_review_queue
     VALUES ($1, $2, $3, gc_review_after('manifest_upload'), 'manifest_upload')
     ON CONFLICT (top_level_namespace_id, repository_id, manifest_id)
         DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
-const PUT_LAYERS: &str = "INSERT INTO layers
+// Nothing but the rows that it is given: each partitioned table that a
+// statement reads costs more than the rest of it.
+pub(super) const PUT_LAYERS: &str = "INSERT INTO layers
         (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
-    SELECT $1, $2, $3, x.digest, x.media_type_id, x.size
-    FROM unnest($4::bytea[], $5::smallint[], $6::bigint[], $7::boolean[]) AS x(digest, media_type_id, size, optional)
-    WHERE NOT x.optional OR EXISTS (SELECT FROM blobs AS b WHERE b.digest = x.digest)
+    SELECT $1, $2, x.manifest_id, x.digest, x.media_type_id, x.size
+    FROM unnest($3::bigint[], $4::bytea[], $5::smallint[], $6::bigint[])
+        AS x(manifest_id, digest, media_type_id, size)
     ORDER BY x.digest
     ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING";
+const KNOWN_BLOBS: &str = "SELECT digest FROM blobs WHERE digest = ANY($1)";
 const PUT_REFERENCES: &str = "INSERT INTO manifest_references
         (top_level_namespace_id, repository_id, parent_id, child_id)
     SELECT $1, $2, $3, m.id FROM manifests AS m
@@ -167,15 +212,21 @@ impl<D: Driver> Postgres<D> {
             _ => None,
         });
         let configuration = match &manifest.kind {
-            Kind::Image { config, .. } if config.size <= LARGEST_CONFIGURATION => {
-                Blobs::new(self.driver.clone()).read(&config.digest).await?
+            Kind::Image { config, .. } => {
+                let blobs = Blobs::new(self.driver.clone());
+                // What the client says of its size may be wrong.
+                match blobs.stat(&config.digest).await? {
+                    Some(stat) if stat.size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
+                    _ => None,
+                }
             }
-            _ => None,
+            Kind::Index { .. } => None,
         };
         Ok(ManifestRow {
             digest: digest.clone(),
             configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
             artifact_type,
+            present: Vec::new(),
             manifest,
             content,
         })
@@ -189,8 +240,10 @@ impl<D: Driver> Postgres<D> {
         row: &ManifestRow,
         tags: &[Tag],
     ) -> Result<(), MetadataError> {
-        // Outside of the transaction: other pushes must not wait for these rows.
+        // Outside of the transaction: other pushes must not wait for these
+        // rows, and an id must not be remembered that was rolled back.
         let at = self.make_repository(&*client, name).await?;
+        self.type_ids(&*client, &row.types().collect::<Vec<_>>()).await?;
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
         let own = encode(&row.digest);
@@ -221,16 +274,26 @@ impl<D: Driver> Postgres<D> {
         let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
         if held {
             self.rows(transaction, HOLD_BLOBS, &[&required]).await?;
-        }
-        if held && row.is_index() {
-            self.rows(transaction, HOLD_MANIFESTS, &[&at.namespace, &at.id, &required])
-                .await?;
+            if row.is_index() {
+                self.rows(transaction, HOLD_MANIFESTS, &[&at.namespace, &at.id, &required])
+                    .await?;
+            }
+            self.look_again(transaction, at, row).await?;
         }
         let names: Vec<&str> = row.types().collect();
         let types = self.type_ids(transaction, &names).await?;
         let id_of = |name: &str| types.get(name).copied();
         let non_distributable = row.has_foreign_layers();
-        let subject = row.manifest.subject.as_ref().map(|subject| encode(&subject.digest));
+        let subject: Option<i64> = match &row.manifest.subject {
+            None => None,
+            Some(subject) => {
+                let digest = encode(&subject.digest);
+                let found = self
+                    .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &digest])
+                    .await?;
+                found.map(|row| row.get(0))
+            }
+        };
         let config = row.config().map(|config| encode(&config.digest));
         let configuration = row.configuration.as_deref();
         let parents = self.blob_entries(transaction, at, row).await?;
@@ -271,22 +334,81 @@ impl<D: Driver> Postgres<D> {
         } else {
             row.entries().iter().collect()
         };
-        if !layers.is_empty() {
-            let digests: Vec<Vec<u8>> = layers.iter().map(|layer| encode(&layer.digest)).collect();
-            let type_ids: Vec<Option<i16>> = layers.iter().map(|layer| id_of(entry_type(layer))).collect();
-            let sizes: Vec<i64> = layers
-                .iter()
-                .map(|layer| i64::try_from(layer.size).unwrap_or(i64::MAX))
-                .collect();
-            let optional: Vec<bool> = layers.iter().map(|layer| !layer.urls.is_empty()).collect();
-            self.execute(
+        let mut rows = Layers::default();
+        for layer in layers {
+            rows.add(id, layer, id_of(entry_type(layer)));
+        }
+        self.insert_layers(transaction, at, rows).await?;
+        Ok(id)
+    }
+
+    /// Looks, now that no collection is at work on it, whether what was found
+    /// when the push began is there still: rows, and the data of blobs, which a
+    /// collection that was cut off may have removed before their rows.
+    async fn look_again(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        row: &ManifestRow,
+    ) -> Result<(), MetadataError> {
+        let expected: Vec<Vec<u8>> = row.present.iter().map(encode).collect();
+        let rows = self
+            .rows(
                 transaction,
-                PUT_LAYERS,
-                &[&at.namespace, &at.id, &id, &digests, &type_ids, &sizes, &optional],
+                super::MISSING,
+                &[&at.namespace, &at.id, &expected, &row.is_index()],
             )
             .await?;
+        let mut missing: Vec<Digest> = rows.iter().filter_map(|row| super::decode(row, 0)).collect();
+        if !row.is_index() {
+            let blobs = Blobs::new(self.driver.clone());
+            for digest in row
+                .present
+                .iter()
+                .filter(|digest| !missing.contains(digest))
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                if blobs.stat(&digest).await?.is_none() {
+                    missing.push(digest);
+                }
+            }
         }
-        Ok(id)
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(MetadataError::Missing(missing))
+        }
+    }
+
+    /// Writes layers. Those that may be fetched from elsewhere need not be here.
+    pub(super) async fn insert_layers(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        mut rows: Layers,
+    ) -> Result<(), MetadataError> {
+        if rows.optional.iter().any(|optional| *optional) {
+            let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
+            rows.keep(&known.iter().map(|row| row.get(0)).collect());
+        }
+        if rows.digest.is_empty() {
+            return Ok(());
+        }
+        self.execute(
+            transaction,
+            PUT_LAYERS,
+            &[
+                &at.namespace,
+                &at.id,
+                &rows.manifest,
+                &rows.digest,
+                &rows.media_type,
+                &rows.size,
+            ],
+        )
+        .await
+        .map(drop)
     }
 
     /// Returns the entries of an index that are blobs of the repository.
@@ -341,28 +463,20 @@ impl<D: Driver> Postgres<D> {
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         // From here on no collection removes the blob, neither row nor data.
         self.execute(&transaction, PUT_OFF_BLOB, &[&encoded]).await?;
-        match size {
-            Some(size) => {
-                self.execute(&transaction, PUT_BLOB, &[&encoded, &types.get(BLOB_TYPE), &size])
-                    .await?;
-                let change = arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let blobs = Blobs::new(self.driver.clone());
-                match change {
-                    Some(change) => self.driver.apply(vec![change]).await?,
-                    // They came with an earlier try, and might have been collected since.
-                    None if blobs.stat(digest).await?.is_none() => {
-                        return Err(MetadataError::Missing(vec![digest.clone()]));
-                    }
-                    None => {}
-                }
+        let blobs = Blobs::new(self.driver.clone());
+        if let Some(size) = size {
+            self.execute(&transaction, PUT_BLOB, &[&encoded, &types.get(BLOB_TYPE), &size])
+                .await?;
+            let change = arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(change) = change {
+                self.driver.apply(vec![change]).await?;
             }
-            None => {
-                let known = self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_some();
-                let stored = Blobs::new(self.driver.clone()).stat(digest).await?.is_some();
-                if !(known && stored) {
-                    return Err(MetadataError::Missing(vec![digest.clone()]));
-                }
-            }
+        } else if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() {
+            return Err(MetadataError::Missing(vec![digest.clone()]));
+        }
+        // Data that came with an earlier try, or were there before, might have been collected since.
+        if blobs.stat(digest).await?.is_none() {
+            return Err(MetadataError::Missing(vec![digest.clone()]));
         }
         self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])
             .await?;

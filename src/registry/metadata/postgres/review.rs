@@ -73,6 +73,8 @@ const ABOUT: &str = "SELECT r.path, m.digest, CASE WHEN m.artifact_media_type_id
 const ATTACH: &str = "UPDATE manifests AS m SET subject_id = s.id FROM manifests AS s
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3
         AND s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $4";
+const HOLD_MANIFEST: &str = "SELECT FROM manifests
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3 FOR UPDATE";
 const REMOVE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3";
 const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
@@ -121,14 +123,12 @@ impl<D: Driver> Postgres<D> {
             self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
                 .await?;
             let path = layout::blob_data(&digest);
-            let removing = async {
-                let size = self.driver.stat(&path).await?.map_or(0, |stat| stat.size);
-                self.driver.remove(&layout::blob(&digest)).await?;
-                Ok::<u64, MetadataError>(size)
-            };
-            let bytes = tokio::time::timeout(storage_limit, removing)
-                .await
-                .map_err(|_| MetadataError::Import(format!("removing {digest} took too long")))??;
+            let size = tokio::time::timeout(storage_limit, self.driver.stat(&path)).await;
+            let size = size.map_err(|_| MetadataError::Import(format!("the storage does not tell of {digest}")))?;
+            let bytes = size?.map_or(0, |stat| stat.size);
+            // Once begun it is waited for: what goes on after the row is free
+            // again might remove what was pushed meanwhile.
+            self.driver.remove(&layout::blob(&digest)).await?;
             outcome = Outcome::Removed {
                 what: digest.to_string(),
                 event,
@@ -159,6 +159,8 @@ impl<D: Driver> Postgres<D> {
         let (namespace, repository, id): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let event: String = row.get(3);
         let key: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&namespace, &repository, &id];
+        // Whoever is attaching something to it right now comes first.
+        self.rows(&transaction, HOLD_MANIFEST, &key).await?;
         let needed = self.row(&transaction, MANIFEST_IS_NEEDED, &key).await?;
         let about = self.row(&transaction, ABOUT, &key).await?;
         let mut needed = needed.is_some_and(|row| row.get(0));

@@ -1,0 +1,138 @@
+//! The registry with its metadata in PostgreSQL, in a root of its own.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use crate::client::Client;
+use crate::workloads;
+
+/// Tags of the large repository.
+const TAGS: usize = 100_000;
+/// How often a page is asked for.
+const PAGES: usize = 200;
+
+/// A root, whose services end with it.
+struct Root<'a>(&'a Path);
+
+impl Root<'_> {
+    fn kdk(&self, arguments: &[&str]) -> Output {
+        let output = Command::new(env!("CARGO_BIN_EXE_kdk"))
+            .arg("--root")
+            .arg(self.0)
+            .args(arguments)
+            .env_remove("KDK_ROOT")
+            .output()
+            .expect("run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn timed(&self, arguments: &[&str]) -> f64 {
+        let began = Instant::now();
+        self.kdk(arguments);
+        began.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Root<'_> {
+    fn drop(&mut self) {
+        self.kdk(&["kill", "--yes"]);
+        if let Ok(elsewhere) = std::fs::read_link(self.0.join("postgresql")) {
+            let _ = std::fs::remove_dir_all(elsewhere);
+        }
+    }
+}
+
+fn port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// Measures; returns lines of a table.
+pub fn measure(directory: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |name: &str, value: String| {
+        eprintln!("  {name}: {value}");
+        lines.push(format!("| {name} | {value} |"));
+    };
+    let path = directory.join("root");
+    workloads::lay_out_garbage(&path.join("registry/storage"));
+    let (registry, rails) = (port(), port());
+    let settings = |more: &str| {
+        let text =
+            format!("port: {rails}\nregistry:\n  enabled: true\n  port: {registry}\n  auth_enabled: false\n{more}");
+        std::fs::write(path.join("kdk.yml"), text).expect("written");
+    };
+    settings("  read_only_maintenance_enabled: true\n");
+    let root = Root(&path);
+    root.kdk(&["reconfigure"]);
+    root.kdk(&["config", "set", "postgresql.enabled", "true"]);
+    root.kdk(&["start"]);
+    // The first run makes the database, too: not what is measured.
+    root.kdk(&["import-registry-data", "--dry-run"]);
+    let seconds = root.timed(&["import-registry-data", "--yes"]);
+    let tags = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]);
+    let tags: f64 = String::from_utf8_lossy(&tags.stdout).trim().parse().expect("a number");
+    add("import, tagged manifests", format!("{:.0} /s", tags / seconds));
+    let seconds = root.timed(&["reset-registry-data", "--yes"]);
+    add("reset of the database", format!("{seconds:.2} s"));
+    // What the files hold would have to be imported first.
+    std::fs::remove_dir_all(path.join("registry/storage")).expect("removed");
+    settings("  database:\n    enabled: true\n");
+    root.kdk(&["reconfigure"]);
+    root.kdk(&["restart"]);
+    let address = format!("127.0.0.1:{registry}");
+    let rate = workloads::small_blobs(&address, 2000);
+    add("small blobs, 16 connections", format!("{rate:.0} /s"));
+    let rate = workloads::manifest_puts(&address, 2000);
+    add("manifest put, 16 connections", format!("{rate:.0} /s"));
+    let (by_tag, by_digest) = workloads::manifest_gets(&address, 2000);
+    add("manifest get by tag, 32 connections", format!("{by_tag:.0} /s"));
+    add("manifest get by digest, 32 connections", format!("{by_digest:.0} /s"));
+    root.kdk(&[
+        "psql",
+        "-c",
+        &format!(
+            "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
+            SELECT t.top_level_namespace_id, t.repository_id, 'v' || n, t.manifest_id
+            FROM (SELECT * FROM tags LIMIT 1) AS t, generate_series(1, {TAGS}) AS n"
+        ),
+        "-c",
+        "ANALYZE",
+    ]);
+    let large = root.kdk(&[
+        "psql",
+        "-A",
+        "-t",
+        "-c",
+        "SELECT r.path FROM repositories AS r JOIN tags AS t ON t.repository_id = r.id WHERE t.name = 'v1'",
+    ]);
+    let name = String::from_utf8_lossy(&large.stdout).trim().to_owned();
+    let mut client = Client::connect(&address).expect("connected");
+    for (title, page) in [
+        ("first page of 100,000 tags", format!("/v2/{name}/tags/list?n=100")),
+        (
+            "first page of 100,000 tags with details",
+            format!("/gitlab/v1/repositories/{name}/tags/list/?n=100"),
+        ),
+        (
+            "the same, the latest first",
+            format!("/gitlab/v1/repositories/{name}/tags/list/?n=100&sort=-published_at"),
+        ),
+    ] {
+        let mut times: Vec<f64> = (0..PAGES)
+            .map(|_| {
+                let began = Instant::now();
+                let answer = client.request("GET", &page, "", b"").expect("answered");
+                assert_eq!(answer.status, 200, "{page}");
+                began.elapsed().as_secs_f64() * 1000.0
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        add(title, format!("{:.2} ms", times[PAGES / 2]));
+    }
+    lines
+}
