@@ -64,6 +64,23 @@ fn a_new_registry_uses_the_database() {
     assert_eq!(digest_of(&root, "group/project/image:1.0"), Some(digest));
     let status = root.kdk(&["registry", "database", "migrate", "status"]).ok();
     assert!(!status.contains("| no "), "{status}");
+    // As root, PostgreSQL's data are elsewhere, and found when the link to them is lost.
+    let link = root.join("postgresql");
+    if link.is_symlink() {
+        root.kdk(&["stop"]).ok();
+        std::fs::remove_file(&link).expect("removed");
+        root.kdk(&["start"]).ok();
+        assert!(digest_of(&root, "group/project/image:1.0").is_some());
+        // What is in its place is nobody's to remove.
+        root.kdk(&["stop"]).ok();
+        std::fs::remove_file(&link).expect("removed");
+        std::fs::write(&link, "mine").expect("written");
+        let refused = root.kdk(&["start"]).refused();
+        assert!(refused.contains("is in the way"), "{refused}");
+        std::fs::remove_file(&link).expect("removed");
+        root.kdk(&["start"]).ok();
+        assert!(digest_of(&root, "group/project/image:1.0").is_some());
+    }
     // Without the database it would seem empty.
     set(&root, "registry.database.enabled", "false");
     let refused = root.kdk(&["reconfigure"]).refused();

@@ -638,3 +638,48 @@ fn the_schema_is_gitlabs() {
     assert_eq!(list(partitions), "512|8\n");
     postgres.forget("schema_listed");
 }
+
+/// As in files: what is attached to an image outlives it, and finds it again.
+#[test]
+fn what_is_attached_outlives_its_subject() {
+    let registry = TestRegistry::start();
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    let config = registry.push_blob("a/b", b"{}");
+    let signature = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/x-signature",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2}, "layers": [],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": image, "size": bytes.len()}})
+    .to_string();
+    let pushed = registry.put_manifest("a/b", "signature", OCI_MANIFEST, signature.as_bytes());
+    assert_eq!(header(&pushed, "oci-subject"), image);
+    let referrers = || {
+        let listed: Value = registry
+            .get(&format!("/v2/a/b/referrers/{image}"))
+            .json()
+            .expect("JSON");
+        listed["manifests"].as_array().expect("a list").len()
+    };
+    assert_eq!(referrers(), 1);
+    let path = format!("/v2/a/b/manifests/{image}");
+    assert_eq!(registry.send("DELETE", &path).status(), 202);
+    assert_eq!(registry.get("/v2/a/b/manifests/signature").status(), 200);
+    assert_eq!(referrers(), 1);
+    registry.push_image("a/b", "t", "x");
+    assert_eq!(referrers(), 1);
+}
+
+/// Names that no database knows are no failures of the server.
+#[test]
+fn odd_names_are_answered() {
+    let registry = TestRegistry::start();
+    registry.push_image("a/b", "t", "x");
+    assert_eq!(registry.get("/v2/_catalog?last=%00").status(), 200);
+    assert_eq!(registry.get("/v2/a/b/tags/list?last=a%00b").status(), 200);
+    let config = registry.push_blob("a/b", b"{}");
+    for kind in ["x/\u{0}", &"y".repeat(300)] {
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [],
+            "config": {"mediaType": kind, "digest": config, "size": 2}})
+        .to_string();
+        let answer = registry.put_manifest("a/b", "odd", OCI_MANIFEST, manifest.as_bytes());
+        assert_error(answer, 400, "MANIFEST_INVALID");
+    }
+}
