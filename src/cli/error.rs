@@ -85,7 +85,20 @@ from!(
 
 impl From<crate::registry::command::CommandError> for CommandError {
     fn from(error: crate::registry::command::CommandError) -> Self {
-        Self::user(chain(&error))
+        use crate::registry::command::CommandError as Verb;
+        use crate::registry::metadata::{DatabaseError, MetadataError};
+        let away = matches!(
+            &error,
+            Verb::Database(DatabaseError::Unavailable { .. })
+                | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { .. }))
+        );
+        let plain = Self::user(chain(&error));
+        if away {
+            return plain.hint(
+                "start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure",
+            );
+        }
+        plain
     }
 }
 
@@ -154,6 +167,12 @@ impl From<crate::services::Unready> for CommandError {
         let hint = match &error {
             Unready::Postgresql(PostgresqlError::NotInstalled { .. } | PostgresqlError::OtherVersion { .. }) => {
                 format!("install it with: {}", install_command())
+            }
+            Unready::Postgresql(PostgresqlError::Moved { link, target, own }) => format!(
+                "when the root was moved, move its data, too: mv {target} {own} && ln -sfn {own} {link}; when it was copied, remove the link and import or reset: rm {link}"
+            ),
+            Unready::Postgresql(PostgresqlError::Gone(_)) => {
+                "restore them from a backup; or start over, without the images: kdk reset-registry-data".to_owned()
             }
             Unready::Postgresql(PostgresqlError::InTheWay(path)) => format!("move it away: mv {path} {path}.old"),
             Unready::Postgresql(_) => "see its log with: kdk tail --no-follow postgresql".to_owned(),

@@ -141,6 +141,7 @@ fn short(value: &Value) -> String {
 
 fn contradictions(config: &Config, found: &mut Vec<Problem>) {
     ports(config, found);
+    database_name(config, found);
     let exclusive: Vec<&str> = [
         ("registry.version", config.registry_version() != "embedded"),
         ("registry.bin", config.registry_bin().is_some()),
@@ -254,6 +255,25 @@ fn realm(config: &Config, found: &mut Vec<Problem>) {
             Some("set hostname to a name that others know, as by: kdk config set hostname kdk.test".to_owned()),
         ));
     }
+}
+
+/// Checks that the metadata database is one that may be made and removed.
+fn database_name(config: &Config, found: &mut Vec<Problem>) {
+    const OTHERS: [&str; 4] = ["postgres", "template0", "template1", "kdk_registry_template"];
+    const LONGEST: usize = 63;
+    let name = config.registry_database_dbname();
+    let message = if OTHERS.contains(&name.as_str()) {
+        format!("`registry.database.dbname` is {name}, which the server or kdk needs for itself")
+    } else if name.is_empty() || name.len() > LONGEST {
+        format!(
+            "`registry.database.dbname` has {} bytes; PostgreSQL takes 1 to {LONGEST}",
+            name.len()
+        )
+    } else {
+        return;
+    };
+    let hint = "give it a name of its own, such as registry_dev".to_owned();
+    found.push(problem(config, "registry.database.dbname", message, Some(hint)));
 }
 
 fn ports(config: &Config, found: &mut Vec<Problem>) {

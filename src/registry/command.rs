@@ -280,6 +280,15 @@ pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, Comman
     })
 }
 
+/// Says whether the configuration's role may make databases.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub fn may_create_database(path: &Utf8Path) -> Result<bool, CommandError> {
+    let config = database_of(path)?;
+    Ok(runtime()?.block_on(admin::may_create(&config))?)
+}
+
 /// Removes a configuration's metadata database, with all that is in it; says whether there was one.
 ///
 /// # Errors

@@ -53,7 +53,7 @@ pub enum StartError {
     Tls(#[source] io::Error),
     /// The metadata are elsewhere.
     #[error(
-        "the metadata of {0} are in a database, as docker/registry/lockfiles/database-in-use says, and database.enabled is off: the registry would seem empty. Set database.enabled to true; or, if the database is gone for good, remove that file"
+        "the metadata of {0} are in a database, as {0}/docker/registry/lockfiles/database-in-use says, and database.enabled is off: the registry would seem empty. Set database.enabled (in kdk.yml: registry.database.enabled) to true; or, if the database is gone for good, remove that file"
     )]
     DatabaseInUse(camino::Utf8PathBuf),
     /// The metadata are in files.

@@ -47,6 +47,19 @@ pub enum PostgresqlError {
     /// Something else is where the link to the data belongs.
     #[error("{0} is in the way: as root, PostgreSQL's data are kept under /var/lib/kdk, and that is a link to them")]
     InTheWay(Utf8PathBuf),
+    /// The root was somewhere else.
+    #[error("{link} leads to {target}, which belongs to another place of this root")]
+    Moved {
+        /// The link.
+        link: Utf8PathBuf,
+        /// Where it leads.
+        target: Utf8PathBuf,
+        /// Where it should lead.
+        own: Utf8PathBuf,
+    },
+    /// The data are gone, and were in use.
+    #[error("PostgreSQL's data in {0} are gone, and the registry's storage says that its metadata are there")]
+    Gone(Utf8PathBuf),
     /// The data cannot be made.
     #[error("cannot make PostgreSQL's data in {data}: {reason}")]
     Init {
@@ -158,6 +171,26 @@ impl Postgresql {
         Ok(id)
     }
 
+    /// Checks that data which are in use are there: without them an empty
+    /// database would be made, and every image would seem gone.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_data(&self, config: &Config) -> Result<(), PostgresqlError> {
+        let storage = config.path(&config.registry_path());
+        let in_use = storage.join("docker/registry/lockfiles/database-in-use").exists();
+        let ours = config.registry_database_host() == config.postgresql_host();
+        // A moved root is another matter, which `prepare` finds.
+        let elsewhere = |(link, own): &(Utf8PathBuf, Utf8PathBuf)| {
+            fs::read_link(link).is_ok_and(|target| target != own.as_std_path())
+        };
+        let moved = self.link.as_ref().is_some_and(elsewhere);
+        if in_use && ours && !moved && !self.data.join("PG_VERSION").exists() {
+            return Err(PostgresqlError::Gone(self.data.clone()));
+        }
+        Ok(())
+    }
+
     /// Makes the data when they are missing; says whether they were.
     ///
     /// # Errors
@@ -225,6 +258,16 @@ fn make_link(link: &Utf8Path, own: &Utf8Path, id: &str) -> Result<(), Postgresql
             // Of a root that was here before, and is gone.
             let stamp = sys::clock::Clock::System.now().as_second();
             fs::rename(own, format!("{own}.{stamp}"))?;
+        }
+        if let Ok(target) = fs::read_link(link)
+            && target.join("data/PG_VERSION").exists()
+            && let Ok(target) = Utf8PathBuf::try_from(target)
+        {
+            return Err(PostgresqlError::Moved {
+                link: link.to_owned(),
+                target,
+                own: own.to_owned(),
+            });
         }
         // An empty directory is nobody's; all else is.
         if fs::symlink_metadata(link).is_ok() && fs::remove_dir(link).is_err() {

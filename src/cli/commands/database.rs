@@ -46,6 +46,7 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
     if !config.registry_enabled() || config.registry_database_enabled() == "false" {
         return Ok(());
     }
+    run_state::check_data(config, &services::catalogue(config))?;
     with_server(session, config, || make(session, config))
 }
 

@@ -66,7 +66,12 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         database::make(session, &config)?;
         import::import(session, &path, &detailed)
     })
-    .map_err(|error| error.hint("what was imported stays; run it again to go on: kdk import-registry-data"))?;
+    .map_err(|error| {
+        if error.message.contains("has tags already") {
+            return error;
+        }
+        error.hint("what was imported stays; run it again to go on: kdk import-registry-data")
+    })?;
     if !args.dry_run {
         ui.hint(
             "let the registry use it: kdk config set registry.database.enabled true && kdk config unset registry.read_only_maintenance_enabled && kdk reconfigure && kdk restart registry",
@@ -80,10 +85,20 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
 fn check(config: &Config) -> Result<(), CommandError> {
     let (read_only, database) = (config.registry_read_only(), config.registry_database_enabled());
     if !read_only || database != "false" {
-        return Err(CommandError::user(format!(
-            "an import needs registry.read_only_maintenance_enabled: true (it is {read_only}) and registry.database.enabled: false (it is {database}) in kdk.yml"
-        ))
-        .hint("kdk config set registry.read_only_maintenance_enabled true && kdk config set registry.database.enabled false && kdk reconfigure"));
+        let mut wrong = Vec::new();
+        let mut remedy = Vec::new();
+        if !read_only {
+            wrong.push("registry.read_only_maintenance_enabled: true (it is false)".to_owned());
+            remedy.push("kdk config set registry.read_only_maintenance_enabled true");
+        }
+        if database != "false" {
+            wrong.push(format!("registry.database.enabled: false (it is {database})"));
+            remedy.push("kdk config set registry.database.enabled false");
+        }
+        remedy.push("kdk reconfigure");
+        return Err(
+            CommandError::user(format!("an import needs {} in kdk.yml", wrong.join(" and "))).hint(remedy.join(" && ")),
+        );
     }
     let path = config.root().registry_config();
     let rendered = crate::registry::config::Config::load(&path, &[])

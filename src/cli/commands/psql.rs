@@ -29,6 +29,14 @@ pub fn run(session: &Session, args: &PsqlArgs) -> Result<(), CommandError> {
                 crate::services::postgresql::install_command()
             ))
         })?;
+    let socket = format!(
+        "{}/.s.PGSQL.{}",
+        config.registry_database_host(),
+        config.registry_database_port()
+    );
+    if super::database::is_ours(&config) && !std::path::Path::new(&socket).exists() {
+        return Err(CommandError::user("PostgreSQL does not run").hint("start it with: kdk start postgresql"));
+    }
     let mut command = std::process::Command::new(program);
     command
         .env("PGHOST", config.registry_database_host())

@@ -48,7 +48,8 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
         ui.say(&format!("  the old version is kept in {}", root.relative(backup)));
     }
     let built = build(session, &config);
-    if let Ok(built) = &built {
+    let prepared = super::database::prepare(session, &config);
+    if let (Ok(built), Ok(())) = (&built, &prepared) {
         let (stale, disabled) = out_of_date(&config)?;
         let restarts = !stale.is_empty() || !disabled.is_empty();
         if plan.changes_anything() || restarts || matches!(built, Some(source::Prepared::Built(_))) {

@@ -6,6 +6,7 @@ use super::{database, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::registry::command;
+use crate::registry::config::database::Mode;
 use crate::services::{self, REGISTRY};
 
 /// Arguments of `kdk reset-registry-data`.
@@ -69,29 +70,51 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         args.yes,
         "KDK_RESET_REGISTRY_DATA_CONFIRM",
     )?;
+    let again = args.database.as_ref().map_or_else(
+        || "kdk reset-registry-data".to_owned(),
+        |name| format!("kdk reset-registry-data --database {name}"),
+    );
+    let used = rendered.mode != Mode::Files;
     let known = services::supervisor(config.root()).status()?;
-    let ran = known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
+    let ran = used && known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
+    let outcome = database::with_server(session, &config, || {
+        // Before anything is stopped or removed.
+        if !command::may_create_database(&path)? {
+            return Err(CommandError::user(format!(
+                "the role that kdk uses on {} may not make databases; nothing was done",
+                rendered.host
+            ))
+            .hint("allow it there with: ALTER ROLE … CREATEDB"));
+        }
+        if ran {
+            run_state::stop_named(session, config.root(), Some(vec![REGISTRY.to_owned()]))?;
+        }
+        let remake = || {
+            let progress = ui.progress("removing the database");
+            command::drop_database(&path)?;
+            command::forget_database(&path)?;
+            drop(progress);
+            ui.say(&format!("  removed database {name}"));
+            database::make(session, &config)
+        };
+        remake().map_err(|error: CommandError| error.hint(format!("what was done stays done; run it again: {again}")))
+    });
     if ran {
-        run_state::stop_named(session, config.root(), Some(vec![REGISTRY.to_owned()]))?;
+        let started = run_state::start_named(session, &config, &[REGISTRY.to_owned()]);
+        outcome?;
+        started?;
+    } else {
+        outcome?;
     }
-    database::with_server(session, &config, || {
-        let progress = ui.progress("removing the database");
-        command::drop_database(&path)?;
-        command::forget_database(&path)?;
-        drop(progress);
-        ui.say(&format!("  removed database {name}"));
-        database::make(session, &config)
-    })
-    .map_err(|error| error.hint("what was done stays done; run it again: kdk reset-registry-data"))?;
-    let (count, bytes) = command::stored_blobs(&path)?;
-    if count > 0 {
-        ui.say(&format!(
-            "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",
-            indicatif::BinaryBytes(bytes)
-        ));
-    }
-    if ran {
-        run_state::start_named(session, &config, &[REGISTRY.to_owned()])?;
+    if used {
+        let (count, bytes) = command::stored_blobs(&path)?;
+        if count > 0 {
+            ui.say(&format!(
+                "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",
+                indicatif::BinaryBytes(bytes)
+            ));
+            ui.hint("to have their space back after a day: kdk stop registry && kdk registry database import --step-three && kdk start");
+        }
     }
     ui.done("The metadata database is empty.");
     Ok(())

@@ -59,6 +59,7 @@ pub struct KillArgs {
 pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
+    check_data(&config, &specs)?;
     warn_of_pending(session, &config);
     bring_up(session, &config, specs, false)?;
     if args.services.is_empty() {
@@ -78,6 +79,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone())?;
+    check_data(&config, &specs)?;
     warn_of_pending(session, &config);
     if args.services.is_empty() {
         // What is not enabled any more ends with a restart of everything.
@@ -167,6 +169,17 @@ pub fn stop_quietly(session: &Session, root: &Root, name: &str) -> Result<(), Co
         Some(outcome) if !outcome.failures.is_empty() => report_stop(session, &outcome),
         _ => Ok(()),
     }
+}
+
+/// Checks that no empty database is made where a full one is missing.
+pub fn check_data(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
+    let wanted = specs
+        .iter()
+        .any(|spec| spec.name == POSTGRESQL || spec.depends_on.iter().any(|name| name == POSTGRESQL));
+    if wanted && let Ok(found) = Postgresql::find(config) {
+        found.check_data(config).map_err(services::Unready::from)?;
+    }
+    Ok(())
 }
 
 /// Adds what services depend on and does not run.

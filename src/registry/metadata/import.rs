@@ -201,8 +201,8 @@ impl<'a, D: Driver> Importer<'a, D> {
 
     async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
         let mut tags = HashMap::new();
-        let page = self.files.tags(name, None, usize::MAX).await?;
-        for text in page.unwrap_or_default().names {
+        let listing = self.driver.list(&layout::tags(name)).await?;
+        for text in listing.iter().flat_map(|names| names.iter()) {
             let Ok(tag) = text.parse::<Tag>() else { continue };
             match self.files.resolve(name, &tag).await? {
                 Some(digest) => drop(tags.insert(tag, digest)),

@@ -104,6 +104,23 @@ fn a_new_registry_uses_the_database() {
     done.ok();
     assert_eq!(digest_of(&root, "group/project/image:1.0"), None);
     push(&root, "group/project/image:1.0", "one");
+    // Data that are gone are not replaced by empty ones without a word.
+    root.kdk(&["stop"]).ok();
+    std::fs::remove_dir_all(root.join("postgresql/data")).expect("removed");
+    for command in ["start", "reconfigure"] {
+        let refused = root.kdk(&[command]).refused();
+        assert!(
+            refused.contains("are gone") && refused.contains("kdk reset-registry-data"),
+            "{refused}"
+        );
+    }
+    root.kdk(&["reset-registry-data", "--yes"]).ok();
+    root.kdk(&["start"]).ok();
+    assert_eq!(digest_of(&root, "group/project/image:1.0"), None);
+    let refused = root
+        .kdk(&["config", "set", "registry.database.dbname", "template1"])
+        .refused();
+    assert!(refused.contains("needs for itself"), "{refused}");
     root.kdk(&["stop"]).ok();
     crate::support::wait("nothing runs any more", || root.processes().is_empty().then_some(()));
 }

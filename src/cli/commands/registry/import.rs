@@ -1,5 +1,6 @@
 //! `kdk registry database import`: from link files to the database.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
@@ -68,7 +69,7 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
     if let Some(path) = &log.path {
         ui.say(&format!("registry import starting, detailed log written to: {path}"));
     }
-    let skipped = Mutex::new(0);
+    let skipped: Mutex<HashSet<(String, String)>> = Mutex::default();
     let progress = ui.progress("reading the storage");
     let outcome = command::import(path, options, args.row_count, &|event| {
         match &event {
@@ -79,8 +80,8 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
             Event::Progress { done, total } => progress.at(*done, *total),
             Event::Skipped { what, reason } => {
                 let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
-                *skipped += 1;
-                if *skipped <= SHOWN {
+                // Several others may refer to it.
+                if skipped.insert((what.clone(), reason.clone())) && skipped.len() <= SHOWN {
                     ui.warn(&format!("{what} is left out: {reason}"));
                 }
             }
@@ -89,7 +90,7 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
     });
     drop(progress);
     let (counts, rows) = outcome?;
-    let skipped = skipped.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let skipped = skipped.into_inner().unwrap_or_else(PoisonError::into_inner).len();
     if skipped > SHOWN {
         ui.warn(&format!("{} more are left out; the log names them", skipped - SHOWN));
     }
@@ -103,6 +104,12 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
     ));
     for (table, count) in rows {
         ui.out(&format!("{table:<26} {count:>10}"));
+    }
+    if options.manifests && counts.manifests == 0 && skipped > 0 {
+        return Err(
+            CommandError::user("every image is broken or left out; nothing was imported")
+                .hint("see what is wrong with: kdk registry verify"),
+        );
     }
     if args.dry_run {
         ui.say("Nothing was written: this was a dry run.");

@@ -12,7 +12,26 @@ const MAINTENANCE: &str = "postgres";
 fn beside(config: &DatabaseConfig) -> Result<Database, DatabaseError> {
     let mut other = config.clone();
     other.name = MAINTENANCE.to_owned();
-    Database::with(&other, false)
+    Ok(Database::with(&other, false)?.named(&config.to_string()))
+}
+
+/// Says whether the role may make databases.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub async fn may_create(config: &DatabaseConfig) -> Result<bool, DatabaseError> {
+    let server = beside(config)?;
+    let client = server.client().await?;
+    let row = client
+        .query_opt(
+            "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
+        .await
+        .map_err(|error| server.failure(error))?;
+    std::mem::drop(client);
+    server.close().await;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 /// Writes a name as SQL has it.

@@ -260,6 +260,13 @@ impl Database {
         }
     }
 
+    /// Lets errors speak of another database, which this one stands in for.
+    #[must_use]
+    pub fn named(mut self, place: &str) -> Self {
+        self.place = place.into();
+        self
+    }
+
     /// Returns which database it is.
     pub fn place(&self) -> &str {
         &self.place
