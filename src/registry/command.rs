@@ -337,7 +337,9 @@ pub fn import(
         Users::One(_) | Users::Several(_) => return Err(CommandError::Writing),
     };
     let runtime = runtime()?;
-    let driver = Filesystem::open(&config.storage.root)?;
+    // Everything is looked at once: no caches, and no other threads, which
+    // would cost more than the reading.
+    let driver = Filesystem::open(&config.storage.root)?.inline();
     let stop = stop_on_signal(&runtime);
     runtime.block_on(async {
         let database = Database::hasty(&database)?;

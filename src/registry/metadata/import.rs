@@ -219,6 +219,7 @@ impl<'a, D: Driver> Importer<'a, D> {
         let mut wanted: Vec<Digest> = tags.values().cloned().collect();
         wanted.sort();
         wanted.dedup();
+        let attached = self.attached(name).await?;
         // What is attached to something that is brought in comes along, and
         // what is attached to that.
         while !wanted.is_empty() {
@@ -226,10 +227,8 @@ impl<'a, D: Driver> Importer<'a, D> {
             for digest in &wanted {
                 let known = found.rows.len();
                 self.find(name, digest, &mut found).await?;
-                let new: Vec<Digest> = found.rows[known..].iter().map(|row| row.digest().clone()).collect();
-                for subject in new {
-                    let attached = self.files.referrers(name, &subject).await?;
-                    next.extend(attached.into_iter().map(|(digest, _)| digest));
+                for row in &found.rows[known..] {
+                    next.extend(attached.get(row.digest()).into_iter().flatten().cloned());
                 }
             }
             next.retain(|digest| !found.digests.contains(digest));
@@ -274,6 +273,26 @@ impl<'a, D: Driver> Importer<'a, D> {
             }
         }
         Ok(())
+    }
+
+    /// Returns a repository's manifests that have a subject, by it.
+    async fn attached(&self, name: &RepoName) -> Result<HashMap<Digest, Vec<Digest>>, MetadataError> {
+        let mut attached: HashMap<Digest, Vec<Digest>> = HashMap::new();
+        for algorithm in Algorithm::ALL {
+            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
+            let listing = self.driver.list(&path).await?;
+            for hex in listing.iter().flat_map(|names| names.iter()) {
+                self.check_stop()?;
+                let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
+                    continue;
+                };
+                let stored = self.files.manifest(name, &digest).await?;
+                if let Some(subject) = stored.and_then(|stored| stored.manifest()?.subject) {
+                    attached.entry(subject.digest).or_default().push(digest);
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// Finds a manifest, and before it all that it refers to. One that is
