@@ -180,6 +180,14 @@ pub fn garbage_collect(path: &Utf8Path, options: Options, report: &(dyn Fn(Event
     }
 }
 
+/// Says whether a configuration keeps its metadata in a database.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn is_in_database(path: &Utf8Path) -> Result<bool, CommandError> {
+    Ok(Config::load(path, &crate::sys::env::all())?.database.mode == Mode::Database)
+}
+
 /// Checks a configuration's storage, and mends what can be mended.
 ///
 /// # Errors

@@ -466,6 +466,19 @@ fn what_nothing_needs_is_removed_while_the_registry_serves() {
         registry.put_manifest("a/b", "late", OCI_MANIFEST, &bytes);
         late
     };
+    // Tagged, and there before its untagged subject.
+    let subject = image_without_layers(&registry, "to come");
+    let early = {
+        let digest = attach(&digest(subject.as_bytes()), subject.len(), "early and tagged");
+        let content = registry
+            .get(&format!("/v2/a/b/manifests/{digest}"))
+            .bytes()
+            .expect("read");
+        registry.put_manifest("a/b", "early", OCI_MANIFEST, &content);
+        digest
+    };
+    let subject_digest = digest(subject.as_bytes());
+    registry.put_manifest("a/b", &subject_digest, OCI_MANIFEST, subject.as_bytes());
     let alone = registry.push_blob("a/b", b"nobody refers to this");
     assert!(blob_is_stored(&registry, &alone));
     let manifest = |digest: &str| registry.get(&format!("/v2/a/b/manifests/{digest}")).status().as_u16();
@@ -483,7 +496,15 @@ fn what_nothing_needs_is_removed_while_the_registry_serves() {
         );
         (left == "0\n").then_some(())
     });
-    for digest in [&kept, &child, &signature, &countersignature, &late] {
+    for digest in [
+        &kept,
+        &child,
+        &signature,
+        &countersignature,
+        &late,
+        &early,
+        &subject_digest,
+    ] {
         assert_eq!(manifest(digest), 200, "{digest}");
     }
     assert_eq!(registry.get("/v2/a/b/manifests/index").status(), 200);
@@ -514,6 +535,13 @@ fn what_nothing_needs_is_removed_while_the_registry_serves() {
     assert!(status["removed"]["bytes"].as_u64() > Some(20), "{status}");
     assert_eq!(status["manifests"]["postponed"], 0);
     postgres.forget("collecting");
+}
+
+fn image_without_layers(registry: &TestRegistry, note: &str) -> String {
+    let config = registry.push_blob("a/b", b"{}");
+    json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "annotations": {"note": note},
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2}})
+    .to_string()
 }
 
 /// Whatever is pushed again while it is being collected is whole when the

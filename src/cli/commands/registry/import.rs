@@ -44,6 +44,9 @@ pub struct ImportArgs {
     /// Directory of the detailed log (default: the system's temporary one)
     #[arg(long, value_name = "DIR")]
     pub log_directory: Option<Utf8PathBuf>,
+    /// Accepted for the Go binary's sake; what was imported is passed over quickly
+    #[arg(long, hide = true)]
+    pub pre_import_skip_recent: Option<String>,
     /// Accepted for the Go binary's sake; several repositories are imported at once
     #[arg(short, long, hide = true)]
     pub tag_concurrency: Option<u8>,

@@ -38,6 +38,11 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
             CONFIRM,
         )?;
     }
+    if command::is_in_database(&path)? {
+        session.ui.warn(
+            "the metadata are in a database, which is not looked into: only the content of blobs is checked, and what files say of repositories is of before the import",
+        );
+    }
     let progress = session.ui.progress("reading");
     let outcome = command::verify(&path, args.repair, &|done, total| progress.at(done, total));
     drop(progress);

@@ -75,6 +75,9 @@ const ATTACH: &str = "UPDATE manifests AS m SET subject_id = s.id FROM manifests
         AND s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $4";
 const HOLD_MANIFEST: &str = "SELECT FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3 FOR UPDATE";
+const EARLY: &str = "SELECT id, payload FROM manifests
+    WHERE top_level_namespace_id = $1 AND repository_id = $2
+        AND subject_id IS NULL AND artifact_media_type_id IS NOT NULL";
 const REMOVE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3";
 const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
@@ -176,6 +179,13 @@ impl<D: Driver> Postgres<D> {
                 .await?;
             needed = attached > 0;
         }
+        if !needed
+            && let Some(row) = &about
+            && self.attach_early(&transaction, &key, row.get(1)).await?
+        {
+            let again = self.row(&transaction, MANIFEST_IS_NEEDED, &key).await?;
+            needed = again.is_some_and(|row| row.get(0));
+        }
         let mut outcome = Outcome::Kept;
         if needed {
             self.execute(&transaction, DONE_MANIFEST, &key).await?;
@@ -192,6 +202,28 @@ impl<D: Driver> Postgres<D> {
         }
         transaction.commit().await.map_err(|error| self.failed(error))?;
         Ok(outcome)
+    }
+
+    /// Attaches to a manifest what came before it and names it as its
+    /// subject; says whether anything did.
+    async fn attach_early(
+        &self,
+        transaction: &Transaction<'_>,
+        key: &[&(dyn tokio_postgres::types::ToSql + Sync); 3],
+        own: &[u8],
+    ) -> Result<bool, MetadataError> {
+        let mut attached = false;
+        for row in self.rows(transaction, EARLY, &key[..2]).await? {
+            let (id, payload): (i64, Vec<u8>) = (row.get(0), row.get(1));
+            let subject = Manifest::parse(&payload, None)
+                .ok()
+                .and_then(|manifest| manifest.subject);
+            if subject.is_some_and(|subject| encode(&subject.digest) == own) {
+                self.execute(transaction, ATTACH, &[key[0], key[1], &id, &own]).await?;
+                attached = true;
+            }
+        }
+        Ok(attached)
     }
 
     /// Puts off the review that failed; twice as long each time.
