@@ -47,11 +47,21 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
         return Ok(());
     }
     run_state::check_data(config, &services::catalogue(config))?;
-    with_server(session, config, || make(session, config))
+    let storage = config.path(&config.registry_path());
+    let in_use = storage.join("docker/registry/lockfiles/database-in-use").exists();
+    let made = with_server(session, config, || make(session, config))?;
+    if made && in_use {
+        session.ui.warn(&format!(
+            "the database {} is new and empty, although the storage says that its metadata are in one: if registry.database names the wrong one, set it back and run kdk reconfigure",
+            config.registry_database_dbname()
+        ));
+    }
+    Ok(())
 }
 
-/// Makes the metadata database and its schema where they are missing.
-pub fn make(session: &Session, config: &Config) -> Result<(), CommandError> {
+/// Makes the metadata database and its schema where they are missing; says
+/// whether there was no such database.
+pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     let path = config.root().registry_config();
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
@@ -63,5 +73,5 @@ pub fn make(session: &Session, config: &Config) -> Result<(), CommandError> {
     } else if !outcome.pre_deployment.is_empty() {
         session.ui.say(&format!("  migrated database {name}"));
     }
-    Ok(())
+    Ok(made)
 }

@@ -95,7 +95,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
             command::forget_database(&path)?;
             drop(progress);
             ui.say(&format!("  removed database {name}"));
-            database::make(session, &config)
+            database::make(session, &config).map(drop)
         };
         remake().map_err(|error: CommandError| error.hint(format!("what was done stays done; run it again: {again}")))
     });

@@ -88,6 +88,17 @@ fn a_new_registry_uses_the_database() {
     set(&root, "registry.database.enabled", "true");
     root.kdk(&["reconfigure"]).ok();
     root.kdk(&["start"]).ok();
+    // Another database is another registry.
+    set(&root, "registry.database.dbname", "other");
+    let other = root.kdk(&["reconfigure"]);
+    assert!(other.stderr.contains("set it back"), "{}", other.stderr);
+    other.ok();
+    assert_eq!(digest_of(&root, "group/project/image:1.0"), None);
+    root.kdk(&["config", "unset", "registry.database.dbname"]).ok();
+    let back = root.kdk(&["reconfigure"]);
+    assert!(!back.stderr.contains("set it back"), "{}", back.stderr);
+    back.ok();
+    assert!(digest_of(&root, "group/project/image:1.0").is_some());
     // Offline garbage collection would eat what only the database knows.
     let refused = root.kdk(&["registry", "garbage-collect", "--dry-run"]).refused();
     assert!(refused.contains("in a database"), "{refused}");
