@@ -45,7 +45,7 @@ start() {
   for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     postgres -D data -k "$1" -p "$2" -c listen_addresses="" -c fsync=off -c full_page_writes=off \
       -c max_connections=300 -c shared_buffers=64MB -c autovacuum=off \
-      -c max_locks_per_transaction=1024 -c logging_collector=off >>log 2>&1 &
+      -c max_locks_per_transaction=1024 -c dynamic_shared_memory_type=mmap >>log 2>&1 &
     pid=$!
     while kill -0 $pid 2>/dev/null; do
       if pg_isready -q -h "$1" -p "$2"; then echo ready; return; fi
