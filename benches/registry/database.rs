@@ -39,7 +39,8 @@ impl Drop for Root<'_> {
     fn drop(&mut self) {
         self.kdk(&["kill", "--yes"]);
         if let Ok(elsewhere) = std::fs::read_link(self.0.join("postgresql")) {
-            let _ = std::fs::remove_dir_all(elsewhere);
+            let _ = std::fs::remove_dir_all(&elsewhere);
+            let _ = std::fs::remove_file(elsewhere.with_extension("root"));
         }
     }
 }

@@ -176,16 +176,13 @@ impl Postgresql {
     ///
     /// # Errors
     /// When they are not.
-    pub fn check_data(&self, config: &Config) -> Result<(), PostgresqlError> {
-        let storage = config.path(&config.registry_path());
-        let in_use = storage.join("docker/registry/lockfiles/database-in-use").exists();
-        let ours = config.registry_database_host() == config.postgresql_host();
+    pub fn check_data(&self) -> Result<(), PostgresqlError> {
         // A moved root is another matter, which `prepare` finds.
         let elsewhere = |(link, own): &(Utf8PathBuf, Utf8PathBuf)| {
             fs::read_link(link).is_ok_and(|target| target != own.as_std_path())
         };
         let moved = self.link.as_ref().is_some_and(elsewhere);
-        if in_use && ours && !moved && !self.data.join("PG_VERSION").exists() {
+        if !moved && !self.data.join("PG_VERSION").exists() {
             return Err(PostgresqlError::Gone(self.data.clone()));
         }
         Ok(())
@@ -199,12 +196,10 @@ impl Postgresql {
         let owner = match &self.link {
             None => None,
             Some((link, own)) => {
-                let user = nix::unistd::User::from_name(OWNER)
-                    .map_err(io::Error::from)?
-                    .ok_or(PostgresqlError::NoOwner)?;
+                let account = sys::process::account(OWNER)?.ok_or(PostgresqlError::NoOwner)?;
                 make_link(link, own, &self.id()?)?;
-                nix::unistd::chown(own.as_std_path(), Some(user.uid), Some(user.gid)).map_err(io::Error::from)?;
-                Some(user)
+                sys::fs::give_to(own, account)?;
+                Some(account)
             }
         };
         if owner.is_none() {
@@ -227,9 +222,8 @@ impl Postgresql {
             .arg(&fresh)
             .current_dir("/")
             .stdin(Stdio::null());
-        if let Some(user) = owner {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        if let Some(account) = owner {
+            sys::process::run_as(&mut command, account);
         }
         let output = command.output()?;
         if output.status.success() {
@@ -251,7 +245,8 @@ fn make_link(link: &Utf8Path, own: &Utf8Path, id: &str) -> Result<(), Postgresql
     // The other user passes through; what is inside is nobody else's.
     fs::set_permissions(above, fs::Permissions::from_mode(0o711))?;
     let linked = fs::read_link(link).is_ok_and(|target| target == own.as_std_path());
-    let (theirs, ours) = (own.join(".kdk-root"), id);
+    // Beside it: inside, another user might put something in its place.
+    let (theirs, ours) = (Utf8PathBuf::from(format!("{own}.root")), id);
     if !linked {
         let known = sys::fs::read_optional(&theirs)?;
         if own.exists() && known.as_deref() != Some(ours) {

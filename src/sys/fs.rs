@@ -179,6 +179,15 @@ pub fn mode(path: &Utf8Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)
 }
 
+/// Gives a directory to another user.
+///
+/// # Errors
+/// When that is not allowed.
+pub fn give_to(path: &Utf8Path, account: super::process::Account) -> io::Result<()> {
+    std::os::unix::fs::chown(path, Some(account.user), Some(account.group))
+        .map_err(|error| named(&error, "cannot give away", path))
+}
+
 /// Returns the id of the user who owns a path.
 ///
 /// # Errors

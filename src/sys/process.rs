@@ -249,16 +249,41 @@ pub fn become_as(user: &str, argv: &[String]) -> io::Error {
     let Some((program, arguments)) = argv.split_first() else {
         return io::Error::new(io::ErrorKind::InvalidInput, "an empty command");
     };
-    match nix::unistd::User::from_name(user) {
-        Err(error) => error.into(),
+    match account(user) {
+        Err(error) => error,
         Ok(None) => io::Error::new(io::ErrorKind::NotFound, format!("there is no user {user}")),
-        // The groups of this user go, too.
-        Ok(Some(user)) => Command::new(program)
-            .args(arguments)
-            .uid(user.uid.as_raw())
-            .gid(user.gid.as_raw())
-            .exec(),
+        Ok(Some(account)) => {
+            let mut command = Command::new(program);
+            run_as(command.args(arguments), account);
+            command.exec()
+        }
     }
+}
+
+/// User and group that a process may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// User id.
+    pub user: u32,
+    /// Group id.
+    pub group: u32,
+}
+
+/// Finds a user by name.
+///
+/// # Errors
+/// When the system does not say.
+pub fn account(user: &str) -> io::Result<Option<Account>> {
+    let found = nix::unistd::User::from_name(user)?;
+    Ok(found.map(|user| Account {
+        user: user.uid.as_raw(),
+        group: user.gid.as_raw(),
+    }))
+}
+
+/// Lets a program run as another user, without the groups of this one.
+pub fn run_as(command: &mut Command, account: Account) {
+    command.uid(account.user).gid(account.group);
 }
 
 /// Returns the name of the effective user.

@@ -5,6 +5,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::config::Config;
 use crate::registry::command::{self, Migrate};
+use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL};
 
@@ -40,6 +41,14 @@ pub fn is_ours(config: &Config) -> bool {
     config.registry_database_host() == own.as_str() && config.registry_database_port() == config.postgresql_port()
 }
 
+/// Says whether the storage says that its metadata are in a database.
+pub fn is_in_use(config: &Config) -> bool {
+    config
+        .path(&config.registry_path())
+        .join(layout::database_in_use())
+        .exists()
+}
+
 /// Makes the metadata database and its schema where they are missing, when
 /// the settings ask for one.
 pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
@@ -47,8 +56,7 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
         return Ok(());
     }
     run_state::check_data(config, &services::catalogue(config))?;
-    let storage = config.path(&config.registry_path());
-    let in_use = storage.join("docker/registry/lockfiles/database-in-use").exists();
+    let in_use = is_in_use(config);
     let made = with_server(session, config, || make(session, config))?;
     if made && in_use {
         session.ui.warn(&format!(

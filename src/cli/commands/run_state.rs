@@ -176,8 +176,12 @@ pub fn check_data(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError
     let wanted = specs
         .iter()
         .any(|spec| spec.name == POSTGRESQL || spec.depends_on.iter().any(|name| name == POSTGRESQL));
-    if wanted && let Ok(found) = Postgresql::find(config) {
-        found.check_data(config).map_err(services::Unready::from)?;
+    if wanted
+        && super::database::is_ours(config)
+        && super::database::is_in_use(config)
+        && let Ok(found) = Postgresql::find(config)
+    {
+        found.check_data().map_err(services::Unready::from)?;
     }
     Ok(())
 }

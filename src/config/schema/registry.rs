@@ -63,7 +63,7 @@ settings! { REGISTRY;
     registry_debug_addr: Option<String> = "registry.debug_addr", Kind::Text, |_| Value::Null;
     /// Checks the storage every ten seconds and answers 503 when it fails.
     registry_health_storage: bool = "registry.health_storagedriver_enabled", Kind::Bool, |_| true;
-    /// Keeps metadata in PostgreSQL: true, false, or prefer (use it when it is there).
+    /// Keeps metadata in PostgreSQL: true, false, or prefer (true, unless the storage has its metadata in files).
     registry_database_enabled: String = "registry.database.enabled", Kind::Choice(&["true", "false", "prefer"]), |_| "false";
     /// Host of the metadata database: a directory with a socket, or a name.
     registry_database_host: String = "registry.database.host", Kind::Text, from "postgresql.host" |c| c.postgresql_host();

@@ -125,6 +125,9 @@ fn a_new_registry_uses_the_database() {
             "{refused}"
         );
     }
+    // What an initdb that was killed leaves behind does no harm.
+    std::fs::create_dir_all(root.join("postgresql/data.new")).expect("made");
+    std::fs::write(root.join("postgresql/data.new/PG_VERSION"), "15\n").expect("written");
     root.kdk(&["reset-registry-data", "--yes"]).ok();
     root.kdk(&["start"]).ok();
     assert_eq!(digest_of(&root, "group/project/image:1.0"), None);

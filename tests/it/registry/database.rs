@@ -711,3 +711,83 @@ fn odd_names_are_answered() {
         assert_error(answer, 400, "MANIFEST_INVALID");
     }
 }
+
+/// Every `sslmode`, against a server that takes nothing without TLS.
+#[test]
+fn connections_are_secured_as_the_mode_says() {
+    let postgres = TestPostgres::start_with_tls();
+    postgres.make_template();
+    postgres.database("registry_dev");
+    let directory = temporary();
+    let own = postgres.socket.join("server.crt");
+    let other = directory.path().join("other.crt");
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]);
+    openssl
+        .arg("-keyout")
+        .arg(directory.path().join("other.key"))
+        .arg("-out")
+        .arg(&other);
+    Output::of(&mut openssl).ok();
+    let ask = |host: &str, mode: &str, root: Option<&std::path::Path>| {
+        let config = directory.path().join("config.yml");
+        let root = root.map_or(String::new(), |path| format!("  sslrootcert: {}\n", path.display()));
+        let text = format!(
+            "version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:0\ndatabase:\n  host: {host}\n  port: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: {mode}\n{root}",
+            postgres.port
+        );
+        std::fs::write(&config, text).expect("written");
+        Output::of(
+            Command::new(KDK)
+                .args(["registry", "database", "migrate", "version"])
+                .arg(&config),
+        )
+    };
+    for (host, mode, root) in [
+        ("127.0.0.1", "prefer", None),
+        ("127.0.0.1", "require", None),
+        ("127.0.0.1", "verify-ca", Some(own.as_path())),
+        ("localhost", "verify-ca", Some(own.as_path())),
+        ("localhost", "verify-full", Some(own.as_path())),
+    ] {
+        let answer = ask(host, mode, root);
+        assert_eq!(answer.code, 0, "{host} {mode}: {}", answer.stderr);
+    }
+    for (host, mode, root, reason) in [
+        ("127.0.0.1", "disable", None, "no encryption"),
+        ("127.0.0.1", "verify-full", Some(own.as_path()), "not valid for"),
+        (
+            "localhost",
+            "verify-full",
+            Some(other.as_path()),
+            "invalid peer certificate",
+        ),
+        (
+            "localhost",
+            "verify-ca",
+            Some(other.as_path()),
+            "invalid peer certificate",
+        ),
+        // As libpq: an authority that is named is minded.
+        (
+            "localhost",
+            "require",
+            Some(other.as_path()),
+            "invalid peer certificate",
+        ),
+        ("localhost", "verify-full", None, "database.sslrootcert"),
+    ] {
+        let refused = ask(host, mode, root).refused();
+        assert!(refused.contains(reason), "{host} {mode}: {refused}");
+    }
+}

@@ -38,14 +38,21 @@ pub fn programs() -> PathBuf {
 /// Makes a cluster and serves it until standard input ends, also when the
 /// test process is killed.
 const SCRIPT: &str = r#"
-cd "$1" && export PATH="$2:$PATH" LC_ALL=C
+cd "$1" && export PATH="$2:$PATH" LC_ALL=C && exec 2>>log
 [ -d data ] || initdb -D data -U postgres -A trust -E UTF8 --locale=C --no-sync >initdb.log || exit 1
+if [ "$4" = tls ]; then
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=critical,CA:FALSE -keyout data/server.key -out server.crt 2>/dev/null
+  chmod 600 data/server.key
+  printf 'local all all trust\nhostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n' >data/pg_hba.conf
+  OPTIONS="-c listen_addresses=localhost -c ssl=on -c ssl_cert_file=$1/server.crt -c ssl_key_file=server.key"
+fi
 start() {
   # After a kill it refuses for a moment, while its other processes end.
   for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     postgres -D data -k "$1" -p "$2" -c listen_addresses="" -c fsync=off -c full_page_writes=off \
       -c max_connections=300 -c shared_buffers=64MB -c autovacuum=off \
-      -c max_locks_per_transaction=1024 -c dynamic_shared_memory_type=mmap >>log 2>&1 &
+      -c max_locks_per_transaction=1024 -c dynamic_shared_memory_type=mmap $OPTIONS >>log 2>&1 &
     pid=$!
     while kill -0 $pid 2>/dev/null; do
       if pg_isready -q -h "$1" -p "$2"; then echo ready; return; fi
@@ -68,9 +75,18 @@ kill -QUIT $pid; wait
 const CLEAN: &str = r#"directory=$1; shift; "$@"; rm -rf "$directory""#;
 
 impl TestPostgres {
-    /// Starts a server.
+    /// Starts a server that is reached by its socket.
     pub fn start() -> Self {
-        const PORT: u16 = 5432;
+        Self::with(5432, "")
+    }
+
+    /// Starts a server that is reached by TCP, and with TLS only. Its certificate
+    /// is for the name localhost, and lies beside its socket.
+    pub fn start_with_tls() -> Self {
+        Self::with(super::port(), "tls")
+    }
+
+    fn with(port: u16, kind: &str) -> Self {
         let directory = temporary().keep();
         std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("opened up");
         let mut command = Command::new("sh");
@@ -80,7 +96,7 @@ impl TestPostgres {
         }
         command.args(["sh", "-c", SCRIPT, "sh"]).arg(&directory).arg(programs());
         let mut child = command
-            .arg(PORT.to_string())
+            .args([&port.to_string(), kind])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -88,7 +104,7 @@ impl TestPostgres {
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let mut postgres = Self {
             socket: directory,
-            port: PORT,
+            port,
             child,
             output,
         };

@@ -181,7 +181,8 @@ impl Drop for TestRoot {
         }
         // As root, PostgreSQL's data are elsewhere.
         if let Ok(elsewhere) = std::fs::read_link(self.join("postgresql")) {
-            let _ = std::fs::remove_dir_all(elsewhere);
+            let _ = std::fs::remove_dir_all(&elsewhere);
+            let _ = std::fs::remove_file(elsewhere.with_extension("root"));
         }
     }
 }

@@ -198,9 +198,11 @@ impl Database {
             pool = pool.post_create(deadpool_postgres::Hook::async_fn(
                 |client: &mut deadpool_postgres::ClientWrapper, _| {
                     Box::pin(async move {
-                        migrations::check(client)
-                            .await
-                            .map_err(|error| deadpool_postgres::HookError::message(error.to_string()))
+                        migrations::check(client).await.map_err(|error| match error {
+                            // The connection, not the schema, is what failed.
+                            migrations::SchemaError::Statement(error) => deadpool_postgres::HookError::Backend(error),
+                            other => deadpool_postgres::HookError::message(other.to_string()),
+                        })
                     })
                 },
             ));
@@ -236,7 +238,9 @@ impl Database {
         DatabaseError::Unavailable {
             place: self.place.to_string(),
             source: match error {
-                PoolError::Backend(error) => error.into(),
+                PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+                    error.into()
+                }
                 other => other.into(),
             },
         }

@@ -196,7 +196,7 @@ impl<D: Driver> Postgres<D> {
             "{those} SELECT least(coalesce(sum(size), 0), 9223372036854775807)::bigint FROM (SELECT DISTINCT l.digest, l.size FROM those
                 JOIN layers AS l ON l.top_level_namespace_id = those.n AND l.repository_id = those.r) AS x"
         );
-        attempt!(self, client, {
+        attempt!(self, mut client, {
             if self.row(&client, &known, &[&name.as_str()]).await?.is_none() {
                 return Ok(None);
             }

@@ -242,7 +242,7 @@ impl<D: Driver> Postgres<D> {
         rows: &[ManifestRow],
     ) -> Result<(), MetadataError> {
         let blobs: Vec<Vec<u8>> = blobs.iter().map(encode).collect();
-        attempt!(self, client, {
+        attempt!(self, mut client, {
             let at = self.make_repository(&client, name).await?;
             let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
             self.execute(&transaction, LINK_BLOBS, &[&at.namespace, &at.id, &blobs])

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 /// What makes the schema in an empty database.
 const SCHEMA: &str = include_str!("../../../../migrations/schema.sql");
@@ -186,18 +186,24 @@ pub async fn version(client: &Client) -> Result<Option<String>, SchemaError> {
     Ok(there.into_keys().next_back())
 }
 
-/// Makes the schema where it is missing. With `dry_run` only says what that takes.
-///
-/// # Errors
-/// When another registry made the schema and it lacks something, or a statement fails.
-pub async fn up(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaError> {
-    check_server(client).await?;
+/// Begins a change that nobody else makes meanwhile; returns what is applied.
+async fn locked(client: &mut Client) -> Result<(Transaction<'_>, Applied, Applied), SchemaError> {
     let transaction = client.transaction().await?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
     let pre = applied(&transaction, "schema_migrations").await?;
     let post = applied(&transaction, "post_deploy_schema_migrations").await?;
+    Ok((transaction, pre, post))
+}
+
+/// Makes the schema where it is missing. With `dry_run` only says what that takes.
+///
+/// # Errors
+/// When another registry made the schema and it lacks something, or a statement fails.
+pub async fn up(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaError> {
+    check_server(client).await?;
+    let (transaction, pre, post) = locked(client).await?;
     let outcome = Outcome {
         pre_deployment: pre_deployment().filter(|id| !pre.contains_key(*id)).collect(),
         post_deployment: post_deployment().filter(|id| !post.contains_key(*id)).collect(),
@@ -233,12 +239,7 @@ pub async fn up(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaErr
 /// # Errors
 /// When there are repositories, another registry made the schema, or a statement fails.
 pub async fn down(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaError> {
-    let transaction = client.transaction().await?;
-    transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
-        .await?;
-    let pre = applied(&transaction, "schema_migrations").await?;
-    let post = applied(&transaction, "post_deploy_schema_migrations").await?;
+    let (transaction, pre, post) = locked(client).await?;
     let known: Vec<&str> = pre_deployment().chain(post_deployment()).collect();
     if let Some(other) = pre.keys().chain(post.keys()).find(|id| !known.contains(&id.as_str())) {
         return Err(SchemaError::Newer(other.clone()));

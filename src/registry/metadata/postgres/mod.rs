@@ -36,13 +36,19 @@ const PAUSE: u32 = 20;
 /// First bits of the advisory locks on repositories.
 const LOCKS: i64 = 0x6b64_6b00_0000_0000;
 
-/// Runs statements on a connection, again where that may help.
+/// Runs statements on a connection, again where that may help. A transaction
+/// takes `mut client`.
 macro_rules! attempt {
-    ($self:expr, $client:ident, $work:expr) => {{
+    ($self:expr, mut $client:ident, $work:expr) => {
+        attempt!(@ $self, (mut $client), $client, $work)
+    };
+    ($self:expr, $client:ident, $work:expr) => {
+        attempt!(@ $self, ($client), $client, $work)
+    };
+    (@ $self:expr, ($($binding:tt)+), $client:ident, $work:expr) => {{
         let mut tries = 1;
         loop {
-            #[allow(unused_mut, reason = "some work takes a transaction, some does not")]
-            let mut $client = $self.database.client().await?;
+            let $($binding)+ = $self.database.client().await?;
             let outcome = async { $work }.await;
             match outcome {
                 Err(MetadataError::Database(error)) if error.is_passing() && tries < TRIES => {
@@ -57,7 +63,6 @@ macro_rules! attempt {
         }
     }};
 }
-
 use attempt;
 
 /// Returns how long to wait before the next try; by chance, so that those who
@@ -167,6 +172,16 @@ impl<D: Driver> Postgres<D> {
             "SELECT pg_advisory_xact_lock_shared($1)"
         };
         self.rows(client, lock, &[&key]).await.map(drop)
+    }
+
+    /// Finds a row of a repository by a key of it.
+    async fn find(&self, name: &RepoName, sql: &str, key: &(dyn ToSql + Sync)) -> Result<Option<Row>, MetadataError> {
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            self.row(&client, sql, &[&at.namespace, &at.id, key]).await
+        })
     }
 
     /// Deletes a row of a repository by a key of it; says whether it was there.
@@ -316,6 +331,7 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
     WHERE r.path > $1 AND r.deleted_at IS NULL AND EXISTS (SELECT FROM manifests AS m
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id)
     ORDER BY r.path LIMIT $2";
+
 /// Returns where a page begins; the database knows no text with a NUL.
 fn without_nul(last: Option<&str>) -> &str {
     last.unwrap_or_default().split('\0').next().unwrap_or_default()
@@ -335,51 +351,22 @@ fn page_rows(limit: usize) -> i64 {
 
 impl<D: Driver> Metadata for Postgres<D> {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            let row = self
-                .row(&client, MANIFEST, &[&at.namespace, &at.id, &encode(digest)])
-                .await?;
-            Ok(row.map(|row| stored(&row, 0)))
-        })
+        let row = self.find(name, MANIFEST, &encode(digest)).await?;
+        Ok(row.map(|row| stored(&row, 0)))
     }
 
     async fn tagged(&self, name: &RepoName, tag: &Tag) -> Result<Option<(Digest, Arc<Stored>)>, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            let row = self
-                .row(&client, TAGGED, &[&at.namespace, &at.id, &tag.as_str()])
-                .await?;
-            Ok(row.and_then(|row| Some((decode(&row, 0)?, stored(&row, 1)))))
-        })
+        let row = self.find(name, TAGGED, &tag.as_str()).await?;
+        Ok(row.and_then(|row| Some((decode(&row, 0)?, stored(&row, 1)))))
     }
 
     async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(false);
-            };
-            let row = self
-                .row(&client, HAS_MANIFEST, &[&at.namespace, &at.id, &encode(digest)])
-                .await?;
-            Ok(row.is_some())
-        })
+        Ok(self.find(name, HAS_MANIFEST, &encode(digest)).await?.is_some())
     }
 
     async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            let row = self
-                .row(&client, RESOLVE, &[&at.namespace, &at.id, &tag.as_str()])
-                .await?;
-            Ok(row.and_then(|row| decode(&row, 0)))
-        })
+        let row = self.find(name, RESOLVE, &tag.as_str()).await?;
+        Ok(row.and_then(|row| decode(&row, 0)))
     }
 
     async fn put_manifest(
@@ -395,7 +382,7 @@ impl<D: Driver> Metadata for Postgres<D> {
         // What was absent before was allowed to be.
         required.retain(|digest| !absent.contains(digest));
         row.present = required;
-        let outcome = attempt!(self, client, self.put_row(&mut client, name, &row, tags).await);
+        let outcome = attempt!(self, mut client, self.put_row(&mut client, name, &row, tags).await);
         match outcome {
             // What it refers to was there when it was looked for, and went since.
             Err(MetadataError::Database(error)) if error.is_reference() => {
@@ -407,7 +394,7 @@ impl<D: Driver> Metadata for Postgres<D> {
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         let key = encode(digest);
-        attempt!(self, client, {
+        attempt!(self, mut client, {
             match self.delete(&mut client, name, DELETE_MANIFEST, &key).await {
                 // All else that refers to it goes with it.
                 Err(MetadataError::Database(error)) if error.is_reference() => Err(MetadataError::Referenced),
@@ -419,7 +406,7 @@ impl<D: Driver> Metadata for Postgres<D> {
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         attempt!(
             self,
-            client,
+            mut client,
             self.delete(&mut client, name, DELETE_TAG, &tag.as_str()).await
         )
     }
@@ -461,15 +448,7 @@ impl<D: Driver> Metadata for Postgres<D> {
     }
 
     async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(false);
-            };
-            let row = self
-                .row(&client, HAS_BLOB, &[&at.namespace, &at.id, &encode(digest)])
-                .await?;
-            Ok(row.is_some())
-        })
+        Ok(self.find(name, HAS_BLOB, &encode(digest)).await?.is_some())
     }
 
     async fn missing(
@@ -499,21 +478,18 @@ impl<D: Driver> Metadata for Postgres<D> {
         let arrival = Mutex::new(arrival);
         attempt!(
             self,
-            client,
+            mut client,
             self.put_blob_row(&mut client, name, digest, size, &arrival).await
         )
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(false);
-            };
-            let removed = self
-                .execute(&client, UNLINK_BLOB, &[&at.namespace, &at.id, &encode(digest)])
-                .await?;
-            Ok(removed > 0)
-        })
+        let key = encode(digest);
+        attempt!(
+            self,
+            mut client,
+            self.delete(&mut client, name, UNLINK_BLOB, &key).await
+        )
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {

@@ -4,6 +4,7 @@
 //! A row stays locked while its review goes on; whoever relies on what it is
 //! about waits for the end, and finds it gone or kept whole.
 
+use std::io;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -13,7 +14,7 @@ use super::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::storage::{Driver, layout};
+use crate::registry::storage::{Driver, StorageError, layout};
 
 /// How a review ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +128,11 @@ impl<D: Driver> Postgres<D> {
                 .await?;
             let path = layout::blob_data(&digest);
             let size = tokio::time::timeout(storage_limit, self.driver.stat(&path)).await;
-            let size = size.map_err(|_| MetadataError::Import(format!("the storage does not tell of {digest}")))?;
+            let size = size.map_err(|_| StorageError {
+                action: "stat",
+                path: path.clone(),
+                source: io::ErrorKind::TimedOut.into(),
+            })?;
             let bytes = size?.map_or(0, |stat| stat.size);
             // Once begun it is waited for: what goes on after the row is free
             // again might remove what was pushed meanwhile.
