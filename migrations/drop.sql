@@ -44,5 +44,9 @@ BEGIN
         public.gc_review_after(text);
 
     DROP SCHEMA IF EXISTS partitions;
+
+    -- Not of schema.sql: made when the first repository is renamed.
+    DROP TABLE IF EXISTS kdk.repository_leases;
+    DROP SCHEMA IF EXISTS kdk;
 END
 $$;

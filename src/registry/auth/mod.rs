@@ -23,6 +23,8 @@ pub struct Actor {
     pub user: Option<String>,
     /// Tags that the token protects.
     pub protection: Protection,
+    /// The project that the repository belongs to, as the token says.
+    pub project_path: Option<String>,
 }
 
 /// What a request brings to be authorised.
@@ -75,6 +77,11 @@ impl Authorizer {
             Some(AuthConfig::Token(token)) => Self::Token(Box::new(token::TokenAuthorizer::new(token.clone())?)),
             Some(AuthConfig::Htpasswd(file)) => Self::Htpasswd(Box::new(htpasswd::Htpasswd::new(file.clone())?)),
         })
+    }
+
+    /// Says whether those who are let in bring claims about what they may do.
+    pub fn has_claims(&self) -> bool {
+        matches!(self, Self::Token(_))
     }
 
     /// Checks a request. `needed` is what it takes.

@@ -103,6 +103,11 @@ impl TokenAuthorizer {
             let repository = needed.first().map_or("", |scope| scope.name.as_str());
             Ok(Actor {
                 protection: Protection::of(&claims.access, repository),
+                project_path: claims
+                    .access
+                    .iter()
+                    .filter(|scope| scope.kind == "repository" && scope.name == repository)
+                    .find_map(|scope| scope.meta.as_ref()?.project_path.clone()),
                 name: claims.sub,
                 user_type: claims.auth_type,
                 user: claims.user,

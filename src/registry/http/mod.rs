@@ -219,6 +219,7 @@ impl Context {
             tag: None,
             from_repository: None,
             references: Vec::new(),
+            rename: None,
             actor: self.actor.clone(),
             url: String::new(),
             request_id: self.id.clone(),
@@ -422,7 +423,7 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
         }
         Route::Gitlab(GitlabRoute::Below(_)) => true,
         Route::Gitlab(GitlabRoute::Repository(_)) => {
-            context.query_one("size").as_deref() == Some("self_with_descendants")
+            method == Method::PATCH || context.query_one("size").as_deref() == Some("self_with_descendants")
         }
         _ => false,
     };
@@ -441,7 +442,7 @@ fn needed_scopes(route: &Route, context: &Context) -> Vec<Scope> {
     };
     let mut scopes = vec![Scope::repository(name.as_str(), actions)];
     if below {
-        scopes.push(Scope::repository(&format!("{name}/*"), actions));
+        scopes.push(Scope::repository(&format!("{name}/*"), &["pull"]));
     }
     if matches!(route, Route::Uploads(_))
         && context.query_one("mount").is_some()

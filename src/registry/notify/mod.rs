@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What happened to what.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// `push`, `pull`, `mount` or `delete`.
+    /// `push`, `pull`, `mount`, `delete` or `rename`.
     pub action: &'static str,
     /// The repository.
     pub repository: String,
@@ -48,6 +48,8 @@ pub struct Event {
     pub from_repository: Option<String>,
     /// What a manifest refers to, where that is asked for.
     pub references: Vec<Value>,
+    /// How a repository was renamed: what of its path changed, from what, to what.
+    pub rename: Option<[String; 3]>,
     /// Who did it.
     pub actor: Actor,
     /// Where the content is.
@@ -76,6 +78,9 @@ impl Event {
         put("tag", self.tag.clone().into());
         if !self.references.is_empty() {
             put("references", self.references.clone().into());
+        }
+        if let Some([kind, from, to]) = &self.rename {
+            put("rename", json!({"type": kind, "from": from, "to": to}));
         }
         let mut actor = json!({"name": self.actor.name});
         for (key, value) in [("user_type", &self.actor.user_type), ("user", &self.actor.user)] {

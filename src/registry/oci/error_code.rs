@@ -61,6 +61,20 @@ error_codes! {
     InvalidQueryParameterType = "INVALID_QUERY_PARAMETER_TYPE", BAD_REQUEST, "the value of a query parameter is of an invalid type";
     /// A parameter of a query has a value that is not allowed.
     InvalidQueryParameterValue = "INVALID_QUERY_PARAMETER_VALUE", BAD_REQUEST, "the value of a query parameter is invalid";
+    /// A parameter of a body has a value that is not allowed.
+    InvalidBodyParameter = "INVALID_BODY_PARAMETER", BAD_REQUEST, "a value of the request body parameter is invalid";
+    /// A parameter of a body has a value of the wrong type or form.
+    InvalidBodyParameterType = "INVALID_BODY_PARAMETER_TYPE", BAD_REQUEST, "a value of the request body parameter is of an invalid type";
+    /// A body is no JSON.
+    InvalidJsonBody = "INVALID_JSON_BODY", BAD_REQUEST, "the body of the request is an invalid JSON";
+    /// The token names another project.
+    MismatchProjectPathClaim = "MISMATCH_PROJECT_PATH_CLAIM", BAD_REQUEST, "the value of meta.project_path token claim is not assigned to the repository that operation is attempting to rename";
+    /// The token names no project.
+    UnknownProjectPathClaim = "UNKNOWN_PROJECT_PATH_CLAIM", BAD_REQUEST, "the value of meta.project_path token claim is not found";
+    /// A path is taken.
+    RenameConflict = "RENAME_CONFLICT", CONFLICT, "the base repository name is already taken";
+    /// There are too many repositories for the operation.
+    ExceedsLimits = "EXCEEDS_LIMITS", UNPROCESSABLE_ENTITY, "the base repository requested path contains too many sub-repositories for the operation to be executed";
     /// Something that another setup has.
     NotImplemented = "NOT_IMPLEMENTED", NOT_FOUND, "the feature is not available here";
     /// A manifest is not in the repository.

@@ -100,6 +100,7 @@ impl Route {
     /// Returns the methods that the resource understands.
     pub fn methods(&self) -> &'static [&'static str] {
         match self {
+            Self::Gitlab(GitlabRoute::Repository(_)) => &["GET", "HEAD", "OPTIONS", "PATCH"],
             Self::Root | Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) | Self::Gitlab(_) => {
                 &["GET", "HEAD", "OPTIONS"]
             }

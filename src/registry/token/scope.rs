@@ -24,6 +24,9 @@ pub struct Scope {
 /// Limits of a grant (GitLab, "Protected container tags").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
+    /// Path of the project that the repository belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_path: Option<String>,
     /// Patterns of tags that must not be pushed or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag_deny_access_patterns: Option<DenyPatterns>,

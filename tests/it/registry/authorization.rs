@@ -10,8 +10,8 @@ use crate::support::registry::{assert_error, header};
 use crate::support::{Output, TestRegistry, temporary};
 use kdk::registry::token::PublicKey;
 
-struct Signed {
-    registry: TestRegistry,
+pub(super) struct Signed {
+    pub(super) registry: TestRegistry,
     key: Vec<u8>,
     kid: String,
     thumbprint: String,
@@ -61,6 +61,11 @@ fn public_key(directory: &Path, name: &str) -> PublicKey {
 }
 
 fn signed() -> Signed {
+    signed_with("")
+}
+
+/// A registry that takes tokens of a key, with more in its configuration.
+pub(super) fn signed_with(more: &str) -> Signed {
     let directory = temporary();
     pair(directory.path(), "good");
     let read = |name: &str| std::fs::read(directory.path().join(name)).expect("read");
@@ -68,7 +73,7 @@ fn signed() -> Signed {
     let public = public_key(directory.path(), "good");
     let bundle = directory.path().join("good.crt");
     let more = format!(
-        "auth:\n  token:\n    realm: http://127.0.0.1:3000/jwt/auth\n    service: container_registry\n    issuer: khulnasoft-issuer\n    rootcertbundle: {}\n",
+        "auth:\n  token:\n    realm: http://127.0.0.1:3000/jwt/auth\n    service: container_registry\n    issuer: khulnasoft-issuer\n    rootcertbundle: {}\n{more}",
         bundle.display()
     );
     Signed {
@@ -84,7 +89,7 @@ fn now() -> i64 {
     kdk::sys::clock::Clock::System.now().as_second()
 }
 
-fn claims(actions: &[&str]) -> Value {
+pub(super) fn claims(actions: &[&str]) -> Value {
     json!({
         "iss": "khulnasoft-issuer", "sub": "root", "aud": "container_registry", "exp": now() + 60, "nbf": now() - 5, "iat": now(),
         "access": [{"type": "repository", "name": "a/b", "actions": actions}],
@@ -92,14 +97,14 @@ fn claims(actions: &[&str]) -> Value {
 }
 
 impl Signed {
-    fn header(&self) -> Header {
+    pub(super) fn header(&self) -> Header {
         Header {
             kid: Some(self.kid.clone()),
             ..Header::new(Algorithm::RS256)
         }
     }
 
-    fn token(&self, header: &Header, claims: &Value) -> String {
+    pub(super) fn token(&self, header: &Header, claims: &Value) -> String {
         encode(header, claims, &EncodingKey::from_rsa_pem(&self.key).expect("a key")).expect("signed")
     }
 

@@ -384,12 +384,18 @@ fn migrations_are_applied_listed_and_removed() {
     let refused = migrate(&["down", "--yes"]).refused();
     assert!(refused.contains("1 repositories"), "{refused}");
     postgres.sql("migrated", "DELETE FROM top_level_namespaces");
+    // With what renaming a repository leaves behind.
+    postgres.sql(
+        "migrated",
+        "CREATE SCHEMA kdk; CREATE TABLE kdk.repository_leases (path text)",
+    );
     assert!(migrate(&["down"]).refused().contains("--yes"));
     assert!(migrate(&["down", "--yes"]).ok().contains("OK: removed 184 pre"));
     assert_eq!(
         postgres.sql(
             "migrated",
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            "SELECT count(*) FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+                WHERE nspname IN ('public', 'partitions', 'kdk')"
         ),
         "0\n"
     );

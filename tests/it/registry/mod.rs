@@ -13,6 +13,7 @@ mod listings;
 mod manifests;
 mod power;
 mod referrers;
+mod rename;
 mod server;
 mod settings;
 mod uploads;

@@ -267,7 +267,7 @@ fn health_checks_and_metrics_tell_how_it_is() {
 }
 
 /// Answers requests with a status each, and passes on their heads and bodies.
-fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
+pub(super) fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
     let (sender, bodies) = std::sync::mpsc::channel();

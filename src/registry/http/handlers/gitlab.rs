@@ -1,6 +1,8 @@
 //! `/gitlab/v1/`: GitLab's own API, which only a database can answer.
 
-use hyper::{Response, StatusCode};
+use std::sync::Arc;
+
+use hyper::{Method, Response, StatusCode};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -17,10 +19,17 @@ use crate::serve::Body;
 const PAGE: (usize, usize) = (100, 1000);
 
 /// Answers a request.
-pub async fn dispatch(context: &Context, route: &GitlabRoute) -> Result<Response<Body>, Problem> {
-    let Store::Database(postgres) = &context.app.metadata else {
+pub async fn dispatch(context: Context, route: &GitlabRoute) -> Result<Response<Body>, Problem> {
+    let app = Arc::clone(&context.app);
+    let Store::Database(postgres) = &app.metadata else {
         return Err(Problem::new(ErrorCode::NotImplemented));
     };
+    if let GitlabRoute::Repository(name) = route
+        && context.request.method() == Method::PATCH
+    {
+        return super::rename::rename(context, postgres, name).await;
+    }
+    let context = &context;
     match route {
         GitlabRoute::Base => Ok(respond::json(StatusCode::OK, &json!({}))),
         GitlabRoute::Statistics => statistics(context, postgres).await,

@@ -4,6 +4,7 @@ mod blob;
 mod gitlab;
 mod listing;
 mod manifest;
+mod rename;
 mod upload;
 
 use hyper::{Method, Response, StatusCode};
@@ -38,7 +39,7 @@ pub async fn dispatch(route: Route, context: Context) -> Result<Response<Body>, 
             Ok(response)
         }
         Route::Gitlab(route) => {
-            let mut response = gitlab::dispatch(&context, &route).await?;
+            let mut response = gitlab::dispatch(context, &route).await?;
             respond::set(
                 &mut response,
                 &[("gitlab-container-registry-version", crate::registry::VERSION)],

@@ -99,7 +99,7 @@ pub struct TagPage {
     pub after: bool,
 }
 
-fn time(row: &Row, column: usize) -> Option<Timestamp> {
+pub(super) fn time(row: &Row, column: usize) -> Option<Timestamp> {
     let micros: Option<i64> = row.get(column);
     micros.and_then(|micros| Timestamp::from_microsecond(micros).ok())
 }

@@ -14,6 +14,7 @@ pub mod gitlab;
 pub mod import;
 pub mod migrations;
 pub mod push;
+pub mod rename;
 pub mod review;
 
 use std::collections::HashMap;

@@ -1,0 +1,142 @@
+//! `PATCH /gitlab/v1/repositories/<path>/`: another path for a project's repositories.
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::header::AUTHORIZATION;
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::registry::auth::Asked;
+use crate::registry::http::Context;
+use crate::registry::http::respond::{self, Problem};
+use crate::registry::metadata::Postgres;
+use crate::registry::metadata::postgres::rename::{MOST, Renamed};
+use crate::registry::oci::{ErrorCode, RepoName};
+use crate::registry::storage::Filesystem;
+use crate::registry::token::Scope;
+use crate::serve::Body;
+
+/// Most bytes of a body.
+const LIMIT: usize = 16 * 1024;
+
+/// What is asked for: one of both.
+#[derive(Debug, Default, Deserialize)]
+struct Asking {
+    /// The new last part of the path.
+    #[serde(default)]
+    name: String,
+    /// The new parts before it.
+    #[serde(default)]
+    namespace: String,
+}
+
+/// Reads the new path of a repository.
+fn destination(from: &RepoName, asking: &Asking) -> Result<RepoName, Problem> {
+    let invalid = |reason: &str| Problem::new(ErrorCode::InvalidBodyParameter).detail(reason);
+    let (before, last) = from.as_str().rsplit_once('/').unwrap_or(("", from.as_str()));
+    let (parameter, path) = match (asking.name.as_str(), asking.namespace.as_str()) {
+        ("", "") => return Err(invalid("name or namespace is needed")),
+        (name, "") if before.is_empty() => ("name", name.to_owned()),
+        (name, "") => ("name", format!("{before}/{name}")),
+        ("", namespace) => ("namespace", format!("{namespace}/{last}")),
+        _ => return Err(invalid("only one of name and namespace may be given")),
+    };
+    let to: Result<RepoName, _> = path.parse();
+    let to = match to {
+        Ok(to) if !(parameter == "name" && asking.name.contains('/')) => to,
+        Ok(_) => return Err(wrong_form(parameter, "a name is one part of a path, without a slash")),
+        Err(error) => return Err(wrong_form(parameter, &error.to_string())),
+    };
+    let top = |path: &RepoName| path.as_str().split('/').next().map(str::to_owned);
+    if top(from) != top(&to) {
+        return Err(invalid("top level namespaces can not be changed"));
+    }
+    Ok(to)
+}
+
+fn wrong_form(parameter: &str, reason: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidBodyParameterType).detail(json!({"parameter": parameter, "reason": reason}))
+}
+
+/// Checks that the token is for the project at this path.
+fn check_project(context: &Context, name: &RepoName) -> Result<(), Problem> {
+    match &context.actor.project_path {
+        _ if !context.app.authorizer.has_claims() => Ok(()),
+        None => Err(Problem::new(ErrorCode::UnknownProjectPathClaim).detail("project path not found")),
+        Some(path) if path == name.as_str() => Ok(()),
+        Some(_) => Err(Problem::new(ErrorCode::MismatchProjectPathClaim).detail(format!(
+            "meta.project_path claim does not match requested repository path {name}"
+        ))),
+    }
+}
+
+async fn asked(context: &mut Context) -> Result<Asking, Problem> {
+    let invalid = |reason: String| Problem::new(ErrorCode::InvalidJsonBody).detail(reason);
+    let body = Limited::new(context.request.body_mut(), LIMIT).collect().await;
+    let body = body.map_err(|error| {
+        invalid(if error.is::<LengthLimitError>() {
+            format!("a body has at most {LIMIT} bytes")
+        } else {
+            error.to_string()
+        })
+    })?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| invalid(error.to_string()))
+}
+
+/// Moves a project's repositories, or keeps the new path for them.
+pub async fn rename(
+    mut context: Context,
+    postgres: &Postgres<Filesystem>,
+    name: &RepoName,
+) -> Result<Response<Body>, Problem> {
+    check_project(&context, name)?;
+    let dry_run = match context.query_one("dry_run").as_deref() {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(_) => {
+            return Err(Problem::new(ErrorCode::InvalidQueryParameterType)
+                .detail(json!({"parameter": "dry_run", "reason": "must be true or false"})));
+        }
+    };
+    let asking = asked(&mut context).await?;
+    let to = destination(name, &asking)?;
+    if !asking.namespace.is_empty() {
+        // Whoever brings something into a namespace may push there.
+        let asked = Asked {
+            authorization: context.header(AUTHORIZATION),
+            host: context.host(),
+        };
+        let needed = [Scope::repository(&format!("{}/*", asking.namespace), &["push"])];
+        let app = &context.app;
+        let checked = app.authorizer.check(asked, &needed, &app.logger).await;
+        checked.map_err(Problem::challenge)?;
+    }
+    let renamed = postgres.rename(name, &to, dry_run).await;
+    match renamed.map_err(|error| context.failed(error))? {
+        Renamed::Done => {
+            let kind = if asking.namespace.is_empty() {
+                "name"
+            } else {
+                "namespace"
+            };
+            context.notify("rename", name, |event| {
+                event.rename = Some([kind.to_owned(), name.to_string(), to.to_string()]);
+            });
+            Ok(respond::empty(StatusCode::NO_CONTENT, &[]))
+        }
+        Renamed::Leased(until) => {
+            let until = until.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+            Ok(respond::json(StatusCode::ACCEPTED, &json!({"ttl": until})))
+        }
+        Renamed::Unknown => Err(Problem::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()}))),
+        Renamed::Taken => Err(Problem::new(ErrorCode::RenameConflict).detail(json!({"name": to.as_str()}))),
+        Renamed::TooMany => {
+            Err(Problem::new(ErrorCode::ExceedsLimits)
+                .detail(format!("at most {MOST} repositories are renamed at once")))
+        }
+        Renamed::TooLong => Err(Problem::new(ErrorCode::InvalidBodyParameter)
+            .detail("a repository below it would have a path of more than 255 characters")),
+        Renamed::NoLeases => Err(Problem::new(ErrorCode::NotImplemented)
+            .detail("the database's user may not make the schema kdk, where leases on paths are kept")),
+    }
+}
