@@ -402,14 +402,13 @@ CREATE INDEX index_gc_blobs_layers_on_top_lvl_nmspc_id_rpstry_id_lyr_id_dgst
     ON public.gc_blobs_layers (top_level_namespace_id, repository_id, layer_id, digest);
 
 -- These have names of their own on every partition. They come first, so that the index on the
--- parent, made after them, adopts them instead of making copies.
+-- parent, made after them, adopts them instead of making copies. Two more are in
+-- post-deployment.sql.
 DO $$
 DECLARE
     spec text[];
 BEGIN
     FOREACH spec SLICE 1 IN ARRAY ARRAY[
-        ['blobs', 'on_null_id', '(id) WHERE id IS NULL'],
-        ['manifests', 'on_id', '(id)'],
         ['manifests', 'on_ns_id_and_repo_id_and_subject_id',
             '(top_level_namespace_id, repository_id, subject_id)'],
         ['layers', 'on_top_level_namespace_id_and_digest_and_size',

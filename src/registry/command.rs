@@ -218,7 +218,10 @@ pub fn verify(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrate {
     /// It is made where it is missing.
-    Up,
+    Up {
+        /// Without what may follow while a registry serves.
+        skip_post: bool,
+    },
     /// It is removed from an empty database.
     Down,
 }
@@ -230,7 +233,7 @@ pub enum Migrate {
 pub fn migrate(path: &Utf8Path, direction: Migrate, dry_run: bool) -> Result<Outcome, CommandError> {
     with_database(path, async |client| {
         let outcome = match direction {
-            Migrate::Up => migrations::up(client, dry_run).await,
+            Migrate::Up { skip_post } => migrations::up(client, dry_run, skip_post).await,
             Migrate::Down => migrations::down(client, dry_run).await,
         };
         Ok(outcome?)
@@ -275,7 +278,7 @@ pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, Comman
         {
             let database = Database::with(&template, false)?;
             let mut client = database.client().await?;
-            let outcome = migrations::up(&mut client, false).await;
+            let outcome = migrations::up(&mut client, false, false).await;
             drop(client);
             database.close().await;
             match outcome {

@@ -74,7 +74,7 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
     let made = command::create_database(&path, is_ours(config))?;
-    let outcome = command::migrate(&path, Migrate::Up, false)?;
+    let outcome = command::migrate(&path, Migrate::Up { skip_post: false }, false)?;
     drop(progress);
     if made {
         session.ui.say(&format!("  new database {name}"));

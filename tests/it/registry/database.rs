@@ -399,7 +399,32 @@ fn migrations_are_applied_listed_and_removed() {
         ),
         "0\n"
     );
-    migrate(&["up"]).ok();
+    // In two parts, the second while a registry may serve.
+    let first_part = migrate(&["up", "--skip-post-deployment"]).ok();
+    assert!(
+        first_part.contains("applied 184 pre-deployment migration(s), 0 post"),
+        "{first_part}"
+    );
+    migrate(&["status", "--up-to-date"]).fails(1);
+    assert_eq!(migrate(&["status", "-u", "-s"]).ok(), "true\n");
+    let indexes = || postgres.sql("migrated", "SELECT count(*) FROM pg_class WHERE relkind IN ('i', 'I')");
+    let before = indexes();
+    assert_eq!(migrate(&["up", "--dry-run"]).ok().lines().count(), 10);
+    assert!(
+        migrate(&["up"])
+            .ok()
+            .contains("applied 0 pre-deployment migration(s), 10 post")
+    );
+    assert_eq!(
+        indexes().trim().parse::<u32>().expect("a number"),
+        before.trim().parse::<u32>().expect("a number") + 130
+    );
+    assert!(migrate(&["up", "-n", "3"]).refused().contains("--limit"));
+    assert!(
+        migrate(&["down", "-f", "-p", "3"])
+            .refused()
+            .contains("--post-deploy-limit")
+    );
     // An older registry's schema is not ours to bring further.
     postgres.sql(
         "migrated",

@@ -8,8 +8,12 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::registry::command::{self, Migrate};
-use crate::registry::metadata::postgres::migrations::Outcome;
+use crate::registry::metadata::postgres::migrations::{self, Outcome};
 use crate::sys::clock::monotonic;
+use crate::sys::env::flag;
+
+/// Leaves it out, too, as for the Go binary.
+const SKIP_POST: &str = "SKIP_POST_DEPLOYMENT_MIGRATIONS";
 
 /// Subcommands of `kdk registry database`.
 #[derive(Debug, Subcommand)]
@@ -29,7 +33,13 @@ pub enum DatabaseCommand {
 pub enum MigrateCommand {
     /// Apply what is missing
     #[command(after_help = "Example:\n  kdk registry database migrate up")]
-    Up(MigrateArgs),
+    Up {
+        #[command(flatten)]
+        args: MigrateArgs,
+        /// Leave out what may follow while a registry serves
+        #[arg(short, long)]
+        skip_post_deployment: bool,
+    },
     /// Remove the schema from a database without repositories
     Down(MigrateArgs),
     /// List migrations, and when they were applied
@@ -71,6 +81,12 @@ pub struct MigrateArgs {
     /// Do not ask
     #[arg(short = 'f', long, alias = "force")]
     yes: bool,
+    /// Accepted for the Go binary's sake: all or nothing is applied
+    #[arg(short = 'n', long, hide = true, value_name = "N")]
+    limit: Option<usize>,
+    /// As `limit`, for what may follow while a registry serves
+    #[arg(short, long, hide = true, value_name = "N")]
+    post_deploy_limit: Option<usize>,
 }
 
 /// Carries out a subcommand.
@@ -80,7 +96,15 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
         DatabaseCommand::Migrate(command) => command,
     };
     match command {
-        MigrateCommand::Up(args) => migrate(session, args, Migrate::Up),
+        MigrateCommand::Up {
+            mut args,
+            skip_post_deployment,
+        } => {
+            // None of them is the same as leaving them out.
+            let skip_post =
+                skip_post_deployment || flag(SKIP_POST) || args.post_deploy_limit.take_if(|most| *most == 0).is_some();
+            migrate(session, args, Migrate::Up { skip_post })
+        }
         MigrateCommand::Down(args) => {
             if !args.dry_run {
                 let question = "Remove the schema of the metadata database?";
@@ -96,7 +120,8 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
             skip_post_deployment,
             json,
         } => {
-            let lines = command::migrations_of(&configuration(session, file.config)?, skip_post_deployment)?;
+            let skip_post = skip_post_deployment || flag(SKIP_POST);
+            let lines = command::migrations_of(&configuration(session, file.config)?, skip_post)?;
             let missing = lines.iter().filter(|line| line.known && line.applied.is_none()).count();
             if up_to_date {
                 session.ui.out(if missing == 0 { "true" } else { "false" });
@@ -141,6 +166,7 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
 }
 
 fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(), CommandError> {
+    check_limits(&args)?;
     let path = configuration(session, args.file.config)?;
     let began = monotonic();
     let outcome = command::migrate(&path, direction, args.dry_run)?;
@@ -155,11 +181,31 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
     Ok(())
 }
 
+/// The schema is made whole: less of it cannot be had.
+fn check_limits(args: &MigrateArgs) -> Result<(), CommandError> {
+    for (option, limit, all) in [
+        ("--limit", args.limit, migrations::pre_deployment().count()),
+        (
+            "--post-deploy-limit",
+            args.post_deploy_limit,
+            migrations::post_deployment().count(),
+        ),
+    ] {
+        if limit.is_some_and(|most| most < all) {
+            return Err(CommandError::user(format!(
+                "{option} is less than the {all} migrations there are, which are applied and removed as one"
+            ))
+            .hint("leave the option out"));
+        }
+    }
+    Ok(())
+}
+
 /// Says it in the Go binary's words, which others parse.
 fn summary(direction: Migrate, outcome: &Outcome, seconds: f64) -> String {
     let (pre, post) = (outcome.pre_deployment.len(), outcome.post_deployment.len());
     match direction {
-        Migrate::Up => format!(
+        Migrate::Up { .. } => format!(
             "OK: applied {pre} pre-deployment migration(s), {post} post-deployment migration(s) and 0 background migration(s) in {seconds:.3}s"
         ),
         Migrate::Down => format!(

@@ -12,7 +12,9 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 /// What makes the schema in an empty database.
 const SCHEMA: &str = include_str!("../../../../migrations/schema.sql");
-/// What removes it.
+/// What adds to it that may follow while a registry serves.
+const POST_SCHEMA: &str = include_str!("../../../../migrations/post-deployment.sql");
+/// What removes both.
 const DROP: &str = include_str!("../../../../migrations/drop.sql");
 /// Ids of the migrations that must be there before a registry serves, in order.
 const PRE_DEPLOYMENT: &str = include_str!("../../../../migrations/pre-deployment.txt");
@@ -197,35 +199,45 @@ async fn locked(client: &mut Client) -> Result<(Transaction<'_>, Applied, Applie
     Ok((transaction, pre, post))
 }
 
-/// Makes the schema where it is missing. With `dry_run` only says what that takes.
+/// Makes the schema where it is missing; with `skip_post` without what may
+/// follow while a registry serves. With `dry_run` only says what that takes.
 ///
 /// # Errors
 /// When another registry made the schema and it lacks something, or a statement fails.
-pub async fn up(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaError> {
+pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<Outcome, SchemaError> {
     check_server(client).await?;
     let (transaction, pre, post) = locked(client).await?;
     let outcome = Outcome {
         pre_deployment: pre_deployment().filter(|id| !pre.contains_key(*id)).collect(),
-        post_deployment: post_deployment().filter(|id| !post.contains_key(*id)).collect(),
+        post_deployment: post_deployment()
+            .filter(|id| !skip_post && !post.contains_key(*id))
+            .collect(),
     };
-    let missing = outcome.pre_deployment.len() + outcome.post_deployment.len();
-    if missing == 0 || (dry_run && pre.is_empty()) {
-        return Ok(outcome);
-    }
-    if !pre.is_empty() {
-        return Err(SchemaError::Older(missing));
-    }
-    transaction.batch_execute(SCHEMA).await?;
-    for (table, ids) in [
-        ("schema_migrations", &outcome.pre_deployment),
-        ("post_deploy_schema_migrations", &outcome.post_deployment),
+    for (table, sql, there, missing) in [
+        ("schema_migrations", SCHEMA, pre, &outcome.pre_deployment),
+        (
+            "post_deploy_schema_migrations",
+            POST_SCHEMA,
+            post,
+            &outcome.post_deployment,
+        ),
     ] {
+        if missing.is_empty() {
+            continue;
+        }
+        if !there.is_empty() {
+            return Err(SchemaError::Older(missing.len()));
+        }
+        if dry_run {
+            continue;
+        }
+        transaction.batch_execute(sql).await?;
         transaction
             .execute(
                 &format!(
                     "INSERT INTO {table} (id, applied_at) SELECT id, clock_timestamp() FROM unnest($1::text[]) AS id"
                 ),
-                &[ids],
+                &[missing],
             )
             .await?;
     }
