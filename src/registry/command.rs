@@ -344,7 +344,12 @@ pub fn import(
     let _lock = match control::users(&config.storage.root)? {
         Users::Nobody(lock) => Some(lock),
         Users::Busy => return Err(CommandError::Busy),
-        Users::One(_) | Users::Several(_) if config.storage.readonly || options.dry_run => None,
+        // Blobs that nothing refers to may come while pushes go on.
+        Users::One(_) | Users::Several(_)
+            if config.storage.readonly || options.dry_run || !(options.manifests || options.tags) =>
+        {
+            None
+        }
         Users::One(_) | Users::Several(_) => return Err(CommandError::Writing),
     };
     let runtime = runtime()?;

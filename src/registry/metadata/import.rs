@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::postgres::bulk::Part;
 use super::postgres::import::{Counts, Step};
 use super::postgres::push::ManifestRow;
 use super::{Files, Metadata as _, MetadataError, Postgres};
@@ -20,10 +21,12 @@ use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Driver, layout};
 
-/// Repositories that are worked on at once.
-const AT_ONCE: usize = 4;
-/// Manifests that one transaction brings at most.
-const BATCH: usize = 200;
+/// Batches that are written at once, while the next is read.
+const AT_ONCE: usize = 2;
+/// Manifests or tags that one transaction brings at most.
+const BATCH: usize = 500;
+/// Repositories that one transaction brings at most.
+const REPOSITORIES: usize = 200;
 
 /// Which steps are done, and how.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,12 @@ pub struct Options {
     pub blobs: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
+    /// Whether media types that nobody used before are added.
+    pub new_media_types: bool,
+    /// Whether what was done stays on record in the database.
+    pub statistics: bool,
+    /// Step one passes over repositories that it finished within this time.
+    pub skip_recent: Option<Duration>,
 }
 
 /// What an import says while it goes on.
@@ -69,15 +78,21 @@ pub struct Importer<'a, D> {
     stop: &'a CancellationToken,
     report: &'a (dyn Fn(Event) + Sync),
     counts: Mutex<Counts>,
+    /// Media types that may be used, where others may not.
+    types: Option<HashSet<String>>,
+    /// Whether rows may be written without triggers and foreign keys.
+    direct: bool,
 }
 
 /// What a repository's files say.
-#[derive(Default)]
 struct Found {
+    name: RepoName,
     /// In an order in which nothing refers to what comes later.
     rows: Vec<ManifestRow>,
     digests: HashSet<Digest>,
     blobs: BTreeMap<Digest, u64>,
+    /// How many manifests stay behind.
+    untagged: usize,
 }
 
 impl<'a, D: Driver> Importer<'a, D> {
@@ -97,6 +112,8 @@ impl<'a, D: Driver> Importer<'a, D> {
             stop,
             report,
             counts: Mutex::default(),
+            types: None,
+            direct: false,
         }
     }
 
@@ -104,7 +121,7 @@ impl<'a, D: Driver> Importer<'a, D> {
     ///
     /// # Errors
     /// When the storage or the database fails, or it is interrupted.
-    pub async fn run(self) -> Result<Counts, MetadataError> {
+    pub async fn run(mut self) -> Result<Counts, MetadataError> {
         let names: Vec<RepoName> = self
             .files
             .all_repositories()
@@ -117,6 +134,10 @@ impl<'a, D: Driver> Importer<'a, D> {
         } else {
             Some(self.database.begin_import().await?)
         };
+        self.direct = import.as_ref().is_some_and(|import| import.direct);
+        if !self.options.new_media_types {
+            self.types = Some(self.database.media_types().await?);
+        }
         let steps = [
             (Step::Manifests, self.options.manifests, "step one: import manifests"),
             (Step::Tags, self.options.tags, "step two: import tags"),
@@ -132,9 +153,9 @@ impl<'a, D: Driver> Importer<'a, D> {
                 self.database.note_step(import, step, false).await?;
             }
             match step {
-                Step::Manifests => self.each(&names, async |name| self.manifests(name).await).await?,
+                Step::Manifests => self.all_manifests(&names).await?,
                 Step::Tags => {
-                    self.each(&names, async |name| self.tags(name).await).await?;
+                    self.all_tags(&names).await?;
                     if let Some(import) = &import {
                         // All of it is durable before the storage says where it is.
                         self.database.note_step(import, step, true).await?;
@@ -149,8 +170,8 @@ impl<'a, D: Driver> Importer<'a, D> {
         }
         let counts = *self.counts();
         if let Some(import) = import {
-            let whole = self.options.blobs;
-            self.database.end_import(import, counts, whole).await?;
+            let Options { blobs, statistics, .. } = self.options;
+            self.database.end_import(import, counts, blobs, statistics).await?;
         }
         Ok(counts)
     }
@@ -175,28 +196,40 @@ impl<'a, D: Driver> Importer<'a, D> {
         Ok(())
     }
 
-    /// Works on some repositories at once.
-    async fn each(
+    /// Reads what repositories have, and writes it, many at once; meanwhile
+    /// the next are read.
+    async fn each<T>(
         &self,
         names: &[RepoName],
-        work: impl AsyncFn(&RepoName) -> Result<(), MetadataError>,
+        read: impl AsyncFn(&RepoName) -> Result<(T, usize), MetadataError>,
+        write: impl AsyncFn(&[T]) -> Result<(), MetadataError>,
     ) -> Result<(), MetadataError> {
-        let done = AtomicUsize::new(0);
-        let mut all = futures_util::stream::iter(names)
-            .map(async |name| {
+        let (read, write) = (&read, &write);
+        let batches = stream::try_unfold(0, |next| async move {
+            let (mut batch, mut size, mut last) = (Vec::new(), 0, next);
+            while last < names.len() && size < BATCH && batch.len() < REPOSITORIES {
                 self.check_stop()?;
-                work(name).await?;
+                let (found, more) = read(&names[last]).await?;
+                batch.push(found);
+                size += more;
+                last += 1;
+                // Reading does not wait for anything; those who write do.
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, MetadataError>((last > next).then_some(((batch, last), last)))
+        });
+        batches
+            .map_ok(|(batch, done)| async move {
+                write(&batch).await?;
                 (self.report)(Event::Progress {
-                    done: done.fetch_add(1, Ordering::Relaxed) + 1,
+                    done,
                     total: names.len(),
                 });
-                Ok::<_, MetadataError>(())
+                Ok(())
             })
-            .buffer_unordered(AT_ONCE);
-        while let Some(outcome) = all.next().await {
-            outcome?;
-        }
-        Ok(())
+            .try_buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await
     }
 
     async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
@@ -212,21 +245,51 @@ impl<'a, D: Driver> Importer<'a, D> {
         Ok(tags)
     }
 
-    /// Step one for a repository.
-    async fn manifests(&self, name: &RepoName) -> Result<(), MetadataError> {
+    /// Step one.
+    async fn all_manifests(&self, names: &[RepoName]) -> Result<(), MetadataError> {
+        let recent = match self.options.skip_recent {
+            Some(time) if !self.options.dry_run => self.database.finished_within(time).await?,
+            _ => HashSet::new(),
+        };
+        let wanted: Vec<RepoName> = names
+            .iter()
+            .filter(|name| !recent.contains(name.as_str()))
+            .cloned()
+            .collect();
+        self.each(
+            &wanted,
+            async |name| {
+                let found = self.found(name).await?;
+                self.count(&found);
+                let size = found.rows.len();
+                Ok((found, size))
+            },
+            async |batch| self.manifests(batch).await,
+        )
+        .await
+    }
+
+    /// Finds what of a repository is to be brought in.
+    async fn found(&self, name: &RepoName) -> Result<Found, MetadataError> {
         let tags = self.tags_of(name).await?;
-        let mut found = Found::default();
+        let mut found = Found {
+            name: name.clone(),
+            rows: Vec::new(),
+            digests: HashSet::new(),
+            blobs: BTreeMap::new(),
+            untagged: 0,
+        };
         let mut wanted: Vec<Digest> = tags.values().cloned().collect();
         wanted.sort();
         wanted.dedup();
-        let attached = self.attached(name).await?;
+        let (attached, all) = self.attached(name).await?;
         // What is attached to something that is brought in comes along, and
         // what is attached to that.
         while !wanted.is_empty() {
             let mut next = Vec::new();
             for digest in &wanted {
                 let known = found.rows.len();
-                self.find(name, digest, &mut found).await?;
+                self.find(digest, &mut found).await?;
                 for row in &found.rows[known..] {
                     next.extend(attached.get(row.digest()).into_iter().flatten().cloned());
                 }
@@ -236,37 +299,83 @@ impl<'a, D: Driver> Importer<'a, D> {
             next.dedup();
             wanted = next;
         }
+        found.untagged = all.saturating_sub(found.rows.len());
+        Ok(found)
+    }
+
+    fn count(&self, found: &Found) {
         let bytes: u64 = found.blobs.values().sum();
-        {
-            let mut counts = self.counts();
-            counts.repositories += 1;
-            counts.manifests += i64::try_from(found.rows.len()).unwrap_or_default();
-            counts.blobs += i64::try_from(found.blobs.len()).unwrap_or_default();
-            counts.bytes += i64::try_from(bytes).unwrap_or_default();
-        }
+        let number = |count: usize| i64::try_from(count).unwrap_or_default();
+        let mut counts = self.counts();
+        counts.repositories += 1;
+        counts.manifests += number(found.rows.len());
+        counts.untagged += number(found.untagged);
+        counts.blobs += number(found.blobs.len());
+        counts.bytes += i64::try_from(bytes).unwrap_or_default();
+    }
+
+    /// Brings in what was found of repositories.
+    async fn manifests(&self, batch: &[Found]) -> Result<(), MetadataError> {
         if self.options.dry_run {
             return Ok(());
         }
-        self.database.import_blobs(&found.blobs).await?;
-        let blobs: Vec<Digest> = found.blobs.keys().cloned().collect();
-        for (number, rows) in found.rows.chunks(BATCH).enumerate() {
-            self.check_stop()?;
-            let blobs: &[Digest] = if number == 0 { &blobs } else { &[] };
-            let outcome = self.database.import_manifests(name, blobs, rows).await;
-            if !outcome.as_ref().is_err_and(is_of_one_image) {
-                outcome?;
-                continue;
+        let mut blobs = BTreeMap::new();
+        for found in batch {
+            blobs.extend(found.blobs.iter().map(|(digest, size)| (digest.clone(), *size)));
+        }
+        self.database.import_blobs(&blobs).await?;
+        let blobs: Vec<Vec<Digest>> = batch
+            .iter()
+            .map(|found| found.blobs.keys().cloned().collect())
+            .collect();
+        // All but those whose manifests are too many for one transaction.
+        let (small, large): (Vec<_>, Vec<_>) = batch
+            .iter()
+            .zip(&blobs)
+            .partition(|(found, _)| found.rows.len() < BATCH);
+        let parts: Vec<Part<'_>> = small
+            .iter()
+            .map(|(found, blobs)| Part {
+                name: &found.name,
+                blobs,
+                rows: &found.rows,
+            })
+            .collect();
+        self.write(&parts).await?;
+        for (found, blobs) in large {
+            for (number, rows) in found.rows.chunks(BATCH).enumerate() {
+                self.check_stop()?;
+                let blobs: &[Digest] = if number == 0 { blobs } else { &[] };
+                let name = &found.name;
+                self.write(&[Part { name, blobs, rows }]).await?;
             }
-            // One of them cannot be kept: the others can.
-            self.database.import_manifests(name, blobs, &[]).await?;
-            for row in rows {
-                match self
-                    .database
-                    .import_manifests(name, &[], std::slice::from_ref(row))
-                    .await
-                {
+        }
+        let names: Vec<&RepoName> = batch.iter().map(|found| &found.name).collect();
+        self.database.note_finished(&names).await
+    }
+
+    /// Writes parts of repositories; what of them cannot be kept is left out.
+    async fn write(&self, parts: &[Part<'_>]) -> Result<(), MetadataError> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.database.import_manifests(parts, self.direct).await;
+        if !outcome.as_ref().is_err_and(is_of_one_image) {
+            return outcome;
+        }
+        // One of them cannot be kept: the others can.
+        for part in parts {
+            let bare = Part { rows: &[], ..*part };
+            self.database.import_manifests(&[bare], self.direct).await?;
+            for row in part.rows {
+                let one = Part {
+                    blobs: &[],
+                    rows: std::slice::from_ref(row),
+                    ..*part
+                };
+                match self.database.import_manifests(&[one], false).await {
                     Err(error) if is_of_one_image(&error) => {
-                        self.skip(format!("{name}@{}", row.digest()), error.to_string());
+                        self.skip(format!("{}@{}", part.name, row.digest()), error.to_string());
                     }
                     other => other?,
                 }
@@ -275,8 +384,10 @@ impl<'a, D: Driver> Importer<'a, D> {
         Ok(())
     }
 
-    /// Returns a repository's manifests that have a subject, by it.
-    async fn attached(&self, name: &RepoName) -> Result<HashMap<Digest, Vec<Digest>>, MetadataError> {
+    /// Returns a repository's manifests that have a subject, by it; and how
+    /// many manifests there are in all.
+    async fn attached(&self, name: &RepoName) -> Result<(HashMap<Digest, Vec<Digest>>, usize), MetadataError> {
+        let mut all = 0;
         let mut attached: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for algorithm in Algorithm::ALL {
             let path = format!("{}/{}", layout::revisions(name), algorithm.name());
@@ -287,17 +398,19 @@ impl<'a, D: Driver> Importer<'a, D> {
                     continue;
                 };
                 let stored = self.files.manifest(name, &digest).await?;
+                all += usize::from(stored.is_some());
                 if let Some(subject) = stored.and_then(|stored| stored.manifest()?.subject) {
                     attached.entry(subject.digest).or_default().push(digest);
                 }
             }
         }
-        Ok(attached)
+        Ok((attached, all))
     }
 
     /// Finds a manifest, and before it all that it refers to. One that is
     /// broken is left out.
-    async fn find(&self, name: &RepoName, digest: &Digest, found: &mut Found) -> Result<(), MetadataError> {
+    async fn find(&self, digest: &Digest, found: &mut Found) -> Result<(), MetadataError> {
+        let name = &found.name.clone();
         // Those that wait for what they refer to, and whether that was looked for.
         let mut open = vec![(digest.clone(), false)];
         while let Some((digest, ready)) = open.pop() {
@@ -329,6 +442,13 @@ impl<'a, D: Driver> Importer<'a, D> {
                 continue;
             }
             let row = self.database.manifest_row(&digest, stored.content.clone()).await?;
+            if let Some(kind) = self.unknown_type(&row) {
+                self.skip(
+                    what(),
+                    format!("its media type {kind:?} is not known, and is not to be added"),
+                );
+                continue;
+            }
             let mut sizes = BTreeMap::new();
             let mut missing = None;
             for part in row.blobs_or_entries() {
@@ -356,19 +476,55 @@ impl<'a, D: Driver> Importer<'a, D> {
         Ok(())
     }
 
-    /// Step two for a repository.
-    async fn tags(&self, name: &RepoName) -> Result<(), MetadataError> {
-        let tags = self.tags_of(name).await?;
-        let count = if self.options.dry_run {
-            tags.len() as u64
-        } else {
-            self.database.import_tags(name, &tags).await?
-        };
-        if count < tags.len() as u64 {
-            let left_out = tags.len() as u64 - count;
-            self.skip(name.to_string(), format!("{left_out} tags of what was left out"));
+    /// Returns a media type of a manifest that may not be used.
+    fn unknown_type<'r>(&self, row: &'r ManifestRow) -> Option<&'r str> {
+        let known = self.types.as_ref()?;
+        row.types().find(|kind| !known.contains(*kind))
+    }
+
+    /// Step two.
+    async fn all_tags(&self, names: &[RepoName]) -> Result<(), MetadataError> {
+        self.each(
+            names,
+            async |name| {
+                let tags = self.tags_of(name).await?;
+                let size = tags.len();
+                Ok(((name.clone(), tags), size))
+            },
+            async |batch| self.tags(batch).await,
+        )
+        .await
+    }
+
+    /// Lets tags of repositories stand for what was brought in.
+    async fn tags(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<(), MetadataError> {
+        let mut all: Vec<(&RepoName, HashMap<Tag, Digest>)> =
+            batch.iter().map(|(name, tags)| (name, tags.clone())).collect();
+        if self.options.dry_run {
+            let count: usize = all.iter().map(|(_, tags)| tags.len()).sum();
+            self.counts().tags += i64::try_from(count).unwrap_or_default();
+            return Ok(());
         }
-        self.counts().tags += i64::try_from(count).unwrap_or_default();
+        let mut counts = self.database.import_tags(&all, self.direct).await?;
+        // What was pushed after step one, in another run, is not there yet.
+        let may_be_late = !self.options.manifests || self.options.skip_recent.is_some();
+        let mut late = Vec::new();
+        for ((name, tags), count) in all.iter().zip(&counts) {
+            if may_be_late && *count < tags.len() {
+                late.push(self.found(name).await?);
+            }
+        }
+        if late.iter().any(|found| !found.rows.is_empty()) {
+            self.manifests(&late).await?;
+            counts = self.database.import_tags(&all, self.direct).await?;
+        }
+        for ((name, tags), count) in all.drain(..).zip(counts) {
+            if count < tags.len() {
+                let left_out = tags.len() - count;
+                self.skip(name.to_string(), format!("{left_out} tags of what was left out"));
+            }
+            self.counts().tags += i64::try_from(count).unwrap_or_default();
+        }
         Ok(())
     }
 

@@ -223,3 +223,194 @@ fn an_import_that_is_killed_again_and_again_comes_to_its_end() {
     }
     TestPostgres::shared().forget("interrupted");
 }
+
+/// Everything that an import leaves in a database, without numbers and times.
+fn contents(database: &str) -> Vec<String> {
+    [
+        "SELECT path, r.name, t.name AS top, deleted_at FROM repositories AS r JOIN top_level_namespaces AS t
+            ON t.id = top_level_namespace_id",
+        "SELECT digest, size, media_type FROM blobs JOIN media_types AS t ON t.id = media_type_id",
+        "SELECT path, blob_digest FROM repository_blobs JOIN repositories AS r ON r.id = repository_id",
+        "SELECT path, m.digest, y.media_type, a.media_type, c.media_type, configuration_blob_digest,
+                configuration_payload, payload, total_size, schema_version, non_conformant,
+                non_distributable_layers, media_type_id = media_type_id_convert_to_bigint,
+                (SELECT s.digest FROM manifests AS s WHERE s.repository_id = m.repository_id AND s.id = m.subject_id)
+            FROM manifests AS m JOIN repositories AS r ON r.id = repository_id JOIN media_types AS y ON y.id = media_type_id
+            LEFT JOIN media_types AS a ON a.id = artifact_media_type_id
+            LEFT JOIN media_types AS c ON c.id = configuration_media_type_id",
+        "SELECT path, m.digest, l.digest, l.size, y.media_type FROM layers AS l JOIN manifests AS m ON m.id = manifest_id
+            JOIN repositories AS r ON r.id = m.repository_id JOIN media_types AS y ON y.id = l.media_type_id",
+        "SELECT path, p.digest, c.digest FROM manifest_references AS f JOIN manifests AS p ON p.id = parent_id
+            JOIN manifests AS c ON c.id = child_id JOIN repositories AS r ON r.id = f.repository_id",
+        "SELECT path, t.name, m.digest FROM tags AS t JOIN manifests AS m ON m.id = manifest_id
+            JOIN repositories AS r ON r.id = t.repository_id",
+        "SELECT path, m.digest, g.digest FROM gc_blobs_configurations AS g JOIN manifests AS m ON m.id = manifest_id
+            JOIN repositories AS r ON r.id = g.repository_id",
+        "SELECT path, m.digest, g.digest FROM gc_blobs_layers AS g JOIN layers AS l ON l.id = layer_id
+            JOIN manifests AS m ON m.id = l.manifest_id JOIN repositories AS r ON r.id = g.repository_id",
+        "SELECT digest, event, review_count, review_after > now() + interval '23 hours' FROM gc_blob_review_queue",
+        "SELECT path, m.digest, event, review_count, review_after > now() + interval '23 hours'
+            FROM gc_manifest_review_queue AS q JOIN manifests AS m ON m.id = manifest_id
+            JOIN repositories AS r ON r.id = q.repository_id",
+        "SELECT digest FROM gc_tmp_blobs_manifests",
+    ]
+    .iter()
+    .map(|sql| TestPostgres::shared().sql(database, &format!("SELECT x::text FROM ({sql}) AS x ORDER BY 1")))
+    .collect()
+}
+
+#[test]
+fn a_user_with_few_rights_imports_the_same() {
+    let registry = TestRegistry::start();
+    let config = registry.push_blob("a/b", b"{}");
+    let plain = image(&config, "plain", None);
+    for (name, kind, content) in [("plain", OCI_MANIFEST, &plain), ("many/below", OCI_MANIFEST, &plain)] {
+        registry.put_manifest("a/b", name.split('/').next().expect("a tag"), kind, content.as_bytes());
+    }
+    let all = index(&[(OCI_MANIFEST, &digest(plain.as_bytes()), plain.len())]);
+    registry.put_manifest("a/b", "all", OCI_INDEX, all.as_bytes());
+    let signature = image(&config, "signature", Some((&digest(plain.as_bytes()), plain.len())));
+    registry.put_manifest("a/b", &digest(signature.as_bytes()), OCI_MANIFEST, signature.as_bytes());
+    for number in 0..30 {
+        // Some layers are in several images, and several repositories.
+        registry.push_image(
+            &format!("c/r{}", number % 7),
+            &format!("t{number}"),
+            &format!("{}", number % 11),
+        );
+    }
+    let foreign = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "size": 5,
+            "digest": digest(b"elsewhere"), "urls": ["http://127.0.0.1/elsewhere"]},
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": 2, "digest": config}]})
+    .to_string();
+    let answer = registry.put_manifest("a/b", "foreign", OCI_MANIFEST, foreign.as_bytes());
+    assert_eq!(answer.status(), 201);
+    let directory = prepare(registry, "import_powerful");
+    Output::of(&mut import(&directory, &[])).ok();
+    let postgres = TestPostgres::shared();
+    postgres.database("import_weak");
+    postgres.sql(
+        "import_weak",
+        "CREATE ROLE weak LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO weak;
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO weak;
+            DO $$ BEGIN
+                -- ANALYZE takes an owner.
+                EXECUTE (SELECT string_agg(format('ALTER TABLE %I.%I OWNER TO weak', schemaname, tablename), ';')
+                    FROM pg_tables WHERE schemaname = 'public');
+            END $$",
+    );
+    // The storage says that its metadata are in a database now.
+    std::fs::remove_file(
+        directory
+            .path()
+            .join("storage/docker/registry/lockfiles/database-in-use"),
+    )
+    .expect("removed");
+    let text = std::fs::read_to_string(directory.path().join("import.yml")).expect("read");
+    let text = text
+        .replace("user: postgres", "user: weak")
+        .replace("import_powerful", "import_weak");
+    std::fs::write(directory.path().join("import.yml"), text).expect("written");
+    Output::of(&mut import(&directory, &[])).ok();
+    let (powerful, weak) = (contents("import_powerful"), contents("import_weak"));
+    for (powerful, weak) in powerful.iter().zip(&weak) {
+        assert!(!powerful.trim().is_empty());
+        assert_eq!(powerful, weak);
+    }
+    postgres.forget("import_powerful");
+    postgres.forget("import_weak");
+}
+
+#[test]
+fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
+    let registry = TestRegistry::start();
+    registry.push_image("a/b", "old", "old");
+    registry.push_image("a/b", "moving", "before");
+    registry.push_image("c/d", "t", "other");
+    let mut directory = prepare(registry, "steps");
+    let one = Output::of(&mut import(&directory, &["--step-one"]));
+    assert!(!one.stderr.contains("stay behind"), "{}", one.stderr);
+    one.ok();
+    // Step one alone leaves the storage as it was: it goes on serving from files.
+    let mut registry = TestRegistry::with(directory, "", &[]);
+    let (_, moved) = registry.push_image("a/b", "moving", "after");
+    let (_, new) = registry.push_image("new/one", "t", "new");
+    registry.stop();
+    directory = std::mem::replace(&mut registry.directory, temporary());
+    // What step one finished is passed over when that is asked for.
+    let again = Output::of(&mut import(
+        &directory,
+        &["--step-one", "--pre-import-skip-recent", "1h"],
+    ));
+    assert!(
+        again.stderr.contains("1 repositories, 0 tags, 1 manifests"),
+        "{}",
+        again.stderr
+    );
+    again.ok();
+    assert!(
+        Output::of(&mut import(&directory, &["--pre-import-skip-recent", "soon"]))
+            .refused()
+            .contains("no duration")
+    );
+    let two = Output::of(&mut import(&directory, &["--step-two", "--import-statistics=false"]));
+    assert!(!two.stderr.contains("left out"), "{}", two.stderr);
+    two.ok();
+    let registry = serve(directory, "steps");
+    for (path, digest) in [("a/b/manifests/moving", &moved), ("new/one/manifests/t", &new)] {
+        assert_eq!(
+            header(&registry.get(&format!("/v2/{path}")), "docker-content-digest"),
+            *digest
+        );
+    }
+    assert_eq!(registry.get("/v2/a/b/manifests/old").status(), 200);
+    // Step three while it serves.
+    let unused = registry.push_blob("a/b", b"unused");
+    let three = import(&registry.directory, &["--step-three", "-i=false"])
+        .output()
+        .expect("run");
+    assert!(three.status.success(), "{}", String::from_utf8_lossy(&three.stderr));
+    let more = import(&registry.directory, &["--step-one"]).output().expect("run");
+    assert!(!more.status.success(), "{}", String::from_utf8_lossy(&more.stderr));
+    assert_eq!(registry.get(&format!("/v2/a/b/blobs/{unused}")).status(), 200);
+    TestPostgres::shared().forget("steps");
+}
+
+#[test]
+fn media_types_are_added_only_where_they_may_be() {
+    let registry = TestRegistry::start();
+    let config = registry.push_blob("a/b", b"{}");
+    let odd = image(&config, "odd", None).replace("image.config.v1+json", "odd.config.v7+json");
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "odd", OCI_MANIFEST, odd.as_bytes())
+            .status(),
+        201
+    );
+    let (_, before) = registry.push_image("a/b", "plain", "before");
+    registry.push_image("a/b", "plain", "x");
+    let directory = prepare(registry, "known_types");
+    let done = Output::of(&mut import(&directory, &["-m=false", "--import-statistics=false"]));
+    assert!(
+        done.stderr.contains("odd.config.v7+json\" is not known"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("2 untagged manifests"), "{}", done.stderr);
+    done.ok();
+    let postgres = TestPostgres::shared();
+    assert_eq!(
+        postgres
+            .sql("known_types", "SELECT count(*) FROM import_statistics")
+            .trim(),
+        "0"
+    );
+    let registry = serve(directory, "known_types");
+    assert_eq!(registry.get("/v2/a/b/manifests/plain").status(), 200);
+    for gone in ["odd", &before] {
+        assert_eq!(registry.get(&format!("/v2/a/b/manifests/{gone}")).status(), 404);
+    }
+    postgres.forget("known_types");
+}

@@ -11,6 +11,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::registry::command;
+use crate::registry::config::duration;
 use crate::registry::metadata::import::{Event, Options};
 use crate::sys::clock::Clock;
 
@@ -44,9 +45,18 @@ pub struct ImportArgs {
     /// Directory of the detailed log (default: the system's temporary one)
     #[arg(long, value_name = "DIR")]
     pub log_directory: Option<Utf8PathBuf>,
-    /// Accepted for the Go binary's sake; what was imported is passed over quickly
-    #[arg(long, hide = true)]
+    /// Let step one pass over repositories that it finished within this time, such as 72h (default: 0, none)
+    #[arg(long, value_name = "TIME")]
     pub pre_import_skip_recent: Option<String>,
+    /// Add media types that nobody used before; false leaves such images out
+    #[arg(short = 'm', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub dynamic_media_types: Option<bool>,
+    /// Keep numbers of the import in the database
+    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub import_statistics: Option<bool>,
+    /// Accepted for the Go binary's sake, which serves its profiler there
+    #[arg(short = 's', long, hide = true, value_name = "ADDRESS")]
+    pub debug_server: Option<String>,
     /// Accepted for the Go binary's sake; several repositories are imported at once
     #[arg(short, long, hide = true)]
     pub tag_concurrency: Option<u8>,
@@ -62,12 +72,22 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
 pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(), CommandError> {
     let ui = &session.ui;
     let all = !(args.step_one || args.step_two || args.step_three);
+    let skip_recent = match args.pre_import_skip_recent.as_deref() {
+        None | Some("0") => None,
+        Some(text) => Some(duration::parse(text).map_err(|error| CommandError::user(error.to_string()))?),
+    };
     let options = Options {
         manifests: all || args.step_one,
         tags: all || args.step_two,
         blobs: all || args.step_three,
         dry_run: args.dry_run,
+        new_media_types: args.dynamic_media_types.unwrap_or(true),
+        statistics: args.import_statistics.unwrap_or(true),
+        skip_recent,
     };
+    if args.debug_server.is_some() {
+        ui.warn("--debug-server has no effect: there is no profiler to serve");
+    }
     let log = Log::open(args)?;
     if let Some(path) = &log.path {
         ui.say(&format!("registry import starting, detailed log written to: {path}"));
@@ -105,6 +125,12 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
         counts.blobs,
         indicatif::BinaryBytes(counts.bytes.unsigned_abs())
     ));
+    if counts.untagged > 0 {
+        ui.say(&format!(
+            "{} untagged manifests, which nothing tagged refers to, stay behind",
+            counts.untagged
+        ));
+    }
     for (table, count) in rows {
         ui.out(&format!("{table:<26} {count:>10}"));
     }

@@ -9,6 +9,7 @@
 //! there takes its row, and puts its review off.
 
 pub mod admin;
+pub mod bulk;
 pub mod connection;
 pub mod gitlab;
 pub mod import;

@@ -21,6 +21,8 @@ const BLOB_TYPE: &str = "application/octet-stream";
 /// Columns of layers.
 #[derive(Default)]
 pub(super) struct Layers {
+    namespace: Vec<i64>,
+    repository: Vec<i64>,
     manifest: Vec<i64>,
     digest: Vec<Vec<u8>>,
     media_type: Vec<Option<i16>>,
@@ -30,7 +32,9 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Adds a layer of a manifest.
-    pub(super) fn add(&mut self, manifest: i64, layer: &Descriptor, media_type: Option<i16>) {
+    pub(super) fn add(&mut self, at: Repository, manifest: i64, layer: &Descriptor, media_type: Option<i16>) {
+        self.namespace.push(at.namespace);
+        self.repository.push(at.id);
         self.manifest.push(manifest);
         self.digest.push(encode(&layer.digest));
         self.media_type.push(media_type);
@@ -46,6 +50,8 @@ impl Layers {
             .zip(&self.optional)
             .map(|(digest, optional)| !optional || known.contains(digest))
             .collect();
+        filter(&mut self.namespace, &kept);
+        filter(&mut self.repository, &kept);
         filter(&mut self.manifest, &kept);
         filter(&mut self.digest, &kept);
         filter(&mut self.media_type, &kept);
@@ -60,6 +66,7 @@ fn filter<T>(column: &mut Vec<T>, kept: &[bool]) {
 }
 
 /// A manifest as rows hold it.
+#[derive(Debug)]
 pub struct ManifestRow {
     digest: Digest,
     pub(super) content: Bytes,
@@ -113,7 +120,7 @@ impl ManifestRow {
     }
 
     /// Returns all media types that its rows name.
-    pub(super) fn types(&self) -> impl Iterator<Item = &str> {
+    pub fn types(&self) -> impl Iterator<Item = &str> {
         [self.manifest.media_type.as_str()]
             .into_iter()
             .chain(self.artifact_type.as_deref())
@@ -165,11 +172,11 @@ const PUT_OFF_MANIFEST: &str = "INSERT INTO gc_manifest_review_queue
         DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
 // Nothing but the rows that it is given: each partitioned table that a
 // statement reads costs more than the rest of it.
-pub(super) const PUT_LAYERS: &str = "INSERT INTO layers
+const PUT_LAYERS: &str = "INSERT INTO layers
         (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
-    SELECT $1, $2, x.manifest_id, x.digest, x.media_type_id, x.size
-    FROM unnest($3::bigint[], $4::bytea[], $5::smallint[], $6::bigint[])
-        AS x(manifest_id, digest, media_type_id, size)
+    SELECT x.n, x.r, x.manifest_id, x.digest, x.media_type_id, x.size
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[], $5::smallint[], $6::bigint[])
+        AS x(n, r, manifest_id, digest, media_type_id, size)
     ORDER BY x.digest
     ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING";
 const KNOWN_BLOBS: &str = "SELECT digest FROM blobs WHERE digest = ANY($1)";
@@ -336,9 +343,9 @@ impl<D: Driver> Postgres<D> {
         };
         let mut rows = Layers::default();
         for layer in layers {
-            rows.add(id, layer, id_of(entry_type(layer)));
+            rows.add(at, id, layer, id_of(entry_type(layer)));
         }
-        self.insert_layers(transaction, at, rows).await?;
+        self.insert_layers(transaction, rows, None).await?;
         Ok(id)
     }
 
@@ -381,12 +388,14 @@ impl<D: Driver> Postgres<D> {
         }
     }
 
-    /// Writes layers. Those that may be fetched from elsewhere need not be here.
+    /// Writes layers, and what follows from those that are new (`track`, which
+    /// finds them as `new`). Those that may be fetched from elsewhere need not
+    /// be here.
     pub(super) async fn insert_layers(
         &self,
         transaction: &Transaction<'_>,
-        at: Repository,
         mut rows: Layers,
+        track: Option<&str>,
     ) -> Result<(), MetadataError> {
         if rows.optional.iter().any(|optional| *optional) {
             let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
@@ -395,20 +404,21 @@ impl<D: Driver> Postgres<D> {
         if rows.digest.is_empty() {
             return Ok(());
         }
-        self.execute(
-            transaction,
-            PUT_LAYERS,
-            &[
-                &at.namespace,
-                &at.id,
-                &rows.manifest,
-                &rows.digest,
-                &rows.media_type,
-                &rows.size,
-            ],
-        )
-        .await
-        .map(drop)
+        let sql = match track {
+            None => PUT_LAYERS.to_owned(),
+            Some(track) => format!(
+                "WITH new AS ({PUT_LAYERS} RETURNING top_level_namespace_id, repository_id, id, digest) {track}"
+            ),
+        };
+        let columns: [&(dyn ToSql + Sync); 6] = [
+            &rows.namespace,
+            &rows.repository,
+            &rows.manifest,
+            &rows.digest,
+            &rows.media_type,
+            &rows.size,
+        ];
+        self.execute(transaction, &sql, &columns).await.map(drop)
     }
 
     /// Returns the entries of an index that are blobs of the repository.
