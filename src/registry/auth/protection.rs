@@ -29,6 +29,11 @@ impl Patterns {
         Self { patterns, all }
     }
 
+    /// Says whether anything might match.
+    fn limits(&self) -> bool {
+        self.all || !self.patterns.is_empty()
+    }
+
     fn match_any(&self, tag: &str) -> bool {
         self.all || self.patterns.iter().any(|pattern| pattern.is_match(tag))
     }
@@ -69,6 +74,11 @@ impl Protection {
         self.push.match_any(tag) || (exists && self.immutable.match_any(tag))
     }
 
+    /// Says whether some tags may not be moved.
+    pub fn limits_moves(&self) -> bool {
+        self.immutable.limits()
+    }
+
     /// Says whether a tag may not be deleted.
     pub fn denies_delete(&self, tag: &str) -> bool {
         self.delete.match_any(tag) || self.immutable.match_any(tag)
@@ -76,8 +86,6 @@ impl Protection {
 
     /// Says whether any tag might not be deleted.
     pub fn limits_deletion(&self) -> bool {
-        [&self.delete, &self.immutable]
-            .iter()
-            .any(|patterns| patterns.all || !patterns.patterns.is_empty())
+        self.delete.limits() || self.immutable.limits()
     }
 }

@@ -132,11 +132,14 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
             }));
     }
     for tag in &tags {
-        let now = context.app.metadata.resolve(name, tag).await;
-        let moves = now
-            .map_err(|error| context.failed(error))?
-            .is_some_and(|now| now != digest);
-        if context.actor.protection.denies_push(tag.as_str(), moves) {
+        let protection = &context.actor.protection;
+        let mut moves = false;
+        if protection.limits_moves() {
+            let now = context.app.metadata.resolve(name, tag).await;
+            let now = now.map_err(|error| context.failed(error))?;
+            moves = now.is_some_and(|now| now != digest);
+        }
+        if protection.denies_push(tag.as_str(), moves) {
             return Err(Problem::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
         }
     }

@@ -235,7 +235,7 @@ impl<D: Driver> Postgres<D> {
                 self.batch(&transaction, CHECKED).await?;
             }
             for (at, row) in all().filter(|(_, row)| !row.is_plain()) {
-                self.insert_manifest(&transaction, at, row, false).await?;
+                self.insert_manifest(&transaction, at, row, &[]).await?;
             }
             transaction.commit().await.map_err(|error| self.failed(error))
         })

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, GenericClient};
+use futures_util::future::try_join_all;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
@@ -81,6 +82,13 @@ fn pause(tries: u32) -> std::time::Duration {
 struct Repository {
     namespace: i64,
     id: i64,
+}
+
+impl Repository {
+    /// Returns the number of the advisory lock on it.
+    fn lock(self) -> i64 {
+        LOCKS ^ self.id
+    }
 }
 
 /// Metadata in a database; the data of blobs on a driver.
@@ -163,17 +171,23 @@ impl<D: Driver> Postgres<D> {
         done.await.map_err(|error| self.failed(error))
     }
 
-    /// Lets changes of what is there pass one at a time in a repository, and
-    /// additions side by side: tags, manifests and their reviews refer to each
-    /// other both ways, so that no order of rows would avoid deadlocks.
-    async fn take_turn(&self, client: &impl GenericClient, at: Repository, alone: bool) -> Result<(), MetadataError> {
-        let key = LOCKS ^ at.id;
-        let lock = if alone {
-            "SELECT pg_advisory_xact_lock($1)"
-        } else {
-            "SELECT pg_advisory_xact_lock_shared($1)"
+    /// Sends statements one after the other without waiting for their
+    /// answers, which come in the same order.
+    async fn pipeline(
+        &self,
+        client: &impl GenericClient,
+        statements: &[(&str, &[&(dyn ToSql + Sync)])],
+    ) -> Result<Vec<Vec<Row>>, MetadataError> {
+        let answers = async {
+            // Before: a statement that is not prepared yet would come late.
+            let mut prepared = Vec::new();
+            for (sql, _) in statements {
+                prepared.push(client.prepare_cached(sql).await?);
+            }
+            let sent = prepared.iter().zip(statements);
+            try_join_all(sent.map(|(statement, (_, parameters))| client.query(statement, parameters))).await
         };
-        self.rows(client, lock, &[&key]).await.map(drop)
+        answers.await.map_err(|error| self.failed(error))
     }
 
     /// Finds a row of a repository by a key of it.
@@ -198,7 +212,11 @@ impl<D: Driver> Postgres<D> {
             return Ok(false);
         };
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
-        self.take_turn(&transaction, at, true).await?;
+        // Changes of what is there pass one at a time in a repository, additions
+        // side by side: tags, manifests and their reviews refer to each other
+        // both ways, so that no order of rows would avoid deadlocks.
+        self.rows(&transaction, "SELECT pg_advisory_xact_lock($1)", &[&at.lock()])
+            .await?;
         if sql == DELETE_MANIFEST {
             // What is attached to it stays, as it would in files.
             self.execute(&transaction, DETACH, &[&at.namespace, &at.id, key])
@@ -379,11 +397,12 @@ impl<D: Driver> Metadata for Postgres<D> {
         tags: &[Tag],
     ) -> Result<(), MetadataError> {
         let mut row = self.manifest_row(digest, content).await?;
-        let mut required = row.required();
-        let absent = self.missing(name, &required, true).await?;
-        // What was absent before was allowed to be.
-        required.retain(|digest| !absent.contains(digest));
-        row.present = required;
+        row.present = row.required();
+        if row.is_index() {
+            // What is absent now is allowed to be.
+            let absent = self.missing(name, &row.present, true).await?;
+            row.present.retain(|digest| !absent.contains(digest));
+        }
         let outcome = attempt!(self, mut client, self.put_row(&mut client, name, &row, tags).await);
         match outcome {
             // What it refers to was there when it was looked for, and went since.

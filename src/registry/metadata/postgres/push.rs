@@ -144,10 +144,12 @@ impl ManifestRow {
     }
 }
 
-const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM manifests
+/// Lets additions pass side by side, and what changes something that is there alone.
+const TAKE_TURN: &str = "SELECT CASE WHEN EXISTS (SELECT FROM manifests
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
         OR EXISTS (SELECT FROM tags
-            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))";
+            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))
+        THEN pg_advisory_xact_lock($5) ELSE pg_advisory_xact_lock_shared($5) END";
 // Whoever is about to rely on blobs keeps the collection from removing them.
 const HOLD_BLOBS: &str = "SELECT FROM gc_blob_review_queue
     WHERE digest = ANY($1) AND review_after < now() + interval '1 hour' ORDER BY digest FOR UPDATE";
@@ -157,12 +159,26 @@ const HOLD_MANIFESTS: &str = "SELECT FROM gc_manifest_review_queue AS q
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3)
         AND q.review_after < now() + interval '1 hour'
     ORDER BY q.manifest_id FOR UPDATE OF q";
-const PUT_MANIFEST: &str = "INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload,
-        schema_version, media_type_id, artifact_media_type_id, configuration_media_type_id,
-        configuration_blob_digest, configuration_payload, total_size, non_conformant,
-        non_distributable_layers, subject_id)
-    VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING RETURNING id";
+/// A new manifest with its layers and tags; nothing where it is there already.
+const PUT_MANIFEST: &str = "WITH new AS (
+        INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload,
+            schema_version, media_type_id, artifact_media_type_id, configuration_media_type_id,
+            configuration_blob_digest, configuration_payload, total_size, non_conformant,
+            non_distributable_layers, subject_id)
+        VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING RETURNING id),
+    parts AS (
+        INSERT INTO layers (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
+        SELECT $1, $2, new.id, x.digest, x.media_type_id, x.size
+        FROM new, unnest($14::bytea[], $15::smallint[], $16::bigint[]) AS x(digest, media_type_id, size)
+        ORDER BY x.digest
+        ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING),
+    named AS (
+        INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
+        SELECT $1, $2, name, new.id FROM new, unnest($17::text[]) AS name ORDER BY name
+        ON CONFLICT (top_level_namespace_id, repository_id, name)
+            DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = now())
+    SELECT id FROM new";
 const MANIFEST_ID: &str = "SELECT id FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
 const PUT_OFF_MANIFEST: &str = "INSERT INTO gc_manifest_review_queue
@@ -253,40 +269,52 @@ impl<D: Driver> Postgres<D> {
         self.type_ids(&*client, &row.types().collect::<Vec<_>>()).await?;
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-        let own = encode(&row.digest);
-        let known = self
-            .row(&transaction, IS_KNOWN, &[&at.namespace, &at.id, &own, &names])
-            .await?;
-        let known = known.is_some_and(|row| row.get(0));
-        self.take_turn(&transaction, at, known).await?;
-        let manifest = self.insert_manifest(&transaction, at, row, true).await?;
+        self.hold(&transaction, at, row, &names).await?;
+        self.insert_manifest(&transaction, at, row, &names).await?;
         if !tags.is_empty() {
-            self.execute(&transaction, PUT_TAGS, &[&at.namespace, &at.id, &names, &manifest])
-                .await?;
             self.execute(&transaction, PUBLISHED, &[&at.namespace, &at.id]).await?;
         }
         transaction.commit().await.map_err(|error| self.failed(error))
     }
 
-    /// Writes a manifest and what it refers to; returns its id. `held` says
-    /// whether a collection may be at work on what it refers to.
+    /// Keeps others and the collection away from what a manifest stands on,
+    /// and looks whether it is there.
+    async fn hold(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        row: &ManifestRow,
+        tags: &[&str],
+    ) -> Result<(), MetadataError> {
+        let own = encode(&row.digest);
+        let key = at.lock();
+        let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
+        let expected: Vec<Vec<u8>> = row.present.iter().map(encode).collect();
+        let (namespace, id, is_index) = (&at.namespace, &at.id, &row.is_index());
+        let turn: &[&(dyn ToSql + Sync)] = &[namespace, id, &own, &tags, &key];
+        let blobs: &[&(dyn ToSql + Sync)] = &[&required];
+        let manifests: &[&(dyn ToSql + Sync)] = &[namespace, id, &required];
+        let there: &[&(dyn ToSql + Sync)] = &[namespace, id, &expected, is_index];
+        let mut statements = vec![(TAKE_TURN, turn), (HOLD_BLOBS, blobs)];
+        if *is_index {
+            statements.push((HOLD_MANIFESTS, manifests));
+        }
+        statements.push((super::MISSING, there));
+        let answers = self.pipeline(transaction, &statements).await?;
+        let absent = answers.last().into_iter().flatten();
+        self.check_data(row, absent.filter_map(|row| super::decode(row, 0)).collect())
+            .await
+    }
+
+    /// Writes a manifest, what it refers to, and tags of it.
     pub(super) async fn insert_manifest(
         &self,
         transaction: &Transaction<'_>,
         at: Repository,
         row: &ManifestRow,
-        held: bool,
-    ) -> Result<i64, MetadataError> {
+        tags: &[&str],
+    ) -> Result<(), MetadataError> {
         let own = encode(&row.digest);
-        let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
-        if held {
-            self.rows(transaction, HOLD_BLOBS, &[&required]).await?;
-            if row.is_index() {
-                self.rows(transaction, HOLD_MANIFESTS, &[&at.namespace, &at.id, &required])
-                    .await?;
-            }
-            self.look_again(transaction, at, row).await?;
-        }
         let names: Vec<&str> = row.types().collect();
         let types = self.type_ids(transaction, &names).await?;
         let id_of = |name: &str| types.get(name).copied();
@@ -303,8 +331,17 @@ impl<D: Driver> Postgres<D> {
         };
         let config = row.config().map(|config| encode(&config.digest));
         let configuration = row.configuration.as_deref();
-        let parents = self.blob_entries(transaction, at, row).await?;
-        let parameters: [&(dyn ToSql + Sync); 13] = [
+        let parts: Vec<&Descriptor> = if row.is_index() {
+            self.blob_entries(transaction, at, row).await?
+        } else {
+            row.entries().iter().collect()
+        };
+        let mut layers = Layers::default();
+        for layer in &parts {
+            layers.add(at, 0, layer, id_of(entry_type(layer)));
+        }
+        self.drop_unknown(transaction, &mut layers).await?;
+        let parameters: [&(dyn ToSql + Sync); 17] = [
             &at.namespace,
             &at.id,
             &own,
@@ -316,9 +353,13 @@ impl<D: Driver> Postgres<D> {
             &configuration,
             &row.total_size(),
             // Build caches are indexes of blobs.
-            &(row.is_index() && !parents.is_empty()),
+            &(row.is_index() && !parts.is_empty()),
             &non_distributable,
             &subject,
+            &layers.digest,
+            &layers.media_type,
+            &layers.size,
+            &tags,
         ];
         let Some(new) = self.row(transaction, PUT_MANIFEST, &parameters).await? else {
             // It is there: whoever pushed it again relies on it from now on.
@@ -329,55 +370,30 @@ impl<D: Driver> Postgres<D> {
             let id = known.map_or(0_i64, |row| row.get(0));
             self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
                 .await?;
-            return Ok(id);
+            return self
+                .execute(transaction, PUT_TAGS, &[&at.namespace, &at.id, &tags, &id])
+                .await
+                .map(drop);
         };
         let id: i64 = new.get(0);
         if row.is_index() {
+            let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
             self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
                 .await?;
         }
-        let layers: Vec<&Descriptor> = if row.is_index() {
-            parents
-        } else {
-            row.entries().iter().collect()
-        };
-        let mut rows = Layers::default();
-        for layer in layers {
-            rows.add(at, id, layer, id_of(entry_type(layer)));
-        }
-        self.insert_layers(transaction, rows, None).await?;
-        Ok(id)
+        Ok(())
     }
 
     /// Looks, now that no collection is at work on it, whether what was found
-    /// when the push began is there still: rows, and the data of blobs, which a
-    /// collection that was cut off may have removed before their rows.
-    async fn look_again(
-        &self,
-        transaction: &Transaction<'_>,
-        at: Repository,
-        row: &ManifestRow,
-    ) -> Result<(), MetadataError> {
-        let expected: Vec<Vec<u8>> = row.present.iter().map(encode).collect();
-        let rows = self
-            .rows(
-                transaction,
-                super::MISSING,
-                &[&at.namespace, &at.id, &expected, &row.is_index()],
-            )
-            .await?;
-        let mut missing: Vec<Digest> = rows.iter().filter_map(|row| super::decode(row, 0)).collect();
+    /// when the push began is there still: rows (`missing` are those that are
+    /// not), and the data of blobs, which a collection that was cut off may
+    /// have removed before their rows.
+    async fn check_data(&self, row: &ManifestRow, mut missing: Vec<Digest>) -> Result<(), MetadataError> {
         if !row.is_index() {
             let blobs = Blobs::new(self.driver.clone());
-            for digest in row
-                .present
-                .iter()
-                .filter(|digest| !missing.contains(digest))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                if blobs.stat(&digest).await?.is_none() {
-                    missing.push(digest);
+            for digest in &row.present {
+                if !missing.contains(digest) && blobs.stat(digest).await?.is_none() {
+                    missing.push(digest.clone());
                 }
             }
         }
@@ -386,6 +402,15 @@ impl<D: Driver> Postgres<D> {
         } else {
             Err(MetadataError::Missing(missing))
         }
+    }
+
+    /// Drops layers that may be fetched from elsewhere and are not here.
+    async fn drop_unknown(&self, transaction: &Transaction<'_>, rows: &mut Layers) -> Result<(), MetadataError> {
+        if rows.optional.iter().any(|optional| *optional) {
+            let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
+            rows.keep(&known.iter().map(|row| row.get(0)).collect());
+        }
+        Ok(())
     }
 
     /// Writes layers, and what follows from those that are new (`track`, which
@@ -397,10 +422,7 @@ impl<D: Driver> Postgres<D> {
         mut rows: Layers,
         track: Option<&str>,
     ) -> Result<(), MetadataError> {
-        if rows.optional.iter().any(|optional| *optional) {
-            let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
-            rows.keep(&known.iter().map(|row| row.get(0)).collect());
-        }
+        self.drop_unknown(transaction, &mut rows).await?;
         if rows.digest.is_empty() {
             return Ok(());
         }
