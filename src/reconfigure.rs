@@ -81,11 +81,7 @@ fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), Reconfigu
     else {
         return Ok(());
     };
-    let env: Vec<(String, String)> = config
-        .registry_env()
-        .into_iter()
-        .map(|(name, value)| (name, crate::services::env_text(&value)))
-        .collect();
+    let env = crate::services::registry_env(config);
     let refused = |reason: String| ReconfigureError::Registry { reason };
     let parsed =
         crate::registry::config::Config::parse(&path, &file.new, &env).map_err(|error| refused(error.to_string()))?;

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use camino::Utf8Path;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::config::database::Mode;
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, Source};
 use super::control::{self, Users};
 use super::gc::collect::{self, CollectError, Event, Options, Site};
 use super::gc::online::Totals;
@@ -86,8 +85,8 @@ fn runtime() -> std::io::Result<Runtime> {
 ///
 /// # Errors
 /// When the configuration cannot be used or the server cannot start.
-pub fn serve(path: &Utf8Path) -> Result<(), CommandError> {
-    let config = Config::load(path, &crate::sys::env::all())?;
+pub fn serve(source: &Source) -> Result<(), CommandError> {
+    let config = source.load()?;
     crate::sys::process::never_block_on_output();
     crate::sys::process::hold_little_memory();
     let runtime = runtime()?;
@@ -117,10 +116,10 @@ pub fn serve(path: &Utf8Path) -> Result<(), CommandError> {
 }
 
 /// Loads a configuration whose storage is there.
-fn storage_of(path: &Utf8Path) -> Result<Config, CommandError> {
-    let config = Config::load(path, &crate::sys::env::all())?;
+fn storage_of(source: &Source) -> Result<Config, CommandError> {
+    let config = source.load()?;
     if config.storage.in_memory {
-        return Err(CommandError::InMemory(path.to_owned()));
+        return Err(CommandError::InMemory(source.path.clone()));
     }
     if config.storage.root.is_dir() {
         Ok(config)
@@ -134,8 +133,8 @@ fn storage_of(path: &Utf8Path) -> Result<Config, CommandError> {
 ///
 /// # Errors
 /// When it cannot begin, or does not come to its end.
-pub fn garbage_collect(path: &Utf8Path, options: Options, report: &(dyn Fn(Event) + Sync)) -> Result<(), CommandError> {
-    let config = storage_of(path)?;
+pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event) + Sync)) -> Result<(), CommandError> {
+    let config = storage_of(source)?;
     if config.database.mode == Mode::Database {
         return Err(CommandError::Online);
     }
@@ -184,8 +183,8 @@ pub fn garbage_collect(path: &Utf8Path, options: Options, report: &(dyn Fn(Event
 ///
 /// # Errors
 /// When the configuration cannot be used.
-pub fn is_in_database(path: &Utf8Path) -> Result<bool, CommandError> {
-    Ok(Config::load(path, &crate::sys::env::all())?.database.mode == Mode::Database)
+pub fn is_in_database(source: &Source) -> Result<bool, CommandError> {
+    Ok(source.load()?.database.mode == Mode::Database)
 }
 
 /// Checks a configuration's storage, and mends what can be mended.
@@ -194,11 +193,11 @@ pub fn is_in_database(path: &Utf8Path) -> Result<bool, CommandError> {
 /// When the storage cannot be read, or a repair is asked for while a server
 /// uses the storage.
 pub fn verify(
-    path: &Utf8Path,
+    source: &Source,
     repair: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CommandError> {
-    let root = storage_of(path)?.storage.root;
+    let root = storage_of(source)?.storage.root;
     let runtime = runtime()?;
     let _lock = if repair {
         match control::users(&root)? {
@@ -230,8 +229,8 @@ pub enum Migrate {
 ///
 /// # Errors
 /// When the database cannot be reached or changed.
-pub fn migrate(path: &Utf8Path, direction: Migrate, dry_run: bool) -> Result<Outcome, CommandError> {
-    with_database(path, async |client| {
+pub fn migrate(source: &Source, direction: Migrate, dry_run: bool) -> Result<Outcome, CommandError> {
+    with_database(source, async |client| {
         let outcome = match direction {
             Migrate::Up { skip_post } => migrations::up(client, dry_run, skip_post).await,
             Migrate::Down => migrations::down(client, dry_run).await,
@@ -244,16 +243,16 @@ pub fn migrate(path: &Utf8Path, direction: Migrate, dry_run: bool) -> Result<Out
 ///
 /// # Errors
 /// When the database cannot be reached or read.
-pub fn migrations_of(path: &Utf8Path, skip_post: bool) -> Result<Vec<Line>, CommandError> {
-    with_database(path, async |client| Ok(migrations::status(client, skip_post).await?))
+pub fn migrations_of(source: &Source, skip_post: bool) -> Result<Vec<Line>, CommandError> {
+    with_database(source, async |client| Ok(migrations::status(client, skip_post).await?))
 }
 
 /// Returns the id of the newest migration that is applied.
 ///
 /// # Errors
 /// When the database cannot be reached or read.
-pub fn schema_version(path: &Utf8Path) -> Result<Option<String>, CommandError> {
-    with_database(path, async |client| Ok(migrations::version(client).await?))
+pub fn schema_version(source: &Source) -> Result<Option<String>, CommandError> {
+    with_database(source, async |client| Ok(migrations::version(client).await?))
 }
 
 /// Database on an own server that others are copied from.
@@ -265,8 +264,8 @@ const TEMPLATE: &str = "kdk_registry_template";
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses.
-pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, CommandError> {
-    let config = database_of(path)?;
+pub fn create_database(source: &Source, own_server: bool) -> Result<bool, CommandError> {
+    let config = database_of(source)?;
     runtime()?.block_on(async {
         if !own_server {
             return Ok(admin::create(&config, None).await?);
@@ -295,8 +294,8 @@ pub fn create_database(path: &Utf8Path, own_server: bool) -> Result<bool, Comman
 ///
 /// # Errors
 /// When the server cannot be reached.
-pub fn may_create_database(path: &Utf8Path) -> Result<bool, CommandError> {
-    let config = database_of(path)?;
+pub fn may_create_database(source: &Source) -> Result<bool, CommandError> {
+    let config = database_of(source)?;
     Ok(runtime()?.block_on(admin::may_create(&config))?)
 }
 
@@ -304,8 +303,8 @@ pub fn may_create_database(path: &Utf8Path) -> Result<bool, CommandError> {
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses.
-pub fn drop_database(path: &Utf8Path) -> Result<bool, CommandError> {
-    let config = database_of(path)?;
+pub fn drop_database(source: &Source) -> Result<bool, CommandError> {
+    let config = database_of(source)?;
     Ok(runtime()?.block_on(admin::remove(&config))?)
 }
 
@@ -313,9 +312,9 @@ pub fn drop_database(path: &Utf8Path) -> Result<bool, CommandError> {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn online_gc(path: &Utf8Path) -> Result<([Queue; 2], Totals), CommandError> {
-    let config = Config::load(path, &crate::sys::env::all())?;
-    let database = Database::new(&database_of(path)?)?;
+pub fn online_gc(source: &Source) -> Result<([Queue; 2], Totals), CommandError> {
+    let config = source.load()?;
+    let database = Database::new(&database_of(source)?)?;
     let driver = Filesystem::open(&config.storage.root)?;
     let queues = runtime()?.block_on(async {
         let queues = Postgres::new(database.clone(), driver).queues().await;
@@ -334,13 +333,13 @@ pub type Imported = (Counts, Vec<(&'static str, i64)>);
 /// # Errors
 /// When it cannot begin, or does not come to its end.
 pub fn import(
-    path: &Utf8Path,
+    source: &Source,
     options: import::Options,
     count_rows: bool,
     report: &(dyn Fn(import::Event) + Sync),
 ) -> Result<Imported, CommandError> {
-    let config = storage_of(path)?;
-    let database = database_of(path)?;
+    let config = storage_of(source)?;
+    let database = database_of(source)?;
     let _lock = match control::users(&config.storage.root)? {
         Users::Nobody(lock) => Some(lock),
         Users::Busy => return Err(CommandError::Busy),
@@ -376,8 +375,8 @@ pub fn import(
 ///
 /// # Errors
 /// When the storage cannot be changed.
-pub fn forget_database(path: &Utf8Path) -> Result<(), CommandError> {
-    let config = Config::load(path, &crate::sys::env::all())?;
+pub fn forget_database(source: &Source) -> Result<(), CommandError> {
+    let config = source.load()?;
     if config.database.mode == Mode::Database {
         // It is in use still, and what the files know of is not to be served again.
         return Ok(());
@@ -393,8 +392,8 @@ pub fn forget_database(path: &Utf8Path) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// When the storage cannot be read.
-pub fn stored_blobs(path: &Utf8Path) -> Result<(usize, u64), CommandError> {
-    let root = Config::load(path, &crate::sys::env::all())?.storage.root;
+pub fn stored_blobs(source: &Source) -> Result<(usize, u64), CommandError> {
+    let root = source.load()?.storage.root;
     let mut open = vec![root.join(layout::blobs())];
     let (mut count, mut bytes) = (0, 0);
     while let Some(directory) = open.pop() {
@@ -414,19 +413,19 @@ pub fn stored_blobs(path: &Utf8Path) -> Result<(usize, u64), CommandError> {
     Ok((count, bytes))
 }
 
-fn database_of(path: &Utf8Path) -> Result<super::config::DatabaseConfig, CommandError> {
-    let config = Config::load(path, &crate::sys::env::all())?.database;
+fn database_of(source: &Source) -> Result<super::config::DatabaseConfig, CommandError> {
+    let config = source.load()?.database;
     if config.name.is_empty() {
-        return Err(CommandError::NoDatabase(path.to_owned()));
+        return Err(CommandError::NoDatabase(source.path.clone()));
     }
     Ok(config)
 }
 
 fn with_database<T>(
-    path: &Utf8Path,
+    source: &Source,
     work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
-    let database = Database::with(&database_of(path)?, false)?;
+    let database = Database::with(&database_of(source)?, false)?;
     runtime()?.block_on(async {
         let mut client = database.client().await?;
         let outcome = work(&mut client).await;

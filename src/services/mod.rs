@@ -201,15 +201,20 @@ pub fn postgresql(config: &Config) -> JobSpec {
     postgresql::service(config, environment())
 }
 
+/// Returns what `registry.env` adds to the registry's environment.
+pub fn registry_env(config: &Config) -> Vec<(String, String)> {
+    let env = config.registry_env().into_iter();
+    env.map(|(name, value)| (name, env_text(&value))).collect()
+}
+
 fn registry(config: &Config) -> JobSpec {
     let root = config.root();
     let mut argv = registry_command(config);
     argv.extend(["serve".to_owned(), root.relative(&root.registry_config()).to_string()]);
     let mut env = environment();
-    for (name, value) in config.registry_env() {
-        let text = env_text(&value);
+    for (name, value) in registry_env(config) {
         env.retain(|(known, _)| *known != name);
-        env.push((name, text));
+        env.push((name, value));
     }
     let endpoint = registry_endpoint(config);
     JobSpec {
@@ -491,7 +496,7 @@ fn environment() -> Vec<(String, String)> {
 }
 
 /// Writes a value of `registry.env` as the process sees it.
-pub fn env_text(value: &serde_json::Value) -> String {
+fn env_text(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => String::new(),
         serde_json::Value::String(text) => text.clone(),

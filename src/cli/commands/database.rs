@@ -1,5 +1,6 @@
 //! What commands do to the metadata database of a root.
 
+use super::registry::source_of;
 use super::run_state;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
@@ -70,11 +71,11 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
 /// Makes the metadata database and its schema where they are missing; says
 /// whether there was no such database.
 pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
-    let path = config.root().registry_config();
+    let source = source_of(config);
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
-    let made = command::create_database(&path, is_ours(config))?;
-    let outcome = command::migrate(&path, Migrate::Up { skip_post: false }, false)?;
+    let made = command::create_database(&source, is_ours(config))?;
+    let outcome = command::migrate(&source, Migrate::Up { skip_post: false }, false)?;
     drop(progress);
     if made {
         session.ui.say(&format!("  new database {name}"));

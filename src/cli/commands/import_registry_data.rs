@@ -4,9 +4,11 @@ use clap::Args;
 
 use super::database;
 use super::registry::import::{self, ImportArgs as Detailed};
+use super::registry::source_of;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::config::Config;
+use crate::registry::config::Source;
 use crate::registry::config::database::Mode;
 use crate::services::{self, REGISTRY};
 use crate::sys::clock::Clock;
@@ -51,7 +53,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         )?;
         note(&config)?;
     }
-    let path = config.root().registry_config();
+    let source = source_of(&config);
     let detailed = Detailed {
         dry_run: args.dry_run,
         row_count: args.row_count,
@@ -60,11 +62,11 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     };
     if args.dry_run && !args.row_count {
         // It takes no database.
-        return import::import(session, &path, &detailed);
+        return import::import(session, &source, &detailed);
     }
     database::with_server(session, &config, || {
         database::make(session, &config)?;
-        import::import(session, &path, &detailed)
+        import::import(session, &source, &detailed)
     })
     .map_err(|error| {
         if error.message.contains("has tags already") {
@@ -101,8 +103,12 @@ fn check(config: &Config) -> Result<(), CommandError> {
         );
     }
     let path = config.root().registry_config();
-    let rendered = crate::registry::config::Config::load(&path, &[])
-        .map_err(|error| CommandError::user(error.to_string()).hint("make it with: kdk reconfigure"))?;
+    let rendered = Source {
+        path: path.clone(),
+        environment: Vec::new(),
+    }
+    .load()
+    .map_err(|error| CommandError::user(error.to_string()).hint("make it with: kdk reconfigure"))?;
     if !rendered.storage.readonly || rendered.database.mode != Mode::Files {
         return Err(
             CommandError::user(format!("{path} is not as kdk.yml says yet")).hint("apply it with: kdk reconfigure")

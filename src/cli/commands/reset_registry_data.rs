@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::registry::source_of;
 use super::{database, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
@@ -28,11 +29,13 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
     let name = config.registry_database_dbname();
-    let path = config.root().registry_config();
+    let source = source_of(&config);
+    let path = &source.path;
     if !path.is_file() {
         return Err(CommandError::user(format!("{path} does not exist")).hint("make it with: kdk reconfigure"));
     }
-    let rendered = crate::registry::config::Config::load(&path, &crate::sys::env::all())
+    let rendered = source
+        .load()
         .map_err(|error| CommandError::user(error.to_string()))?
         .database;
     if (rendered.name.as_str(), rendered.host.as_str(), rendered.port)
@@ -79,7 +82,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     let ran = used && known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
     let outcome = database::with_server(session, &config, || {
         // Before anything is stopped or removed.
-        if !command::may_create_database(&path)? {
+        if !command::may_create_database(&source)? {
             return Err(CommandError::user(format!(
                 "the role that kdk uses on {} may not make databases; nothing was done",
                 rendered.host
@@ -91,8 +94,8 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         }
         let remake = || {
             let progress = ui.progress("removing the database");
-            command::drop_database(&path)?;
-            command::forget_database(&path)?;
+            command::drop_database(&source)?;
+            command::forget_database(&source)?;
             drop(progress);
             ui.say(&format!("  removed database {name}"));
             database::make(session, &config).map(drop)
@@ -107,7 +110,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         outcome?;
     }
     if used {
-        let (count, bytes) = command::stored_blobs(&path)?;
+        let (count, bytes) = command::stored_blobs(&source)?;
         if count > 0 {
             ui.say(&format!(
                 "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",

@@ -312,20 +312,31 @@ pub enum ConfigError {
     },
 }
 
-impl Config {
-    /// Loads a file and applies `REGISTRY_…` variables from `environment`.
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub path: Utf8PathBuf,
+    /// Variables, of which `REGISTRY_…` override what the file says; the last of a name counts.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Source {
+    /// Loads the configuration.
     ///
     /// # Errors
     /// When the file cannot be read or understood, or a value is not acceptable.
-    pub fn load(path: &Utf8Path, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let text = crate::sys::fs::read(path)?;
-        Self::parse(path, &text, environment)
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let text = crate::sys::fs::read(&self.path)?;
+        Config::parse(&self.path, &text, &self.environment)
     }
+}
 
+impl Config {
     /// Reads a configuration from text; `path` is for messages.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Source::load`].
     pub fn parse(path: &Utf8Path, text: &str, environment: &[(String, String)]) -> Result<Self, ConfigError> {
         let yaml = |source| ConfigError::Yaml {
             path: path.to_owned(),

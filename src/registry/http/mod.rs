@@ -187,6 +187,7 @@ impl Context {
                 return Problem::new(ErrorCode::ManifestInvalid).detail(format!("media type {name:?} cannot be kept"));
             }
             MetadataError::Database(error) if error.is_unavailable() => ErrorCode::Unavailable,
+            MetadataError::Collected(_) => ErrorCode::Unavailable,
             MetadataError::Database(_) | MetadataError::Storage(_) | MetadataError::Import(_) => ErrorCode::Unknown,
         };
         let error: &dyn std::error::Error = &error;

@@ -37,6 +37,9 @@ pub enum MetadataError {
     /// Content that is needed is gone.
     #[error("content that is referred to is missing")]
     Missing(Vec<Digest>),
+    /// A blob was pushed while the one that was there before was removed.
+    #[error("the blob {0} was being removed when it was pushed")]
+    Collected(Digest),
     /// An import cannot begin or go on.
     #[error("{0}")]
     Import(String),

@@ -261,3 +261,30 @@ fn postgresql_is_killed_and_comes_back() {
     });
     root.kdk(&["stop"]).ok();
 }
+
+/// What `registry.env` says to the service holds for the commands, too.
+#[test]
+fn the_environment_of_the_registry_reaches_its_commands() {
+    let postgres = crate::support::postgres::TestPostgres::shared();
+    postgres.database("by_environment");
+    let root = root("");
+    for (name, value) in [
+        ("HOST", postgres.socket.display().to_string()),
+        ("PORT", postgres.port.to_string()),
+        ("USER", "postgres".to_owned()),
+        ("DBNAME", "by_environment".to_owned()),
+    ] {
+        set(&root, &format!("registry.env.REGISTRY_DATABASE_{name}"), &value);
+    }
+    root.kdk(&["reconfigure"]).ok();
+    let version = root.kdk(&["registry", "database", "migrate", "version"]).ok();
+    assert_eq!(version, "20251021070732_bbm_backfill_blobs_id_column\n");
+    // Named by its path, it is the same file.
+    let path = root.path().join("registry/config.yml").display().to_string();
+    let again = root.kdk(&["registry", "database", "migrate", "version", &path]).ok();
+    assert_eq!(again, version);
+    // It is not the one that kdk.yml names, which would be emptied otherwise.
+    let refused = root.kdk(&["reset-registry-data", "--yes"]).refused();
+    assert!(refused.contains("by_environment"), "{refused}");
+    postgres.forget("by_environment");
+}

@@ -770,11 +770,11 @@ fn connections_are_secured_as_the_mode_says() {
         .arg("-out")
         .arg(&other);
     Output::of(&mut openssl).ok();
-    let ask = |host: &str, mode: &str, root: Option<&std::path::Path>| {
+    let ask_as = |user: &str, host: &str, mode: &str, root: Option<&std::path::Path>| {
         let config = directory.path().join("config.yml");
         let root = root.map_or(String::new(), |path| format!("  sslrootcert: {}\n", path.display()));
         let text = format!(
-            "version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:0\ndatabase:\n  host: {host}\n  port: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: {mode}\n{root}",
+            "version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:0\ndatabase:\n  host: {host}\n  port: {}\n  user: {user}\n  dbname: registry_dev\n  sslmode: {mode}\n{root}",
             postgres.port
         );
         std::fs::write(&config, text).expect("written");
@@ -784,6 +784,7 @@ fn connections_are_secured_as_the_mode_says() {
                 .arg(&config),
         )
     };
+    let ask = |host: &str, mode: &str, root: Option<&std::path::Path>| ask_as("postgres", host, mode, root);
     for (host, mode, root) in [
         ("127.0.0.1", "prefer", None),
         ("127.0.0.1", "require", None),
@@ -820,5 +821,29 @@ fn connections_are_secured_as_the_mode_says() {
     ] {
         let refused = ask(host, mode, root).refused();
         assert!(refused.contains(reason), "{host} {mode}: {refused}");
+    }
+    // Who has a certificate, and who has not, or another's.
+    postgres.sql("registry_dev", "CREATE ROLE certified LOGIN SUPERUSER");
+    let file = |name: &str| postgres.socket.join(name).display().to_string();
+    let with = |certificate: &str, key: &str| format!("certified\n  sslcert: {certificate}\n  sslkey: {key}");
+    let answer = ask_as(
+        &with(&file("client.crt"), &file("client.key")),
+        "localhost",
+        "verify-full",
+        Some(&own),
+    );
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let others = [
+        other.display().to_string(),
+        directory.path().join("other.key").display().to_string(),
+    ];
+    for (user, reason) in [
+        ("certified".to_owned(), "certificate"),
+        (with(&others[0], &others[1]), "UnknownCA"),
+        (with(&file("client.crt"), &others[1]), "client.crt"),
+        (with("/no/such.crt", &file("client.key")), "/no/such.crt"),
+    ] {
+        let refused = ask_as(&user, "localhost", "verify-full", Some(&own)).refused();
+        assert!(refused.contains(reason), "{user}: {refused}");
     }
 }

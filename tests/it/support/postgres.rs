@@ -44,8 +44,9 @@ if [ "$4" = tls ]; then
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
     -addext basicConstraints=critical,CA:FALSE -keyout data/server.key -out server.crt 2>/dev/null
   chmod 600 data/server.key
-  printf 'local all all trust\nhostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n' >data/pg_hba.conf
-  OPTIONS="-c listen_addresses=localhost -c ssl=on -c ssl_cert_file=$1/server.crt -c ssl_key_file=server.key"
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=certified -keyout client.key -out client.crt 2>/dev/null
+  printf 'local all all trust\nhostssl all certified all cert\nhostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n' >data/pg_hba.conf
+  OPTIONS="-c listen_addresses=localhost -c ssl=on -c ssl_cert_file=$1/server.crt -c ssl_key_file=server.key -c ssl_ca_file=$1/client.crt"
 fi
 start() {
   # After a kill it refuses for a moment, while its other processes end.
@@ -81,7 +82,8 @@ impl TestPostgres {
     }
 
     /// Starts a server that is reached by TCP, and with TLS only. Its certificate
-    /// is for the name localhost, and lies beside its socket.
+    /// is for the name localhost, and lies beside its socket; so does the
+    /// one, with its key, by which the role `certified` is let in.
     pub fn start_with_tls() -> Self {
         Self::with(super::port(), "tls")
     }

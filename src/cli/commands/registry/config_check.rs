@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Tone;
-use crate::registry::config::Config;
 
 /// Subcommands of `kdk registry config`.
 #[derive(Debug, Subcommand)]
@@ -28,8 +27,8 @@ pub enum ConfigCommand {
 /// Explains; ends with 1 when the server would not start.
 pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
     let ConfigCommand::Check { config, json } = command;
-    let path = super::configuration(session, config)?;
-    let config = Config::load(&path, &crate::sys::env::all()).map_err(crate::registry::command::CommandError::from)?;
+    let source = super::configuration(session, config)?;
+    let config = source.load().map_err(crate::registry::command::CommandError::from)?;
     let lines = config.explain();
     let problems = config.problems();
     if json {
@@ -38,7 +37,7 @@ pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError
             .map(|(what, how)| json!({"setting": what, "value": how}))
             .collect();
         session.ui.json(&json!({
-            "file": path,
+            "file": source.path,
             "settings": settings,
             "warnings": config.warnings,
             "problems": problems,

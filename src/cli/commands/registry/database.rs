@@ -167,9 +167,9 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
 
 fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(), CommandError> {
     check_limits(&args)?;
-    let path = configuration(session, args.file.config)?;
+    let source = configuration(session, args.file.config)?;
     let began = monotonic();
-    let outcome = command::migrate(&path, direction, args.dry_run)?;
+    let outcome = command::migrate(&source, direction, args.dry_run)?;
     for id in outcome.pre_deployment.iter().chain(&outcome.post_deployment) {
         session.ui.out(id);
     }

@@ -51,7 +51,7 @@ fn parse_grace(text: &str) -> Result<Duration, String> {
 
 /// Asks where somebody can answer, collects, and says what was removed.
 pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
-    let path = super::configuration(session, args.config)?;
+    let source = super::configuration(session, args.config)?;
     // The flag says it where nobody can be asked, as with the Go registries.
     if args.delete_untagged && !args.dry_run && std::io::stdin().is_terminal() {
         session.ui.consent(
@@ -75,7 +75,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         failed: Mutex::new(None),
         lines: Mutex::default(),
     };
-    let outcome = command::garbage_collect(&path, options, &|event| shown.event(&event));
+    let outcome = command::garbage_collect(&source, options, &|event| shown.event(&event));
     shown.flush(&mut shown.lines.lock().unwrap_or_else(PoisonError::into_inner));
     drop(shown.progress);
     if let Some(error) = shown.failed.into_inner().unwrap_or_default() {

@@ -26,8 +26,8 @@ pub enum GcCommand {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: GcCommand) -> Result<(), CommandError> {
     let GcCommand::Status { config, json } = command;
-    let path = configuration(session, config)?;
-    let (queues, totals) = command::online_gc(&path)?;
+    let source = configuration(session, config)?;
+    let (queues, totals) = command::online_gc(&source)?;
     let names = ["blobs", "manifests"];
     if json {
         let mut all = json!({"removed": {"blobs": totals.blobs, "manifests": totals.manifests, "bytes": totals.bytes}});

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use serde_json::json;
 
 use super::configuration;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::registry::command;
-use crate::registry::config::duration;
+use crate::registry::config::{Source, duration};
 use crate::registry::metadata::import::{Event, Options};
 use crate::sys::clock::Clock;
 
@@ -64,12 +64,12 @@ pub struct ImportArgs {
 
 /// Imports, with a bar on a terminal.
 pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
-    let path = configuration(session, args.config.clone())?;
-    import(session, &path, args)
+    let source = configuration(session, args.config.clone())?;
+    import(session, &source, args)
 }
 
 /// Imports what a configuration's storage holds.
-pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(), CommandError> {
+pub fn import(session: &Session, source: &Source, args: &ImportArgs) -> Result<(), CommandError> {
     let ui = &session.ui;
     let all = !(args.step_one || args.step_two || args.step_three);
     let skip_recent = match args.pre_import_skip_recent.as_deref() {
@@ -94,7 +94,7 @@ pub fn import(session: &Session, path: &Utf8Path, args: &ImportArgs) -> Result<(
     }
     let skipped: Mutex<HashSet<(String, String)>> = Mutex::default();
     let progress = ui.progress("reading the storage");
-    let outcome = command::import(path, options, args.row_count, &|event| {
+    let outcome = command::import(source, options, args.row_count, &|event| {
         match &event {
             Event::Step(title) => {
                 progress.set(title);

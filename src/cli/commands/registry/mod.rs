@@ -15,12 +15,15 @@ use clap::Subcommand;
 use super::token::identity;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::config::Config;
 use crate::rails::config::Config as RailsConfig;
 use crate::rails::identity::Caller;
 use crate::rails::jwt_auth::{TokenService, grant};
 use crate::reconfigure::ADMIN;
 use crate::registry::command;
+use crate::registry::config::Source;
 use crate::registry::token::Scope;
+use crate::services;
 
 /// Subcommands of `kdk registry`.
 #[derive(Debug, Subcommand)]
@@ -89,11 +92,28 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
     }
 }
 
-/// Returns the configuration file that is meant.
-fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Utf8PathBuf, CommandError> {
-    match given.or_else(|| crate::sys::env::var("REGISTRY_CONFIGURATION_PATH").map(Utf8PathBuf::from)) {
-        Some(path) => Ok(path),
-        None => Ok(session.root()?.registry_config()),
+/// Returns where a root's registry has its configuration from.
+pub fn source_of(config: &Config) -> Source {
+    let mut environment = crate::sys::env::all();
+    environment.extend(services::registry_env(config));
+    Source {
+        path: config.root().registry_config(),
+        environment,
+    }
+}
+
+/// Returns the configuration that is meant.
+fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Source, CommandError> {
+    let environment = crate::sys::env::all();
+    let given = given.or_else(|| crate::sys::env::var("REGISTRY_CONFIGURATION_PATH").map(Utf8PathBuf::from));
+    let path = match given {
+        Some(path) => path,
+        None => session.root()?.registry_config(),
+    };
+    // What the service has in its environment goes with the root's own.
+    match session.config() {
+        Ok(config) if path == config.root().registry_config() => Ok(source_of(&config)),
+        _ => Ok(Source { path, environment }),
     }
 }
 

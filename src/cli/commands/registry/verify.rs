@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     // The remedy is for the same storage.
     let file = args.config.as_ref().map_or(String::new(), |file| format!(" {file}"));
-    let path = super::configuration(session, args.config)?;
+    let source = super::configuration(session, args.config)?;
     if args.repair {
         session.ui.consent(
             "Links that lead to nothing are removed, and corrupt content is put aside. Go on?",
@@ -38,13 +38,13 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
             CONFIRM,
         )?;
     }
-    if command::is_in_database(&path)? {
+    if command::is_in_database(&source)? {
         session.ui.warn(
             "the metadata are in a database, which is not looked into: only the content of blobs is checked, and what files say of repositories is of before the import",
         );
     }
     let progress = session.ui.progress("reading");
-    let outcome = command::verify(&path, args.repair, &|done, total| progress.at(done, total));
+    let outcome = command::verify(&source, args.repair, &|done, total| progress.at(done, total));
     drop(progress);
     let all = outcome?;
     let open = all.findings.iter().filter(|finding| finding.repaired.is_none()).count();

@@ -495,13 +495,22 @@ impl<D: Driver> Metadata for Postgres<D> {
             None => None,
             Some(change) => Some(self.size_of(change).await?),
         };
-        // The data arrive once, whatever happens to the rows.
-        let arrival = Mutex::new(arrival);
-        attempt!(
+        // Before the transaction: making them durable takes time. What no row
+        // knows of afterwards is found by the import's third step.
+        if let Some(change) = arrival {
+            // The upload stays as it is while there is no database.
+            drop(self.database.client().await?);
+            self.driver.apply(vec![change]).await?;
+        }
+        let outcome = attempt!(
             self,
             mut client,
-            self.put_blob_row(&mut client, name, digest, size, &arrival).await
-        )
+            self.put_blob_row(&mut client, name, digest, size).await
+        );
+        match outcome {
+            Err(MetadataError::Missing(_)) if size.is_some() => Err(MetadataError::Collected(digest.clone())),
+            other => other,
+        }
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {

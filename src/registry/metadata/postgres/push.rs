@@ -1,7 +1,6 @@
 //! Writing manifests and blobs: one transaction each.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
@@ -479,15 +478,14 @@ impl<D: Driver> Postgres<D> {
         Ok(i64::try_from(size).unwrap_or(i64::MAX))
     }
 
-    /// Writes a blob's data, and makes it part of a repository. Without a size
-    /// the blob must be known.
+    /// Makes a blob, whose data are there, part of a repository. Without a size
+    /// it must be known.
     pub(super) async fn put_blob_row(
         &self,
         client: &mut Client,
         name: &RepoName,
         digest: &Digest,
         size: Option<i64>,
-        arrival: &Mutex<Option<Change>>,
     ) -> Result<(), MetadataError> {
         let at = self.make_repository(&*client, name).await?;
         let types = self.type_ids(&*client, &[BLOB_TYPE]).await?;
@@ -499,14 +497,10 @@ impl<D: Driver> Postgres<D> {
         if let Some(size) = size {
             self.execute(&transaction, PUT_BLOB, &[&encoded, &types.get(BLOB_TYPE), &size])
                 .await?;
-            let change = arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(change) = change {
-                self.driver.apply(vec![change]).await?;
-            }
         } else if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() {
             return Err(MetadataError::Missing(vec![digest.clone()]));
         }
-        // Data that came with an earlier try, or were there before, might have been collected since.
+        // They might have been collected just before.
         if blobs.stat(digest).await?.is_none() {
             return Err(MetadataError::Missing(vec![digest.clone()]));
         }
