@@ -178,26 +178,19 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
         }),
     }
 }
-
-/// Says whether a configuration keeps its metadata in a database.
+/// Checks a configuration's storage and its metadata, and mends what can be mended.
 ///
 /// # Errors
-/// When the configuration cannot be used.
-pub fn is_in_database(source: &Source) -> Result<bool, CommandError> {
-    Ok(source.load()?.database.mode == Mode::Database)
-}
-
-/// Checks a configuration's storage, and mends what can be mended.
-///
-/// # Errors
-/// When the storage cannot be read, or a repair is asked for while a server
-/// uses the storage.
+/// When the storage or the database cannot be read, or a repair is asked for
+/// while a server uses the storage.
 pub fn verify(
     source: &Source,
     repair: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CommandError> {
-    let root = storage_of(source)?.storage.root;
+    let config = storage_of(source)?;
+    let in_database = config.database.mode == Mode::Database;
+    let root = config.storage.root;
     let runtime = runtime()?;
     let _lock = if repair {
         match control::users(&root)? {
@@ -210,7 +203,17 @@ pub fn verify(
     };
     let driver = Filesystem::open(&root)?.inline();
     let stop = stop_on_signal(&runtime);
-    Ok(verify::verify(&driver, runtime.handle(), &stop, repair, progress)?)
+    let mut findings = verify::verify(&driver, runtime.handle(), &stop, repair, !in_database, progress)?;
+    if in_database {
+        let database = Database::new(&database_of(source)?)?;
+        runtime.block_on(async {
+            let postgres = Postgres::new(database.clone(), driver.clone());
+            let outcome = verify::database::check(&postgres, &driver, &stop, &mut findings).await;
+            database.close().await;
+            outcome
+        })?;
+    }
+    Ok(findings)
 }
 
 /// What is done to the schema of the metadata database.

@@ -78,6 +78,8 @@ pub struct Importer<'a, D> {
     stop: &'a CancellationToken,
     report: &'a (dyn Fn(Event) + Sync),
     counts: Mutex<Counts>,
+    /// Blobs that were counted.
+    seen: Mutex<HashSet<Digest>>,
     /// Media types that may be used, where others may not.
     types: Option<HashSet<String>>,
     /// Whether rows may be written without triggers and foreign keys.
@@ -112,6 +114,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             stop,
             report,
             counts: Mutex::default(),
+            seen: Mutex::default(),
             types: None,
             direct: false,
         }
@@ -304,14 +307,22 @@ impl<'a, D: Driver> Importer<'a, D> {
     }
 
     fn count(&self, found: &Found) {
-        let bytes: u64 = found.blobs.values().sum();
+        // Many repositories have the same blobs.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<u64> = found
+            .blobs
+            .iter()
+            .filter(|(digest, _)| seen.insert((*digest).clone()))
+            .map(|(_, size)| *size)
+            .collect();
+        drop(seen);
         let number = |count: usize| i64::try_from(count).unwrap_or_default();
         let mut counts = self.counts();
         counts.repositories += 1;
         counts.manifests += number(found.rows.len());
         counts.untagged += number(found.untagged);
-        counts.blobs += number(found.blobs.len());
-        counts.bytes += i64::try_from(bytes).unwrap_or_default();
+        counts.blobs += number(new.len());
+        counts.bytes += i64::try_from(new.iter().sum::<u64>()).unwrap_or_default();
     }
 
     /// Brings in what was found of repositories.

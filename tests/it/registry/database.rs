@@ -847,3 +847,71 @@ fn connections_are_secured_as_the_mode_says() {
         assert!(refused.contains(reason), "{user}: {refused}");
     }
 }
+
+/// What the database knows of is checked against the storage.
+#[test]
+fn what_the_database_says_is_verified() {
+    let postgres = TestPostgres::shared();
+    postgres.database("verified");
+    let registry = TestRegistry::with(temporary(), &postgres.section("verified", true), &[]);
+    let (_, image) = registry.push_image("a/b", "t", "one");
+    registry.push_image("a/b", "u", "two");
+    // What a collection has left of link files says nothing of what is there.
+    let stale = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/repositories/old/one/_manifests/tags/gone/current");
+    std::fs::create_dir_all(&stale).expect("made");
+    std::fs::write(stale.join("link"), digest(b"gone")).expect("written");
+    let verify = |options: &[&str]| {
+        let config = registry.directory.path().join("config.yml");
+        Output::of(Command::new(KDK).args(["registry", "verify"]).args(options).arg(config))
+    };
+    let well = verify(&[]).ok();
+    assert!(well.contains("2 manifests in 1 repositories: all is well"), "{well}");
+    let data = |content: &[u8]| {
+        let digest = digest(content);
+        let hex = &digest["sha256:".len()..];
+        let blobs = registry
+            .directory
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    };
+    std::fs::remove_file(data(b"layer one")).expect("removed");
+    std::fs::write(data(b"layer two"), "short").expect("written");
+    postgres.sql(
+        "verified",
+        &format!(
+            "UPDATE manifests SET payload = 'other' WHERE digest = '\\x01{}'",
+            &image["sha256:".len()..]
+        ),
+    );
+    let report = verify(&["--json"]);
+    assert_eq!(report.code, 1, "{}", report.shown());
+    let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
+    let found: Vec<(&str, &str)> = report["findings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| {
+            (
+                one["problem"].as_str().expect("text"),
+                one["subject"].as_str().expect("text"),
+            )
+        })
+        .filter(|(problem, _)| *problem != "leftover")
+        .collect();
+    let (one, two) = (digest(b"layer one"), digest(b"layer two"));
+    assert_eq!(
+        found,
+        [
+            ("corrupt-blob", two.as_str()),
+            ("corrupt-manifest", image.as_str()),
+            ("missing-blob", one.as_str()),
+            ("wrong-size", two.as_str()),
+        ]
+    );
+    postgres.forget("verified");
+    drop(registry);
+}

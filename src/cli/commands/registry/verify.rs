@@ -38,11 +38,6 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
             CONFIRM,
         )?;
     }
-    if command::is_in_database(&source)? {
-        session.ui.warn(
-            "the metadata are in a database, which is not looked into: only the content of blobs is checked, and what files say of repositories is of before the import",
-        );
-    }
     let progress = session.ui.progress("reading");
     let outcome = command::verify(&source, args.repair, &|done, total| progress.at(done, total));
     drop(progress);
@@ -85,7 +80,11 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     if open == 0 {
         return Ok(());
     }
-    if !args.repair {
+    if all.in_database {
+        session
+            .ui
+            .hint("push again what is missing or corrupt: a push brings content back whose row is there");
+    } else if !args.repair {
         session.ui.hint(&format!(
             "mend what can be mended, with the registry stopped: kdk registry verify --repair{file}"
         ));

@@ -212,33 +212,4 @@ impl<D: Driver> Postgres<D> {
         self.database.forget(import.client);
         Ok(())
     }
-
-    /// Counts rows.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn row_counts(&self) -> Result<Vec<(&'static str, i64)>, MetadataError> {
-        const TABLES: [&str; 10] = [
-            "top_level_namespaces",
-            "repositories",
-            "manifests",
-            "manifest_references",
-            "layers",
-            "tags",
-            "blobs",
-            "repository_blobs",
-            "gc_blob_review_queue",
-            "gc_manifest_review_queue",
-        ];
-        let mut counts = Vec::new();
-        for table in TABLES {
-            let sql = format!("SELECT count(*) FROM {table}");
-            let count: Result<i64, MetadataError> = attempt!(self, client, {
-                let row = self.row(&client, &sql, &[]).await?;
-                Ok(row.map_or(0, |row| row.get(0)))
-            });
-            counts.push((table, count?));
-        }
-        Ok(counts)
-    }
 }

@@ -17,6 +17,7 @@ pub mod migrations;
 pub mod push;
 pub mod rename;
 pub mod review;
+pub mod walk;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

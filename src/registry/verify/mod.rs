@@ -5,6 +5,8 @@
 //! its digest says moves to `.kdk/quarantine`, so that the next push brings
 //! it whole.
 
+pub mod database;
+
 use std::collections::HashSet;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +16,12 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::gc::collect::{self, CollectError, Crew};
-use super::gc::mark;
-use super::metadata::Stored;
-use super::oci::manifest::Kind;
-use super::oci::{Digest, Hasher, RepoName, Tag};
-use super::storage::{Change, Driver, StorageError, layout, tree};
+use crate::registry::gc::collect::{self, CollectError, Crew};
+use crate::registry::gc::mark;
+use crate::registry::metadata::Stored;
+use crate::registry::oci::manifest::Kind;
+use crate::registry::oci::{Digest, Hasher, RepoName, Tag};
+use crate::registry::storage::{Change, Driver, StorageError, layout, tree};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -28,7 +30,8 @@ const PIECE: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     /// The kind of problem: `corrupt-blob`, `broken-link`, `dangling-tag`,
-    /// `missing-blob`, `missing-layer-link`, `missing-manifest`, `leftover`.
+    /// `missing-blob`, `missing-layer-link`, `missing-manifest`, `leftover`;
+    /// with a database `wrong-size` and `corrupt-manifest`.
     pub problem: &'static str,
     /// The repository, where it concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +56,8 @@ pub struct Findings {
     pub repositories: usize,
     /// Manifests that were checked.
     pub manifests: usize,
+    /// Whether the metadata are in a database, and were checked there.
+    pub in_database: bool,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -72,7 +77,8 @@ struct Verifier<'a, D> {
     repair: bool,
 }
 
-/// Checks a store. `progress` hears items done and their number.
+/// Checks a store: its blobs and, where `in_files` says that its metadata are
+/// there, its links. `progress` hears items done and their number.
 ///
 /// # Errors
 /// When the storage fails or the work is interrupted.
@@ -81,6 +87,7 @@ pub fn verify<D: Driver>(
     handle: &Handle,
     stop: &CancellationToken,
     repair: bool,
+    in_files: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CollectError> {
     if repair && handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
@@ -89,11 +96,12 @@ pub fn verify<D: Driver>(
     let verifier = Verifier { driver, repair };
     let crew = Crew::new(handle, stop);
     let shards = handle.block_on(collect::shards(driver))?;
-    let names: Vec<RepoName> = handle
-        .block_on(tree::holding(driver, "_manifests"))?
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let names: Vec<RepoName> = if in_files {
+        let found = handle.block_on(tree::holding(driver, "_manifests"))?;
+        found.iter().filter_map(|name| name.parse().ok()).collect()
+    } else {
+        Vec::new()
+    };
     let total = shards.len() + names.len();
     let done = AtomicUsize::new(0);
     let told = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -131,7 +139,7 @@ pub fn verify<D: Driver>(
 
 impl<D: Driver> Verifier<'_, D> {
     /// Reads every blob in a directory.
-    async fn shard(&self, shard: &(super::oci::Algorithm, String)) -> Result<Part, StorageError> {
+    async fn shard(&self, shard: &(crate::registry::oci::Algorithm, String)) -> Result<Part, StorageError> {
         let mut part = Part::default();
         for digest in collect::blobs_in(self.driver, shard).await? {
             let path = layout::blob_data(&digest);

@@ -1,0 +1,87 @@
+//! Walking through all that a database knows, page by page.
+
+use bytes::Bytes;
+
+use super::{Postgres, TRIES, attempt, decode, encode, pause};
+use crate::registry::metadata::MetadataError;
+use crate::registry::oci::Digest;
+use crate::registry::storage::Driver;
+
+/// A manifest's number, repository, digest and content.
+pub type Manifest = (i64, String, Digest, Bytes);
+
+impl<D: Driver> Postgres<D> {
+    /// Returns blobs after `after`, in order of their digests, with their sizes in bytes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn blob_page(&self, after: Option<&Digest>, limit: i64) -> Result<Vec<(Digest, i64)>, MetadataError> {
+        let sql = "SELECT digest, size FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2";
+        let after = after.map_or(Vec::new(), encode);
+        attempt!(self, client, {
+            let rows = self.rows(&client, sql, &[&after, &limit]).await?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| Some((decode(row, 0)?, row.get(1))))
+                .collect())
+        })
+    }
+
+    /// Says whether a blob is known, in whatever repository.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn has_blob_row(&self, digest: &Digest) -> Result<bool, MetadataError> {
+        let sql = "SELECT FROM blobs WHERE digest = $1";
+        attempt!(self, client, {
+            Ok(self.row(&client, sql, &[&encode(digest)]).await?.is_some())
+        })
+    }
+
+    /// Returns manifests whose numbers are greater than `after`, in order of them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn manifest_page(&self, after: i64, limit: i64) -> Result<Vec<Manifest>, MetadataError> {
+        let sql = "SELECT m.id, r.path, m.digest, m.payload FROM manifests AS m
+            JOIN repositories AS r ON r.top_level_namespace_id = m.top_level_namespace_id AND r.id = m.repository_id
+            WHERE m.id > $1 ORDER BY m.id LIMIT $2";
+        attempt!(self, client, {
+            let rows = self.rows(&client, sql, &[&after, &limit]).await?;
+            let content = |row: &tokio_postgres::Row| Bytes::from(row.get::<_, Vec<u8>>(3));
+            Ok(rows
+                .iter()
+                .filter_map(|row| Some((row.get(0), row.get(1), decode(row, 2)?, content(row))))
+                .collect())
+        })
+    }
+
+    /// Counts rows.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn row_counts(&self) -> Result<Vec<(&'static str, i64)>, MetadataError> {
+        const TABLES: [&str; 10] = [
+            "top_level_namespaces",
+            "repositories",
+            "manifests",
+            "manifest_references",
+            "layers",
+            "tags",
+            "blobs",
+            "repository_blobs",
+            "gc_blob_review_queue",
+            "gc_manifest_review_queue",
+        ];
+        let mut counts = Vec::new();
+        for table in TABLES {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let count: Result<i64, MetadataError> = attempt!(self, client, {
+                let row = self.row(&client, &sql, &[]).await?;
+                Ok(row.map_or(0, |row| row.get(0)))
+            });
+            counts.push((table, count?));
+        }
+        Ok(counts)
+    }
+}
