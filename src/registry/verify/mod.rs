@@ -90,7 +90,7 @@ pub fn verify<D: Driver>(
     in_files: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CollectError> {
-    if repair && handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
+    if repair && in_files && handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
         return Err(CollectError::Database);
     }
     let verifier = Verifier { driver, repair };

@@ -912,6 +912,26 @@ fn what_the_database_says_is_verified() {
             ("wrong-size", two.as_str()),
         ]
     );
+    // Corrupt content is put aside, and comes back with the next push.
+    let mut registry = registry;
+    registry.stop();
+    let config = registry.directory.path().join("config.yml");
+    let mended = Output::of(
+        Command::new(KDK)
+            .args(["registry", "verify", "--repair", "--yes"])
+            .arg(&config),
+    );
+    assert!(mended.stdout.contains("moved to .kdk/quarantine"), "{}", mended.shown());
+    let directory = std::mem::replace(&mut registry.directory, temporary());
+    let registry = TestRegistry::with(directory, &postgres.section("verified", true), &[]);
+    assert_error(registry.get(&format!("/v2/a/b/blobs/{two}")), 404, "BLOB_UNKNOWN");
+    for content in ["layer one", "layer two"] {
+        registry.push_blob("a/b", content.as_bytes());
+    }
+    registry.send("DELETE", &format!("/v2/a/b/manifests/{image}"));
+    registry.push_image("a/b", "t", "one");
+    let config = registry.directory.path().join("config.yml");
+    let well = Output::of(Command::new(KDK).args(["registry", "verify"]).arg(config)).ok();
+    assert!(well.contains("2 manifests in 1 repositories: all is well"), "{well}");
     postgres.forget("verified");
-    drop(registry);
 }

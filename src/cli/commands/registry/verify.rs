@@ -80,14 +80,14 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     if open == 0 {
         return Ok(());
     }
-    if all.in_database {
-        session
-            .ui
-            .hint("push again what is missing or corrupt: a push brings content back whose row is there");
-    } else if !args.repair {
+    if !args.repair {
         session.ui.hint(&format!(
             "mend what can be mended, with the registry stopped: kdk registry verify --repair{file}"
         ));
+    } else if all.in_database {
+        session
+            .ui
+            .hint("push missing blobs again; delete a corrupt manifest, then push it again");
     }
     Err(CommandError::silent(crate::cli::error::USER))
 }
