@@ -38,6 +38,19 @@ pub struct Sent {
 /// Counts notifications by endpoint and outcome.
 pub type Notifications = Family<Sent, Counter>;
 
+/// What a review by the online garbage collection came to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reviewed {
+    /// `blob` or `manifest`.
+    pub worker: &'static str,
+    /// `true` when nothing was due.
+    pub noop: &'static str,
+    /// `true` when nothing referred to it any more.
+    pub dangling: &'static str,
+    /// `true` when it failed.
+    pub error: &'static str,
+}
+
 /// All numbers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -52,6 +65,10 @@ pub struct Metrics {
     pub downloads: Histogram,
     /// Notifications by endpoint and outcome.
     pub notifications: Notifications,
+    /// Reviews by the online garbage collection.
+    pub reviews: Family<Reviewed, Counter>,
+    /// Bytes that it removed from the storage.
+    pub collected: Counter,
 }
 
 impl Default for Metrics {
@@ -63,6 +80,15 @@ impl Default for Metrics {
         let uploads = Histogram::new(exponential_buckets(1024.0, 4.0, 12));
         let downloads = Histogram::new(exponential_buckets(1024.0, 4.0, 12));
         let notifications = Notifications::default();
+        let reviews = Family::default();
+        let collected = Counter::default();
+        registry.register("gc_runs", "Reviews by the online garbage collection", reviews.clone());
+        registry.register_with_unit(
+            "gc_storage_deleted",
+            "What the online garbage collection removed",
+            Unit::Bytes,
+            collected.clone(),
+        );
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register_with_unit(
             "http_request_duration",
@@ -96,6 +122,8 @@ impl Default for Metrics {
             uploads,
             downloads,
             notifications,
+            reviews,
+            collected,
         }
     }
 }

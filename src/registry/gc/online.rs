@@ -14,6 +14,7 @@ use crate::registry::control;
 use crate::registry::http::App;
 use crate::registry::metadata::postgres::review::Outcome;
 use crate::registry::metadata::{MetadataError, Postgres, Store};
+use crate::registry::metrics::Reviewed;
 use crate::registry::storage::Filesystem;
 use crate::sys::fs::PRIVATE;
 
@@ -139,7 +140,9 @@ impl Agent {
             let mut removed = Totals::default();
             let mut more = true;
             for _ in 0..BURST {
-                match self.review().await {
+                let outcome = self.review().await;
+                self.count(&outcome);
+                match outcome {
                     Ok(Outcome::Nothing) => {
                         more = false;
                         break;
@@ -183,6 +186,21 @@ impl Agent {
             }
         }
         found
+    }
+
+    fn count(&self, outcome: &Result<Outcome, MetadataError>) {
+        let text = |yes| if yes { "true" } else { "false" };
+        let metrics = &self.app.metrics;
+        let reviewed = Reviewed {
+            worker: self.name(),
+            noop: text(matches!(outcome, Ok(Outcome::Nothing))),
+            dangling: text(matches!(outcome, Ok(Outcome::Removed { .. }))),
+            error: text(outcome.is_err()),
+        };
+        metrics.reviews.get_or_create(&reviewed).inc();
+        if let Ok(Outcome::Removed { bytes, .. }) = outcome {
+            metrics.collected.inc_by(*bytes);
+        }
     }
 
     async fn review(&self) -> Result<Outcome, MetadataError> {

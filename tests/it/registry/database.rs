@@ -462,7 +462,11 @@ fn blob_is_stored(registry: &TestRegistry, digest: &str) -> bool {
 #[test]
 fn what_nothing_needs_is_removed_while_the_registry_serves() {
     let postgres = TestPostgres::shared();
-    let registry = collecting("collecting");
+    postgres.database("collecting");
+    let debug = crate::support::port();
+    let more = format!("  debug:\n    addr: 127.0.0.1:{debug}\n    prometheus:\n      enabled: true\n");
+    let section = postgres.section("collecting", true);
+    let registry = TestRegistry::with(temporary(), &format!("{more}{section}{QUICK_GC}"), &[]);
     let (kept_bytes, kept) = registry.push_image("a/b", "kept", "kept");
     let (_, moved) = registry.push_image("a/b", "moving", "old");
     registry.push_image("a/b", "moving", "new");
@@ -565,6 +569,18 @@ fn what_nothing_needs_is_removed_while_the_registry_serves() {
     assert!(status["removed"]["blobs"].as_u64() >= Some(3), "{status}");
     assert!(status["removed"]["bytes"].as_u64() > Some(20), "{status}");
     assert_eq!(status["manifests"]["postponed"], 0);
+    let numbers = registry.get(&format!("http://127.0.0.1:{debug}/metrics"));
+    let numbers = numbers.text().expect("read");
+    let number = |name: &str| -> u64 {
+        let line = numbers.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_default()
+    };
+    assert_eq!(
+        number("registry_gc_runs_total{worker=\"blob\",noop=\"false\",dangling=\"true\",error=\"false\"}"),
+        status["removed"]["blobs"].as_u64().expect("a number"),
+        "{numbers}"
+    );
+    assert!(number("registry_gc_storage_deleted_bytes_total") > 20, "{numbers}");
     postgres.forget("collecting");
 }
 
