@@ -1,6 +1,13 @@
--- What may follow while a registry serves: indexes that only GitLab's background migrations read.
+-- What may follow while a registry serves (pushes wait for a moment): indexes that only GitLab's
+-- background migrations read.
 --
 -- As in schema.sql each partition's has a name of its own, and comes before its parent's.
+
+-- GitLab's registry makes it when it first needs it.
+CREATE TABLE IF NOT EXISTS public.post_deploy_schema_migrations (
+    id text NOT NULL PRIMARY KEY,
+    applied_at timestamp with time zone
+);
 
 DO $$
 DECLARE

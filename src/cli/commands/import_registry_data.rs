@@ -69,7 +69,8 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         import::import(session, &source, &detailed)
     })
     .map_err(|error| {
-        if error.message.contains("has tags already") {
+        let refused = ["has tags already", "is registry.database right"];
+        if refused.iter().any(|text| error.message.contains(text)) {
             return error;
         }
         error.hint("what was imported stays; run it again to go on: kdk import-registry-data")

@@ -14,7 +14,8 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> 
         .iter()
         .filter(|(name, _)| name.starts_with("REGISTRY_") && !NOT_SETTINGS.iter().any(|other| name.starts_with(other)))
         .collect();
-    settings.sort();
+    // The last of a name is set last.
+    settings.sort_by(|a, b| a.0.cmp(&b.0));
     let mut warnings = Vec::new();
     spread(tree);
     for (name, text) in settings {
@@ -123,6 +124,8 @@ mod tests {
         let mut tree: Value =
             serde_yaml::from_str("http: {addr: ':5000'}\nnotifications: {endpoints: [{name: a}]}\n").expect("valid");
         let environment = [
+            // The last of a name counts.
+            ("REGISTRY_HTTP_ADDR", "zzz"),
             ("REGISTRY_HTTP_ADDR", "127.0.0.1:0"),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "false"),
             ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "b"),

@@ -84,6 +84,8 @@ pub struct Importer<'a, D> {
     types: Option<HashSet<String>>,
     /// Whether rows may be written without triggers and foreign keys.
     direct: bool,
+    /// Whether an earlier run may have brought some of it.
+    again: bool,
 }
 
 /// What a repository's files say.
@@ -117,6 +119,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             seen: Mutex::default(),
             types: None,
             direct: false,
+            again: false,
         }
     }
 
@@ -132,12 +135,16 @@ impl<'a, D: Driver> Importer<'a, D> {
             .iter()
             .filter_map(|name| name.parse().ok())
             .collect();
+        let images = self.options.manifests || self.options.tags;
+        let marked = self.driver.stat(&layout::database_in_use()).await?.is_some();
         let import = if self.options.dry_run {
             None
         } else {
-            Some(self.database.begin_import().await?)
+            Some(self.database.begin_import(images, marked).await?)
         };
         self.direct = import.as_ref().is_some_and(|import| import.direct);
+        self.again = import.as_ref().is_some_and(|import| import.again);
+        let tags_are_done = import.as_ref().is_some_and(|import| import.tags_are_done);
         if !self.options.new_media_types {
             self.types = Some(self.database.media_types().await?);
         }
@@ -147,7 +154,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             (Step::Blobs, self.options.blobs, "step three: import blobs"),
         ];
         for (step, _, title) in steps.into_iter().filter(|(_, wanted, _)| *wanted) {
-            if step != Step::Blobs && import.as_ref().is_some_and(|import| import.tags_are_done) {
+            if step != Step::Blobs && tags_are_done {
                 // The registry may have served from the database since.
                 continue;
             }
@@ -173,8 +180,12 @@ impl<'a, D: Driver> Importer<'a, D> {
         }
         let counts = *self.counts();
         if let Some(import) = import {
-            let Options { blobs, statistics, .. } = self.options;
-            self.database.end_import(import, counts, blobs, statistics).await?;
+            let options = self.options;
+            // Blobs alone are brought in again and again, into a database in use.
+            let images = tags_are_done || options.tags || !(import.again || options.manifests);
+            self.database
+                .end_import(import, counts, options.blobs && images, options.statistics)
+                .await?;
         }
         Ok(counts)
     }
@@ -395,24 +406,34 @@ impl<'a, D: Driver> Importer<'a, D> {
         Ok(())
     }
 
+    /// Returns what a repository's links say of its manifests.
+    async fn revisions(&self, name: &RepoName) -> Result<Vec<Digest>, MetadataError> {
+        let mut all = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
+            let listing = self.driver.list(&path).await?;
+            let digest = |hex: &str| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok();
+            all.extend(
+                listing
+                    .iter()
+                    .flat_map(|names| names.iter())
+                    .filter_map(|hex| digest(hex)),
+            );
+        }
+        Ok(all)
+    }
+
     /// Returns a repository's manifests that have a subject, by it; and how
     /// many manifests there are in all.
     async fn attached(&self, name: &RepoName) -> Result<(HashMap<Digest, Vec<Digest>>, usize), MetadataError> {
         let mut all = 0;
         let mut attached: HashMap<Digest, Vec<Digest>> = HashMap::new();
-        for algorithm in Algorithm::ALL {
-            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
-            let listing = self.driver.list(&path).await?;
-            for hex in listing.iter().flat_map(|names| names.iter()) {
-                self.check_stop()?;
-                let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
-                    continue;
-                };
-                let stored = self.files.manifest(name, &digest).await?;
-                all += usize::from(stored.is_some());
-                if let Some(subject) = stored.and_then(|stored| stored.manifest()?.subject) {
-                    attached.entry(subject.digest).or_default().push(digest);
-                }
+        for digest in self.revisions(name).await? {
+            self.check_stop()?;
+            let stored = self.files.manifest(name, &digest).await?;
+            all += usize::from(stored.is_some());
+            if let Some(subject) = stored.and_then(|stored| stored.manifest()?.subject) {
+                attached.entry(subject.digest).or_default().push(digest);
             }
         }
         Ok((attached, all))
@@ -445,7 +466,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             if !ready {
                 open.push((digest.clone(), true));
                 for other in children.iter().chain(&subject) {
-                    let waits = open.iter().any(|(open, _)| open == other);
+                    let waits = open.iter().any(|(open, ready)| *ready && open == other);
                     if !found.digests.contains(other) && !waits && self.files.has_manifest(name, other).await? {
                         open.push((other.clone(), false));
                     }
@@ -509,27 +530,16 @@ impl<'a, D: Driver> Importer<'a, D> {
 
     /// Lets tags of repositories stand for what was brought in.
     async fn tags(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<(), MetadataError> {
-        let mut all: Vec<(&RepoName, HashMap<Tag, Digest>)> =
-            batch.iter().map(|(name, tags)| (name, tags.clone())).collect();
-        if self.options.dry_run {
-            let count: usize = all.iter().map(|(_, tags)| tags.len()).sum();
-            self.counts().tags += i64::try_from(count).unwrap_or_default();
-            return Ok(());
-        }
-        let mut counts = self.database.import_tags(&all, self.direct).await?;
-        // What was pushed after step one, in another run, is not there yet.
-        let may_be_late = !self.options.manifests || self.options.skip_recent.is_some();
-        let mut late = Vec::new();
-        for ((name, tags), count) in all.iter().zip(&counts) {
-            if may_be_late && *count < tags.len() {
-                late.push(self.found(name).await?);
+        let mut counts: Vec<usize> = batch.iter().map(|(_, tags)| tags.len()).collect();
+        if !self.options.dry_run {
+            // What was pushed after step one, in another run, is not there yet.
+            if !self.options.manifests || self.options.skip_recent.is_some() {
+                let late = self.late(batch).await?;
+                self.manifests(&late).await?;
             }
+            counts = self.database.import_tags(batch, self.direct, self.again).await?;
         }
-        if late.iter().any(|found| !found.rows.is_empty()) {
-            self.manifests(&late).await?;
-            counts = self.database.import_tags(&all, self.direct).await?;
-        }
-        for ((name, tags), count) in all.drain(..).zip(counts) {
+        for ((name, tags), count) in batch.iter().zip(counts) {
             if count < tags.len() {
                 let left_out = tags.len() - count;
                 self.skip(name.to_string(), format!("{left_out} tags of what was left out"));
@@ -537,6 +547,23 @@ impl<'a, D: Driver> Importer<'a, D> {
             self.counts().tags += i64::try_from(count).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Finds what is to be brought in of repositories that have manifests of
+    /// which the database does not know.
+    async fn late(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<Vec<Found>, MetadataError> {
+        let names: Vec<&RepoName> = batch.iter().map(|(name, _)| name).collect();
+        let known = self.database.known_manifests(&names).await?;
+        let mut late = Vec::new();
+        for name in names {
+            self.check_stop()?;
+            let all = self.revisions(name).await?;
+            let is_known = |digest: Digest| known.contains(&(name.to_string(), digest));
+            if !all.into_iter().all(is_known) {
+                late.push(self.found(name).await?);
+            }
+        }
+        Ok(late)
     }
 
     /// Says in the storage where the metadata are from now on.

@@ -410,6 +410,14 @@ fn migrations_are_applied_listed_and_removed() {
     let indexes = || postgres.sql("migrated", "SELECT count(*) FROM pg_class WHERE relkind IN ('i', 'I')");
     let before = indexes();
     assert_eq!(migrate(&["up", "--dry-run"]).ok().lines().count(), 10);
+    let future = "INSERT INTO schema_migrations (id, applied_at) VALUES ('29990101000000_of_the_future', now())";
+    postgres.sql("migrated", future);
+    let refused = migrate(&["up"]).refused();
+    assert!(refused.contains("of_the_future"), "{refused}");
+    postgres.sql(
+        "migrated",
+        "DELETE FROM schema_migrations WHERE id LIKE '2999%'; DROP TABLE post_deploy_schema_migrations",
+    );
     assert!(
         migrate(&["up"])
             .ok()

@@ -288,6 +288,10 @@ fn a_user_with_few_rights_imports_the_same() {
     let answer = registry.put_manifest("a/b", "foreign", OCI_MANIFEST, foreign.as_bytes());
     assert_eq!(answer.status(), 201);
     let directory = prepare(registry, "import_powerful");
+    // What is written directly fires no trigger; then this one would be in the way.
+    let guard = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a trigger'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON tags FOR EACH ROW EXECUTE FUNCTION refuse()";
+    TestPostgres::shared().sql("import_powerful", guard);
     Output::of(&mut import(&directory, &[])).ok();
     let postgres = TestPostgres::shared();
     postgres.database("import_weak");
@@ -323,22 +327,33 @@ fn a_user_with_few_rights_imports_the_same() {
     postgres.forget("import_weak");
 }
 
+/// Serves a storage from its files for a while.
+fn in_between(directory: tempfile::TempDir, work: impl FnOnce(&TestRegistry)) -> tempfile::TempDir {
+    let mut registry = TestRegistry::with(directory, "", &[]);
+    work(&registry);
+    registry.stop();
+    std::mem::replace(&mut registry.directory, temporary())
+}
+
 #[test]
 fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
+    let postgres = TestPostgres::shared();
     let registry = TestRegistry::start();
-    registry.push_image("a/b", "old", "old");
+    let config = registry.push_blob("a/b", b"{}");
+    let (old_bytes, old) = registry.push_image("a/b", "old", "old");
     registry.push_image("a/b", "moving", "before");
+    registry.push_image("a/b", "gone", "gone");
     registry.push_image("c/d", "t", "other");
-    let mut directory = prepare(registry, "steps");
+    let directory = prepare(registry, "steps");
     let one = Output::of(&mut import(&directory, &["--step-one"]));
     assert!(!one.stderr.contains("stay behind"), "{}", one.stderr);
     one.ok();
     // Step one alone leaves the storage as it was: it goes on serving from files.
-    let mut registry = TestRegistry::with(directory, "", &[]);
-    let (_, moved) = registry.push_image("a/b", "moving", "after");
-    let (_, new) = registry.push_image("new/one", "t", "new");
-    registry.stop();
-    directory = std::mem::replace(&mut registry.directory, temporary());
+    let (mut moved, mut new) = (String::new(), String::new());
+    let directory = in_between(directory, |registry| {
+        moved = registry.push_image("a/b", "moving", "after").1;
+        new = registry.push_image("new/one", "t", "new").1;
+    });
     // What step one finished is passed over when that is asked for.
     let again = Output::of(&mut import(
         &directory,
@@ -355,9 +370,24 @@ fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
             .refused()
             .contains("no duration")
     );
+    // Step two is cut off after its tags, before it says so.
     let two = Output::of(&mut import(&directory, &["--step-two", "--import-statistics=false"]));
     assert!(!two.stderr.contains("left out"), "{}", two.stderr);
     two.ok();
+    let mark = "storage/docker/registry/lockfiles/database-in-use";
+    std::fs::remove_file(directory.path().join(mark)).expect("removed");
+    // Then files serve again: tags move, come and go, and signatures come.
+    let signature = image(&config, "signature", Some((&old, old_bytes.len())));
+    let signature_digest = digest(signature.as_bytes());
+    let directory = in_between(directory, |registry| {
+        moved = registry.push_image("a/b", "moving", "once more").1;
+        registry.put_manifest("a/b", &signature_digest, OCI_MANIFEST, signature.as_bytes());
+        registry.send("DELETE", "/v2/a/b/manifests/gone");
+    });
+    // Blobs alone do not end it.
+    Output::of(&mut import(&directory, &["--step-three"])).ok();
+    Output::of(&mut import(&directory, &["--step-two"])).ok();
+    assert!(directory.path().join(mark).exists());
     let registry = serve(directory, "steps");
     for (path, digest) in [("a/b/manifests/moving", &moved), ("new/one/manifests/t", &new)] {
         assert_eq!(
@@ -365,17 +395,47 @@ fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
             *digest
         );
     }
-    assert_eq!(registry.get("/v2/a/b/manifests/old").status(), 200);
-    // Step three while it serves.
-    let unused = registry.push_blob("a/b", b"unused");
-    let three = import(&registry.directory, &["--step-three", "-i=false"])
-        .output()
-        .expect("run");
-    assert!(three.status.success(), "{}", String::from_utf8_lossy(&three.stderr));
-    let more = import(&registry.directory, &["--step-one"]).output().expect("run");
-    assert!(!more.status.success(), "{}", String::from_utf8_lossy(&more.stderr));
-    assert_eq!(registry.get(&format!("/v2/a/b/blobs/{unused}")).status(), 200);
-    TestPostgres::shared().forget("steps");
+    let tags: Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    assert_eq!(tags["tags"], json!(["moving", "old"]));
+    let referrers: Value = registry.get(&format!("/v2/a/b/referrers/{old}")).json().expect("JSON");
+    assert_eq!(referrers["manifests"][0]["digest"], signature_digest.as_str());
+    // Step three while it serves finds data that no row knows of.
+    let lost = digest(b"lost");
+    let hex = &lost["sha256:".len()..];
+    let place = format!("storage/docker/registry/v2/blobs/sha256/{}/{hex}", &hex[..2]);
+    std::fs::create_dir_all(registry.directory.path().join(&place)).expect("made");
+    std::fs::write(registry.directory.path().join(&place).join("data"), "lost").expect("written");
+    for _ in 0..2 {
+        let three = Output::of(&mut import(&registry.directory, &["--step-three", "-i=false"]));
+        three.ok();
+    }
+    let known = format!("SELECT count(*) FROM gc_blob_review_queue WHERE digest = '\\x01{hex}'");
+    assert_eq!(postgres.sql("steps", &known).trim(), "1");
+    let more = Output::of(&mut import(&registry.directory, &["--step-one"])).refused();
+    assert!(more.contains("takes pushes"), "{more}");
+    postgres.forget("steps");
+}
+
+#[test]
+fn an_import_asks_which_database_is_meant() {
+    let registry = TestRegistry::start();
+    registry.push_image("a/b", "t", "x");
+    let directory = prepare(registry, "which_one");
+    let marks = directory.path().join("storage/docker/registry/lockfiles");
+    std::fs::create_dir_all(&marks).expect("made");
+    std::fs::write(marks.join("database-in-use"), "{\"version\":1}").expect("written");
+    let refused = Output::of(&mut import(&directory, &[])).refused();
+    assert!(refused.contains("is registry.database right?"), "{refused}");
+    let postgres = TestPostgres::shared();
+    let left = postgres.sql("which_one", "SELECT count(*) FROM import_statistics");
+    assert_eq!(left.trim(), "0");
+    std::fs::remove_file(marks.join("database-in-use")).expect("removed");
+    // It takes what connections it needs, whatever serves get.
+    let path = directory.path().join("import.yml");
+    let text = std::fs::read_to_string(&path).expect("read");
+    std::fs::write(&path, format!("{text}  pool:\n    maxopen: 1\n")).expect("written");
+    Output::of(&mut import(&directory, &[])).ok();
+    postgres.forget("which_one");
 }
 
 #[test]

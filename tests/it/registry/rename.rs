@@ -138,35 +138,48 @@ fn a_path_is_kept_for_who_asked_first() {
     postgres.forget("rename_lease");
 }
 
-#[test]
-fn many_at_once_leave_each_path_to_one() {
-    let registry = registry("rename_race", "");
-    for number in 0..8 {
-        registry.push_image(&format!("g/p{number}"), "t", "x");
-    }
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..8)
-            .map(|number| {
-                let registry = &registry;
+/// Renames all of these at once; returns the statuses.
+fn at_once(registry: &TestRegistry, renames: &[(String, String)]) -> Vec<u16> {
+    std::thread::scope(|scope| {
+        let all: Vec<_> = renames
+            .iter()
+            .map(|(from, name)| {
                 scope.spawn(move || {
-                    let body = json!({"name": "wanted"});
-                    rename(registry, &format!("g/p{number}/"), &body).status().as_u16()
+                    rename(registry, &format!("{from}/"), &json!({"name": name}))
+                        .status()
+                        .as_u16()
                 })
             })
             .collect();
         all.into_iter().map(|one| one.join().expect("answered")).collect()
-    });
-    assert_eq!(
-        statuses.iter().filter(|status| **status == 204).count(),
-        1,
-        "{statuses:?}"
-    );
-    assert_eq!(
-        statuses.iter().filter(|status| **status == 409).count(),
-        7,
-        "{statuses:?}"
-    );
-    assert_eq!(catalog(&registry).len(), 8);
+    })
+}
+
+#[test]
+fn many_at_once_leave_each_path_to_one() {
+    let registry = registry("rename_race", "");
+    let count = |statuses: &[u16], wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    for round in 0..10 {
+        // Projects that have no repository of their own, only some below them.
+        let group = format!("g{round}");
+        for number in 0..4 {
+            registry.push_image(&format!("{group}/p{number}/img{number}"), "t", "x");
+        }
+        let many: Vec<_> = (0..4)
+            .map(|number| (format!("{group}/p{number}"), "wanted".to_owned()))
+            .collect();
+        let statuses = at_once(&registry, &many);
+        assert_eq!((count(&statuses, 204), count(&statuses, 409)), (1, 3), "{statuses:?}");
+        let there = catalog(&registry);
+        let below = |prefix: String| there.iter().filter(|name| name.starts_with(&prefix)).count();
+        assert_eq!((below(format!("{group}/wanted/")), below(format!("{group}/"))), (1, 4));
+        // One project, to several paths: it has one of them afterwards.
+        let one: Vec<_> = (0..4)
+            .map(|number| (format!("{group}/wanted"), format!("n{number}")))
+            .collect();
+        let statuses = at_once(&registry, &one);
+        assert_eq!((count(&statuses, 204), count(&statuses, 404)), (1, 3), "{statuses:?}");
+    }
     TestPostgres::shared().forget("rename_race");
 }
 
@@ -207,6 +220,11 @@ fn what_cannot_be_renamed_is_refused() {
             "INVALID_BODY_PARAMETER_TYPE",
         ),
         ("group/project/", json!({"name": 5}), "INVALID_JSON_BODY"),
+        (
+            "group/project/",
+            json!({"name": null, "namespace": null}),
+            "INVALID_BODY_PARAMETER",
+        ),
         (
             "group/project/",
             json!({"name": "a".repeat(20_000)}),
@@ -269,6 +287,9 @@ fn what_cannot_be_renamed_is_refused() {
         .replace("user: postgres", "user: poor");
     let poor = TestRegistry::with(temporary(), &section, &[]);
     poor.push_image("a/b", "t", "x");
+    assert_error(rename(&poor, "a/b/", &json!({"name": "c"})), 404, "NOT_IMPLEMENTED");
+    // Nor may it use what another made.
+    postgres.sql("rename_poor", "CREATE SCHEMA kdk");
     assert_error(rename(&poor, "a/b/", &json!({"name": "c"})), 404, "NOT_IMPLEMENTED");
     drop(poor);
     postgres.forget("rename_poor");

@@ -23,10 +23,10 @@ const LIMIT: usize = 16 * 1024;
 #[derive(Debug, Default, Deserialize)]
 struct Asking {
     /// The new last part of the path.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::registry::token::claims::null_as_default")]
     name: String,
     /// The new parts before it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::registry::token::claims::null_as_default")]
     namespace: String,
 }
 

@@ -10,9 +10,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::types::ToSql;
 
+use super::connection::{ADMIN, IMPORT};
 use super::push::{Layers, ManifestRow, config_type, entry_type};
-use super::{Postgres, Repository, TRIES, attempt, encode, pause};
+use super::{Postgres, Repository, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::Driver;
@@ -48,8 +50,21 @@ const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id,
     ORDER BY x.n, x.r, x.name
     ON CONFLICT (top_level_namespace_id, repository_id, name)
         DO UPDATE SET manifest_id = excluded.manifest_id WHERE tags.manifest_id <> excluded.manifest_id";
-const COUNT_TAGS: &str = "SELECT repository_id, count(*) FROM tags
-    WHERE top_level_namespace_id = ANY($1) AND repository_id = ANY($2) GROUP BY repository_id";
+/// How many are as they should be.
+const COUNT_TAGS: &str = "SELECT x.r, count(*)
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS x(n, r, name, digest)
+    JOIN manifests AS m ON m.top_level_namespace_id = x.n AND m.repository_id = x.r AND m.digest = x.digest
+    JOIN tags AS t ON t.top_level_namespace_id = x.n AND t.repository_id = x.r AND t.name = x.name
+        AND t.manifest_id = m.id
+    GROUP BY x.r";
+/// Those that are there from a run before, and were deleted since.
+const END_TAGS: &str = "DELETE FROM tags AS t
+    WHERE t.top_level_namespace_id = ANY($1) AND t.repository_id = ANY($2)
+        AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::text[]) AS x(r, name)
+            WHERE x.r = t.repository_id AND x.name = t.name)";
+const DIGESTS: &str = "SELECT r.path, m.digest FROM repositories AS r JOIN manifests AS m
+        ON m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id
+    WHERE r.path = ANY($1)";
 const PUT_MANIFESTS: &str = "INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload,
         schema_version, media_type_id, media_type_id_convert_to_bigint, artifact_media_type_id,
         configuration_media_type_id, configuration_blob_digest, configuration_payload, total_size,
@@ -131,10 +146,16 @@ impl<'a> Manifests<'a> {
 }
 
 impl<D: Driver> Postgres<D> {
-    /// Says whether this user may leave out triggers and foreign keys.
+    /// Says whether this user may leave out triggers and foreign keys, and
+    /// nobody else works on the database.
     pub(super) async fn may_be_direct(&self, client: &impl GenericClient) -> Result<bool, MetadataError> {
-        let sql = "SELECT has_parameter_privilege('session_replication_role', 'SET')";
-        Ok(self.row(client, sql, &[]).await?.is_some_and(|row| row.get(0)))
+        let sql = "SELECT has_parameter_privilege('session_replication_role', 'SET')
+            AND NOT EXISTS (SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND backend_type = 'client backend'
+                    AND application_name <> ALL($1))";
+        let harmless: &[&str] = &[ADMIN, IMPORT, "psql"];
+        let row = self.row(client, sql, &[&harmless]).await?;
+        Ok(row.is_some_and(|row| row.get(0)))
     }
 
     async fn batch(&self, transaction: &Transaction<'_>, sql: &str) -> Result<(), MetadataError> {
@@ -299,8 +320,7 @@ impl<D: Driver> Postgres<D> {
             .await?;
         if found.len() < rows.len() {
             // Some were there, from a run that was cut off.
-            let keys: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&columns.namespace, &columns.repository, &columns.digest];
+            let keys: [&(dyn ToSql + Sync); 3] = [&columns.namespace, &columns.repository, &columns.digest];
             found.extend(self.rows(transaction, FIND_MANIFESTS, &keys).await?);
         }
         let ids: HashMap<(i64, &[u8]), i64> = found.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
@@ -315,17 +335,32 @@ impl<D: Driver> Postgres<D> {
         self.insert_layers(transaction, layers, track).await
     }
 
+    /// Returns which manifests repositories have already.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn known_manifests(&self, names: &[&RepoName]) -> Result<HashSet<(String, Digest)>, MetadataError> {
+        let paths: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        attempt!(self, client, {
+            let rows = self.rows(&client, DIGESTS, &[&paths]).await?;
+            let known = rows.iter().filter_map(|row| Some((row.get(0), decode(row, 1)?)));
+            Ok(known.collect())
+        })
+    }
+
     /// Lets tags stand for manifests that were brought in; returns how many
-    /// do in each repository.
+    /// do in each repository. With `again` those of an earlier run that are
+    /// not among them go.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn import_tags(
         &self,
-        parts: &[(&RepoName, HashMap<Tag, Digest>)],
+        parts: &[(RepoName, HashMap<Tag, Digest>)],
         direct: bool,
+        again: bool,
     ) -> Result<Vec<usize>, MetadataError> {
-        let names: Vec<&RepoName> = parts.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&RepoName> = parts.iter().map(|(name, _)| name).collect();
         attempt!(self, mut client, {
             let places = self.make_repositories(&client, &names).await?;
             let (mut namespaces, mut repositories) = (Vec::new(), Vec::new());
@@ -342,11 +377,15 @@ impl<D: Driver> Postgres<D> {
             if direct {
                 self.batch(&transaction, DIRECT).await?;
             }
-            self.execute(&transaction, PUT_TAGS, &[&namespaces, &repositories, &tags, &digests])
-                .await?;
-            let (namespaces, ids): (Vec<i64>, Vec<i64>) = places.iter().map(|at| (at.namespace, at.id)).unzip();
+            if again {
+                let (namespaces, ids): (Vec<i64>, Vec<i64>) = places.iter().map(|at| (at.namespace, at.id)).unzip();
+                self.execute(&transaction, END_TAGS, &[&namespaces, &ids, &repositories, &tags])
+                    .await?;
+            }
+            let columns: [&(dyn ToSql + Sync); 4] = [&namespaces, &repositories, &tags, &digests];
+            self.execute(&transaction, PUT_TAGS, &columns).await?;
             let counts: HashMap<i64, i64> = self
-                .rows(&transaction, COUNT_TAGS, &[&namespaces, &ids])
+                .rows(&transaction, COUNT_TAGS, &columns)
                 .await?
                 .iter()
                 .map(|row| (row.get(0), row.get(1)))

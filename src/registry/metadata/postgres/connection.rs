@@ -71,6 +71,8 @@ impl DatabaseError {
                     SqlState::FOREIGN_KEY_VIOLATION,
                     SqlState::T_R_SERIALIZATION_FAILURE,
                     SqlState::T_R_DEADLOCK_DETECTED,
+                    // Of what was sent together with what failed.
+                    SqlState::IN_FAILED_SQL_TRANSACTION,
                 ]
                 .contains(code)
             }),
@@ -81,6 +83,11 @@ impl DatabaseError {
     /// Says whether a statement took longer than it may.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::QUERY_CANCELED))
+    }
+
+    /// Says whether the user may not do that.
+    pub fn is_privilege(&self) -> bool {
+        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
     }
 
     /// Says whether a reference would have led to nothing.
@@ -109,6 +116,14 @@ impl std::fmt::Debug for Database {
 
 /// How long a request waits for a connection that others use.
 const WAIT: Duration = Duration::from_secs(10);
+/// Connections that an import takes at least.
+const HASTY: usize = 3;
+/// What a registry calls itself towards the server.
+const SERVER: &str = "kdk registry";
+/// What those call themselves who look after the database.
+pub(super) const ADMIN: &str = "kdk";
+/// What an import calls itself.
+pub(super) const IMPORT: &str = "kdk import";
 /// How long the system waits for a sign of life of a silent connection.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -127,7 +142,10 @@ impl Database {
     /// # Errors
     /// When the certificates cannot be used.
     pub fn hasty(config: &DatabaseConfig) -> Result<Self, DatabaseError> {
-        Self::build(config, true, "-c synchronous_commit=off")
+        let mut config = config.clone();
+        // One holds the import's lock, and batches are written side by side.
+        config.connections = config.connections.max(HASTY);
+        Self::build(&config, true, IMPORT, "-c synchronous_commit=off")
     }
 
     /// As [`Database::new`]; `checked` says whether connections are refused
@@ -140,17 +158,18 @@ impl Database {
         Self::build(
             config,
             checked,
+            if checked { SERVER } else { ADMIN },
             "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5min",
         )
     }
 
-    fn build(config: &DatabaseConfig, checked: bool, options: &str) -> Result<Self, DatabaseError> {
+    fn build(config: &DatabaseConfig, checked: bool, name: &str, options: &str) -> Result<Self, DatabaseError> {
         let mut settings = tokio_postgres::Config::new();
         settings
             .host(&config.host)
             .port(config.port)
             .dbname(&config.name)
-            .application_name("kdk registry")
+            .application_name(name)
             .options(options)
             .connect_timeout(config.connect_timeout)
             .keepalives_idle(SILENCE)

@@ -58,16 +58,20 @@ pub struct Import {
     id: i64,
     /// Whether an earlier run brought the tags in, and what is there is newer.
     pub tags_are_done: bool,
+    /// Whether an earlier run began it.
+    pub again: bool,
     /// Whether rows may be written without triggers and foreign keys.
     pub direct: bool,
 }
 
 impl<D: Driver> Postgres<D> {
     /// Begins an import, or goes on with one that did not come to its end.
+    /// `images` says whether more than blobs is to be brought in, `marked`
+    /// whether the storage says that its metadata are in a database.
     ///
     /// # Errors
     /// When the database has tags of its own, somebody else imports, or it fails.
-    pub async fn begin_import(&self) -> Result<Import, MetadataError> {
+    pub async fn begin_import(&self, images: bool, marked: bool) -> Result<Import, MetadataError> {
         let client = self.database.client().await?;
         // What is noted here is durable, and with it all that was committed before.
         self.execute(&client, "SET synchronous_commit = on", &[]).await?;
@@ -93,19 +97,26 @@ impl<D: Driver> Postgres<D> {
                 &[],
             )
             .await?;
+        let tags_are_done = unfinished.as_ref().is_some_and(|row| row.get(1));
+        if images && unfinished.is_none() && self.row(&client, "SELECT FROM tags LIMIT 1", &[]).await?.is_some() {
+            return Err(MetadataError::Import(
+                "the metadata database has tags already; empty it first, with: kdk reset-registry-data".to_owned(),
+            ));
+        }
+        if images && marked && !tags_are_done {
+            return Err(MetadataError::Import(
+                "the storage says that a registry keeps its metadata in a database, and none was imported into this one: is registry.database right? To import what is left of the files all the same, set registry.database.enabled to false and run kdk reset-registry-data first".to_owned(),
+            ));
+        }
         if let Some(row) = unfinished {
             return Ok(Import {
                 client,
                 id: row.get(0),
-                tags_are_done: row.get(1),
+                // Without the mark the registry served from files since, if it served.
+                tags_are_done: tags_are_done && marked,
+                again: true,
                 direct,
             });
-        }
-        let tags = self.row(&client, "SELECT FROM tags LIMIT 1", &[]).await?;
-        if tags.is_some() {
-            return Err(MetadataError::Import(
-                "the metadata database has tags already; empty it first, with: kdk reset-registry-data".to_owned(),
-            ));
         }
         let row = self
             .row(
@@ -119,6 +130,7 @@ impl<D: Driver> Postgres<D> {
             client,
             id,
             tags_are_done: false,
+            again: false,
             direct,
         })
     }

@@ -5,7 +5,7 @@
 //! an older registry, which alone can bring it further; one that has more is
 //! served as it is, and never migrated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -213,6 +213,12 @@ pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<O
             .filter(|id| !skip_post && !post.contains_key(*id))
             .collect(),
     };
+    if !(outcome.pre_deployment.is_empty() && outcome.post_deployment.is_empty()) {
+        let known: HashSet<&str> = pre_deployment().chain(post_deployment()).collect();
+        if let Some(other) = pre.keys().chain(post.keys()).find(|id| !known.contains(id.as_str())) {
+            return Err(SchemaError::Newer(other.clone()));
+        }
+    }
     for (table, sql, there, missing) in [
         ("schema_migrations", SCHEMA, pre, &outcome.pre_deployment),
         (

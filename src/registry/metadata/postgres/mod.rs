@@ -496,11 +496,15 @@ impl<D: Driver> Metadata for Postgres<D> {
             None => None,
             Some(change) => Some(self.size_of(change).await?),
         };
-        // Before the transaction: making them durable takes time. What no row
-        // knows of afterwards is found by the import's third step.
         if let Some(change) = arrival {
-            // The upload stays as it is while there is no database.
-            drop(self.database.client().await?);
+            // Before the transaction, since making data durable takes time. A
+            // review that goes on is waited for, and another one put off; it
+            // removes what no row knows of when this is cut off. While there
+            // is no database, the upload stays as it is.
+            let key = encode(digest);
+            let held: Result<u64, MetadataError> =
+                attempt!(self, client, self.execute(&client, push::PUT_OFF_BLOB, &[&key]).await);
+            held?;
             self.driver.apply(vec![change]).await?;
         }
         let outcome = attempt!(

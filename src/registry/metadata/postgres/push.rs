@@ -209,7 +209,7 @@ const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id,
 const PUBLISHED: &str = "UPDATE repositories SET last_published_at = now()
     WHERE top_level_namespace_id = $1 AND id = $2
         AND (last_published_at IS NULL OR last_published_at < now() - interval '1 second')";
-const PUT_OFF_BLOB: &str = "INSERT INTO gc_blob_review_queue (digest, review_after, event)
+pub(super) const PUT_OFF_BLOB: &str = "INSERT INTO gc_blob_review_queue (digest, review_after, event)
     VALUES ($1, gc_review_after('blob_upload'), 'blob_upload')
     ON CONFLICT (digest) DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
 const PUT_BLOB: &str = "INSERT INTO blobs (digest, media_type_id, size) VALUES ($1, $2, $3)

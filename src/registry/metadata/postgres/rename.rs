@@ -6,10 +6,9 @@
 //! when the first is taken: GitLab's tables stay GitLab's.
 
 use jiff::Timestamp;
-use tokio_postgres::error::SqlState;
 
 use super::gitlab::time;
-use super::{Postgres, TRIES, attempt, pause};
+use super::{LOCKS, Postgres, TRIES, attempt, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
 use crate::registry::storage::Driver;
@@ -38,6 +37,8 @@ pub enum Renamed {
     NoLeases,
 }
 
+/// Renamings in a namespace pass one at a time: each sees what the one before did.
+const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock($1 # hashtextextended(split_part($2, '/', 1), 0))";
 const HAS_LEASES: &str = "SELECT to_regclass('kdk.repository_leases') IS NOT NULL";
 /// What is lost with the server's memory is a lease of a minute.
 const MAKE_LEASES: &str = "CREATE SCHEMA IF NOT EXISTS kdk;
@@ -67,12 +68,17 @@ impl<D: Driver> Postgres<D> {
     /// # Errors
     /// Those of the database.
     pub async fn rename(&self, from: &RepoName, to: &RepoName, dry_run: bool) -> Result<Renamed, MetadataError> {
-        if !self.has_leases().await? {
-            return Ok(Renamed::NoLeases);
+        match self.try_rename(from.as_str(), to.as_str(), dry_run).await {
+            Err(MetadataError::Database(error)) if error.is_privilege() => Ok(Renamed::NoLeases),
+            other => other,
         }
-        let (old, new) = (from.as_str(), to.as_str());
+    }
+
+    async fn try_rename(&self, old: &str, new: &str, dry_run: bool) -> Result<Renamed, MetadataError> {
+        self.make_leases().await?;
         attempt!(self, mut client, {
             let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+            self.rows(&transaction, TAKE_TURN, &[&LOCKS, &old]).await?;
             let (count, longest) = match self.row(&transaction, COUNT, &[&old]).await? {
                 Some(row) => (row.get::<_, i64>(0), row.get::<_, i64>(1)),
                 None => (0, 0),
@@ -104,17 +110,14 @@ impl<D: Driver> Postgres<D> {
         })
     }
 
-    /// Makes what leases are kept in, where it is missing; says whether it is there.
-    async fn has_leases(&self) -> Result<bool, MetadataError> {
+    /// Makes what leases are kept in, where it is missing.
+    async fn make_leases(&self) -> Result<(), MetadataError> {
         attempt!(self, client, {
             if self.row(&client, HAS_LEASES, &[]).await?.is_some_and(|row| row.get(0)) {
-                return Ok(true);
+                return Ok(());
             }
-            match client.batch_execute(MAKE_LEASES).await {
-                Ok(()) => Ok(true),
-                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
-                Err(error) => Err(self.failed(error)),
-            }
+            let made = client.batch_execute(MAKE_LEASES).await;
+            made.map_err(|error| self.failed(error))
         })
     }
 }
