@@ -92,13 +92,25 @@ impl From<crate::registry::command::CommandError> for CommandError {
             Verb::Database(DatabaseError::Unavailable { .. })
                 | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { .. }))
         );
+        let writing = matches!(&error, Verb::Writing);
         let plain = Self::user(chain(&error));
-        if away {
-            return plain.hint(
-                "start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure",
-            );
+        if writing {
+            return plain.hint("stop it with: kdk stop registry");
         }
-        plain
+        if !away {
+            return plain;
+        }
+        let says = |text: &str| plain.message.contains(text);
+        let hint = if says("does not exist") && says("database \"") {
+            "make it with: kdk reconfigure, while registry.database.enabled is true; or: kdk registry database migrate up"
+        } else if says("authentication failed") || says("no password") {
+            "correct registry.database.user and registry.database.password in kdk.yml, then: kdk reconfigure"
+        } else if says("starting up") || says("shutting down") || says("recovery") {
+            "try again in a moment"
+        } else {
+            "see whether it runs: kdk status; start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure"
+        };
+        plain.hint(hint)
     }
 }
 

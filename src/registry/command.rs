@@ -258,6 +258,21 @@ pub fn schema_version(source: &Source) -> Result<Option<String>, CommandError> {
     with_database(source, async |client| Ok(migrations::version(client).await?))
 }
 
+/// Returns why a configuration's registry would not start, when it is that its
+/// metadata are elsewhere.
+pub fn misplaced(source: &Source) -> Option<String> {
+    let config = source.load().ok().filter(|config| !config.storage.in_memory)?;
+    if !config.storage.root.is_dir() {
+        return None;
+    }
+    let driver = Filesystem::open(&config.storage.root).ok()?.inline();
+    let place = runtime().ok()?.block_on(super::is_in_database(&config, &driver));
+    match place {
+        Err(error @ (StartError::DatabaseInUse(_) | StartError::NotImported(_))) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
 /// Database on an own server that others are copied from.
 const TEMPLATE: &str = "kdk_registry_template";
 

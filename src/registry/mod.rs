@@ -265,24 +265,19 @@ fn volatile_directory() -> io::Result<tempfile::TempDir> {
         .tempdir_in(base)
 }
 
-/// Decides where metadata are, by the configuration and what the storage says
-/// of itself (the lock files of GitLab's registry).
-async fn metadata_of(
-    config: &Config,
-    driver: &storage::Filesystem,
-    logger: &Logger,
-) -> Result<metadata::Store, StartError> {
+/// Says whether metadata are in a database, by the configuration and what the
+/// storage says of itself (the lock files of GitLab's registry).
+///
+/// # Errors
+/// When the two do not agree: images would be hidden.
+pub async fn is_in_database(config: &Config, driver: &storage::Filesystem) -> Result<bool, StartError> {
     use config::database::Mode;
+    use storage::Driver as _;
     use storage::layout::{database_in_use, filesystem_in_use};
-    use storage::{Change, Driver as _};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
-    let files = metadata::Files::new(driver.clone());
-    let in_database = driver.stat(&database_in_use()).await.map_err(storage_error)?.is_some();
-    let in_files = driver
-        .stat(&filesystem_in_use())
-        .await
-        .map_err(storage_error)?
-        .is_some();
+    let marked = async |path: String| driver.stat(&path).await.map_err(storage_error);
+    let in_database = marked(database_in_use()).await?.is_some();
+    let in_files = marked(filesystem_in_use()).await?.is_some();
     let holds_files = async || {
         let first = storage::tree::holding_after(driver, "_manifests", "", 1).await;
         first.map(|names| !names.is_empty()).map_err(storage_error)
@@ -292,22 +287,34 @@ async fn metadata_of(
         Mode::Database => true,
         Mode::Prefer => in_database || !(in_files || holds_files().await?),
     };
+    // Serving from the wrong place would show an empty registry where there is a full one.
+    if !database && in_database {
+        return Err(StartError::DatabaseInUse(config.storage.root.clone()));
+    }
+    if database && !in_database && (in_files && config.enforce_lockfiles || holds_files().await?) {
+        return Err(StartError::NotImported(config.storage.root.clone()));
+    }
+    Ok(database)
+}
+
+/// Opens metadata where they are, and lets the storage say so.
+async fn metadata_of(
+    config: &Config,
+    driver: &storage::Filesystem,
+    logger: &Logger,
+) -> Result<metadata::Store, StartError> {
+    use storage::layout::{database_in_use, filesystem_in_use};
+    use storage::{Change, Driver as _};
+    let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
     let mark = |path| {
         let content = bytes::Bytes::from_static(b"{\"version\":1}");
         driver.apply(vec![Change::Store { path, content }])
     };
-    if !database {
-        // Serving without it would show an empty registry where there is a full one.
-        if in_database {
-            return Err(StartError::DatabaseInUse(config.storage.root.clone()));
-        }
+    if !is_in_database(config, driver).await? {
         if config.enforce_lockfiles && !config.storage.readonly {
             mark(filesystem_in_use()).await.map_err(storage_error)?;
         }
-        return Ok(metadata::Store::Files(files));
-    }
-    if !in_database && (in_files && config.enforce_lockfiles || holds_files().await?) {
-        return Err(StartError::NotImported(config.storage.root.clone()));
+        return Ok(metadata::Store::Files(metadata::Files::new(driver.clone())));
     }
     let database = metadata::postgres::Database::new(&config.database)?;
     let mut reached = false;
@@ -320,7 +327,8 @@ async fn metadata_of(
         ),
         Err(error) => return Err(error.into()),
     }
-    if reached && !in_database && !config.storage.readonly {
+    let marked = driver.stat(&database_in_use()).await.map_err(storage_error)?;
+    if reached && marked.is_none() && !config.storage.readonly {
         mark(database_in_use()).await.map_err(storage_error)?;
     }
     Ok(metadata::Store::Database(metadata::Postgres::new(

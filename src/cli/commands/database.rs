@@ -6,6 +6,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::config::Config;
 use crate::registry::command::{self, Migrate};
+use crate::registry::config::Source;
 use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL};
@@ -31,6 +32,26 @@ pub fn with_server<T>(
         run_state::stop_quietly(session, config.root(), POSTGRESQL)?;
     }
     outcome
+}
+
+/// As [`with_server`], for the root that a registry's configuration belongs to,
+/// if it belongs to one.
+pub fn with_server_of<T>(
+    session: &Session,
+    source: &Source,
+    work: impl FnOnce() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    match session.config() {
+        Ok(config) if source.path == config.root().registry_config() => with_server(session, &config, work),
+        _ => work(),
+    }
+}
+
+/// Says whether a registry's configuration is that of a root whose server kdk runs.
+pub fn is_of_own_server(session: &Session, source: &Source) -> bool {
+    session
+        .config()
+        .is_ok_and(|config| source.path == config.root().registry_config() && is_ours(&config))
 }
 
 /// Says whether the metadata database is on the server that kdk runs.

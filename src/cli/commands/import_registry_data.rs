@@ -69,7 +69,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         import::import(session, &source, &detailed)
     })
     .map_err(|error| {
-        let refused = ["has tags already", "is registry.database right"];
+        let refused = ["has repositories already", "is registry.database right"];
         if refused.iter().any(|text| error.message.contains(text)) {
             return error;
         }

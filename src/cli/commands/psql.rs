@@ -35,7 +35,12 @@ pub fn run(session: &Session, args: &PsqlArgs) -> Result<(), CommandError> {
         config.registry_database_port()
     );
     if super::database::is_ours(&config) && !std::path::Path::new(&socket).exists() {
-        return Err(CommandError::user("PostgreSQL does not run").hint("start it with: kdk start postgresql"));
+        let hint = if config.postgresql_enabled() {
+            "start it with: kdk start postgresql"
+        } else {
+            "enable it with: kdk config set registry.database.enabled true && kdk reconfigure && kdk start"
+        };
+        return Err(CommandError::user("PostgreSQL does not run").hint(hint));
     }
     let mut command = std::process::Command::new(program);
     command

@@ -3,12 +3,14 @@
 use clap::Args;
 
 use super::diff_config::show_diff;
+use super::registry::source_of;
 use super::run_state;
 use crate::certs::Verdict;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
 use crate::reconfigure::{Action, Plan, apply, plan};
+use crate::registry::command;
 use crate::services::{self, REGISTRY, source};
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::Clock;
@@ -58,12 +60,16 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
             ui.done("Nothing to change: everything is as kdk.yml says.");
         }
     }
-    let prepared = super::database::prepare(session, &config);
     // Even when the build failed: what was written must come to be used.
     let restarted = restart(session, &config, args.no_restart, built.is_err());
     built?;
     prepared?;
     restarted?;
+    if config.registry_enabled()
+        && let Some(reason) = command::misplaced(&source_of(&config))
+    {
+        ui.warn(&format!("the registry will not start like this: {reason}"));
+    }
     if applied.trust_again && config.registry_self_signed() {
         ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
     }

@@ -110,12 +110,13 @@ impl Agent {
         let mut pause = first;
         let mut told = !self.blobs || self.gc.review_after.is_none();
         loop {
+            // At once: what is pushed from now on waits as long as this says.
+            if let Some(time) = self.gc.review_after.filter(|_| !told) {
+                told = self.postgres.set_review_after(time).await.is_ok();
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-            }
-            if let Some(time) = self.gc.review_after.filter(|_| !told) {
-                told = self.postgres.set_review_after(time).await.is_ok();
             }
             let found = self.burst(&stop).await;
             pause = if found { self.interval() } else { self.longer(pause) };

@@ -60,12 +60,14 @@ pub enum Event {
         /// All parts.
         total: usize,
     },
-    /// Something is left out.
+    /// Something is left out, or brought in without a part of it.
     Skipped {
         /// What: a repository and a tag or digest.
         what: String,
-        /// Why.
+        /// Why, or which part.
         reason: String,
+        /// Whether the rest of it is brought in.
+        partly: bool,
     },
 }
 
@@ -80,6 +82,8 @@ pub struct Importer<'a, D> {
     counts: Mutex<Counts>,
     /// Blobs that were counted.
     seen: Mutex<HashSet<Digest>>,
+    /// What a dry run would bring in.
+    planned: Mutex<HashSet<(RepoName, Digest)>>,
     /// Media types that may be used, where others may not.
     types: Option<HashSet<String>>,
     /// Whether rows may be written without triggers and foreign keys.
@@ -95,7 +99,9 @@ struct Found {
     rows: Vec<ManifestRow>,
     digests: HashSet<Digest>,
     blobs: BTreeMap<Digest, u64>,
-    /// How many manifests stay behind.
+    /// What cannot be brought in.
+    refused: HashSet<Digest>,
+    /// How many manifests stay behind, since nothing tagged leads to them.
     untagged: usize,
 }
 
@@ -117,6 +123,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             report,
             counts: Mutex::default(),
             seen: Mutex::default(),
+            planned: Mutex::default(),
             types: None,
             direct: false,
             again: false,
@@ -138,6 +145,12 @@ impl<'a, D: Driver> Importer<'a, D> {
         let images = self.options.manifests || self.options.tags;
         let marked = self.driver.stat(&layout::database_in_use()).await?.is_some();
         let import = if self.options.dry_run {
+            if images && marked {
+                return Err(MetadataError::Import(
+                    "the import would be refused: the storage says that its metadata are in a database already"
+                        .to_owned(),
+                ));
+            }
             None
         } else {
             Some(self.database.begin_import(images, marked).await?)
@@ -198,6 +211,7 @@ impl<'a, D: Driver> Importer<'a, D> {
         (self.report)(Event::Skipped {
             what,
             reason: reason.into(),
+            partly: false,
         });
     }
 
@@ -291,6 +305,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             rows: Vec::new(),
             digests: HashSet::new(),
             blobs: BTreeMap::new(),
+            refused: HashSet::new(),
             untagged: 0,
         };
         let mut wanted: Vec<Digest> = tags.values().cloned().collect();
@@ -313,7 +328,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             next.dedup();
             wanted = next;
         }
-        found.untagged = all.saturating_sub(found.rows.len());
+        found.untagged = all.saturating_sub(found.rows.len() + found.refused.len());
         Ok(found)
     }
 
@@ -339,6 +354,16 @@ impl<'a, D: Driver> Importer<'a, D> {
     /// Brings in what was found of repositories.
     async fn manifests(&self, batch: &[Found]) -> Result<(), MetadataError> {
         if self.options.dry_run {
+            let of = |found: &Found| {
+                let name = found.name.clone();
+                found
+                    .digests
+                    .clone()
+                    .into_iter()
+                    .map(move |digest| (name.clone(), digest))
+            };
+            let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+            planned.extend(batch.iter().flat_map(|found| of(found)));
             return Ok(());
         }
         let mut blobs = BTreeMap::new();
@@ -456,6 +481,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             };
             let Some(manifest) = stored.manifest() else {
                 self.skip(what(), "it is of a kind that is not supported");
+                found.refused.insert(digest);
                 continue;
             };
             let children: Vec<Digest> = match &manifest.kind {
@@ -492,13 +518,18 @@ impl<'a, D: Driver> Importer<'a, D> {
                     // The entry of an index is a blob only when the repository has it as one.
                     Some(_) if row.is_index() && !self.files.has_blob(name, &part.digest).await? => {}
                     Some(stat) => drop(sizes.insert(part.digest.clone(), stat.size)),
-                    None if row.is_index() => self.skip(what(), format!("its entry {} is missing", part.digest)),
+                    None if row.is_index() => (self.report)(Event::Skipped {
+                        what: what(),
+                        reason: format!("its entry {}, which is missing", part.digest),
+                        partly: true,
+                    }),
                     None if !part.urls.is_empty() => {}
                     None => missing = Some(part.digest.clone()),
                 }
             }
             if let Some(missing) = missing {
                 self.skip(what(), format!("its blob {missing} is missing"));
+                found.refused.insert(digest);
                 continue;
             }
             found.blobs.extend(sizes);
@@ -530,8 +561,17 @@ impl<'a, D: Driver> Importer<'a, D> {
 
     /// Lets tags of repositories stand for what was brought in.
     async fn tags(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<(), MetadataError> {
-        let mut counts: Vec<usize> = batch.iter().map(|(_, tags)| tags.len()).collect();
-        if !self.options.dry_run {
+        let counts: Vec<usize>;
+        if self.options.dry_run {
+            let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_there = |name: &RepoName, digest: &Digest| {
+                !self.options.manifests || planned.contains(&(name.clone(), digest.clone()))
+            };
+            let count = |(name, tags): &(RepoName, HashMap<Tag, Digest>)| {
+                tags.values().filter(|digest| is_there(name, digest)).count()
+            };
+            counts = batch.iter().map(count).collect();
+        } else {
             // What was pushed after step one, in another run, is not there yet.
             if !self.options.manifests || self.options.skip_recent.is_some() {
                 let late = self.late(batch).await?;
@@ -560,7 +600,9 @@ impl<'a, D: Driver> Importer<'a, D> {
             let all = self.revisions(name).await?;
             let is_known = |digest: Digest| known.contains(&(name.to_string(), digest));
             if !all.into_iter().all(is_known) {
-                late.push(self.found(name).await?);
+                let found = self.found(name).await?;
+                self.count(&found);
+                late.push(found);
             }
         }
         Ok(late)
@@ -596,8 +638,10 @@ impl<'a, D: Driver> Importer<'a, D> {
                     }
                 }
                 if !self.options.dry_run {
-                    let new = self.database.import_blobs(&found).await?;
-                    self.counts().blobs += i64::try_from(new).unwrap_or_default();
+                    let (new, bytes) = self.database.import_blobs(&found).await?;
+                    let mut counts = self.counts();
+                    counts.blobs += new;
+                    counts.bytes += bytes;
                 }
                 (self.report)(Event::Progress {
                     done: number + 1,

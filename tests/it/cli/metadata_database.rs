@@ -205,7 +205,7 @@ fn an_existing_registry_is_imported() {
     );
     // Twice would mix what is there with what was.
     let refused = root.kdk(&["import-registry-data", "--yes"]).refused();
-    assert!(refused.contains("has tags already"), "{refused}");
+    assert!(refused.contains("has repositories already"), "{refused}");
 
     root.kdk(&["config", "unset", "registry.read_only_maintenance_enabled"])
         .ok();
@@ -287,4 +287,66 @@ fn the_environment_of_the_registry_reaches_its_commands() {
     let refused = root.kdk(&["reset-registry-data", "--yes"]).refused();
     assert!(refused.contains("by_environment"), "{refused}");
     postgres.forget("by_environment");
+}
+
+/// The steps one by one, and what each command needs that is not there yet.
+#[test]
+fn each_step_takes_what_it_needs() {
+    let root = root("");
+    root.kdk(&["reconfigure"]).ok();
+    let refused = root.kdk(&["psql", "-c", "SELECT 1"]).refused();
+    assert!(refused.contains("registry.database.enabled true"), "{refused}");
+    root.kdk(&["start"]).ok();
+    let one = push(&root, "a/b:1", "one");
+    let refused = root.kdk(&["registry", "database", "import", "--step-one"]).refused();
+    assert!(refused.contains("kdk stop registry"), "{refused}");
+    root.kdk(&["stop", "registry"]).ok();
+    // PostgreSQL is not enabled: it runs while it is needed.
+    root.kdk(&["registry", "database", "import", "--step-one"]).ok();
+    assert!(!root.processes().iter().any(|process| process.1.contains("postgres")));
+    root.kdk(&["registry", "database", "migrate", "status", "--up-to-date"])
+        .ok();
+    root.kdk(&["start", "registry"]).ok();
+    let two = push(&root, "a/b:2", "two");
+    root.kdk(&["stop", "registry"]).ok();
+    // The registry would refuse: said before it is started.
+    set(&root, "registry.database.enabled", "true");
+    let early = root.kdk(&["reconfigure"]);
+    assert!(early.stderr.contains("will not start like this"), "{}", early.stderr);
+    root.kdk(&["registry", "database", "import", "--step-two"]).ok();
+    let planned = root.kdk(&["registry", "database", "import", "--dry-run"]).refused();
+    assert!(planned.contains("would be refused"), "{planned}");
+    root.kdk(&["start"]).ok();
+    assert_eq!(digest_of(&root, "a/b:1"), Some(one));
+    assert_eq!(digest_of(&root, "a/b:2"), Some(two));
+    root.kdk(&["registry", "database", "import", "--step-three"]).ok();
+    let again = root.kdk(&["registry", "database", "import", "--step-three"]);
+    assert!(
+        again
+            .stderr
+            .contains("0 repositories, 0 tags, 0 manifests, 0 blobs (0 B)"),
+        "{}",
+        again.stderr
+    );
+    again.ok();
+    // Tokens name the project, as Rails' do where it renames one.
+    let token = root
+        .kdk(&[
+            "registry",
+            "token",
+            "--scope",
+            "repository:a/b:pull,push",
+            "--scope",
+            "repository:a/b/*:pull",
+        ])
+        .ok();
+    let payload = token.trim().split('.').nth(1).expect("a payload");
+    let payload = data_encoding::BASE64URL_NOPAD
+        .decode(payload.as_bytes())
+        .expect("base64");
+    let claims: Value = serde_json::from_slice(&payload).expect("JSON");
+    for number in 0..2 {
+        assert_eq!(claims["access"][number]["meta"]["project_path"], "a/b");
+    }
+    root.kdk(&["stop"]).ok();
 }

@@ -872,6 +872,33 @@ fn connections_are_secured_as_the_mode_says() {
     }
 }
 
+/// A schema that is taken away under a server is missed, and found again.
+#[test]
+fn a_schema_may_go_and_come_back() {
+    let postgres = TestPostgres::shared();
+    postgres.database("schemaless");
+    let registry = TestRegistry::with(temporary(), &postgres.section("schemaless", true), &[]);
+    assert_eq!(registry.get("/v2/_catalog").status(), 200);
+    let config = registry.directory.path().join("config.yml");
+    let migrate = |arguments: &[&str]| {
+        let mut command = Command::new(KDK);
+        Output::of(
+            command
+                .args(["registry", "database", "migrate"])
+                .args(arguments)
+                .arg(&config),
+        )
+        .ok();
+    };
+    migrate(&["down", "--yes"]);
+    let answer = registry.get("/v2/_catalog");
+    assert_eq!(header(&answer, "retry-after"), "10");
+    assert_error(answer, 503, "UNAVAILABLE");
+    migrate(&["up"]);
+    registry.push_image("a/b", "t", "x");
+    postgres.forget("schemaless");
+}
+
 /// What the database knows of is checked against the storage.
 #[test]
 fn what_the_database_says_is_verified() {

@@ -116,8 +116,9 @@ fn a_path_is_kept_for_who_asked_first() {
         "a dry run changes nothing"
     );
     assert_error(dry(&other, "group/two"), 409, "RENAME_CONFLICT");
-    let taken = rename(&other, "group/two/", &json!({"name": "wanted"}));
-    assert_error(taken, 409, "RENAME_CONFLICT");
+    let kept = rename(&other, "group/two/", &json!({"name": "wanted"}));
+    let kept = assert_error(kept, 409, "RENAME_CONFLICT").to_string();
+    assert!(kept.contains("is kept for others until 2"), "{kept}");
     // Its holder may ask again, and go on, wherever.
     assert_eq!(dry(&other, "group/one").status(), 202);
     // A lease ends by itself,
@@ -200,6 +201,11 @@ fn what_cannot_be_renamed_is_refused() {
         (
             "group/project/",
             json!({"namespace": "elsewhere"}),
+            "INVALID_BODY_PARAMETER",
+        ),
+        (
+            "group/project/",
+            json!({"namespace": "group/project"}),
             "INVALID_BODY_PARAMETER",
         ),
         ("single/", json!({"name": "other"}), "INVALID_BODY_PARAMETER"),

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::configuration;
 use crate::cli::Session;
+use crate::cli::commands::database::{is_of_own_server, with_server_of};
 use crate::cli::error::CommandError;
 use crate::registry::command::{self, Migrate};
 use crate::registry::metadata::postgres::migrations::{self, Outcome};
@@ -36,7 +37,7 @@ pub enum MigrateCommand {
     Up {
         #[command(flatten)]
         args: MigrateArgs,
-        /// Leave out what may follow while a registry serves
+        /// Leave out what may follow while a registry serves (also: SKIP_POST_DEPLOYMENT_MIGRATIONS=true)
         #[arg(short, long)]
         skip_post_deployment: bool,
     },
@@ -81,11 +82,11 @@ pub struct MigrateArgs {
     /// Do not ask
     #[arg(short = 'f', long, alias = "force")]
     yes: bool,
-    /// Accepted for the Go binary's sake: all or nothing is applied
-    #[arg(short = 'n', long, hide = true, value_name = "N")]
+    /// At most so many migrations; they are applied and removed as one, so N must be all of them
+    #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
-    /// As `limit`, for what may follow while a registry serves
-    #[arg(short, long, hide = true, value_name = "N")]
+    /// As --limit, for what may follow while a registry serves; 0 leaves it out
+    #[arg(short, long, value_name = "N")]
     post_deploy_limit: Option<usize>,
 }
 
@@ -121,7 +122,8 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
             json,
         } => {
             let skip_post = skip_post_deployment || flag(SKIP_POST);
-            let lines = command::migrations_of(&configuration(session, file.config)?, skip_post)?;
+            let source = configuration(session, file.config)?;
+            let lines = with_server_of(session, &source, || Ok(command::migrations_of(&source, skip_post)?))?;
             let missing = lines.iter().filter(|line| line.known && line.applied.is_none()).count();
             if up_to_date {
                 session.ui.out(if missing == 0 { "true" } else { "false" });
@@ -156,7 +158,8 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
             Ok(())
         }
         MigrateCommand::Version { file } => {
-            let version = command::schema_version(&configuration(session, file.config)?)?;
+            let source = configuration(session, file.config)?;
+            let version = with_server_of(session, &source, || Ok(command::schema_version(&source)?))?;
             session
                 .ui
                 .out(&version.unwrap_or_else(|| "no database migrations have been applied yet".to_owned()));
@@ -169,7 +172,14 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
     check_limits(&args)?;
     let source = configuration(session, args.file.config)?;
     let began = monotonic();
-    let outcome = command::migrate(&source, direction, args.dry_run)?;
+    let own = is_of_own_server(session, &source);
+    let outcome = with_server_of(session, &source, || {
+        if own && !args.dry_run && matches!(direction, Migrate::Up { .. }) {
+            // Empty: what is in it is what is asked for.
+            command::create_database(&source, false)?;
+        }
+        Ok(command::migrate(&source, direction, args.dry_run)?)
+    })?;
     for id in outcome.pre_deployment.iter().chain(&outcome.post_deployment) {
         session.ui.out(id);
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::configuration;
 use crate::cli::Session;
+use crate::cli::commands::database;
 use crate::cli::error::CommandError;
 use crate::registry::command;
 use crate::registry::config::{Source, duration};
@@ -48,10 +49,10 @@ pub struct ImportArgs {
     /// Let step one pass over repositories that it finished within this time, such as 72h (default: 0, none)
     #[arg(long, value_name = "TIME")]
     pub pre_import_skip_recent: Option<String>,
-    /// Add media types that nobody used before; false leaves such images out
+    /// Add media types that nobody used before; `=false` leaves such images out (default: true)
     #[arg(short = 'm', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub dynamic_media_types: Option<bool>,
-    /// Keep numbers of the import in the database
+    /// Keep numbers of the import in the database (default: true)
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub import_statistics: Option<bool>,
     /// Accepted for the Go binary's sake, which serves its profiler there
@@ -65,7 +66,17 @@ pub struct ImportArgs {
 /// Imports, with a bar on a terminal.
 pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let source = configuration(session, args.config.clone())?;
-    import(session, &source, args)
+    if args.dry_run && !args.row_count {
+        // It takes no database.
+        return import(session, &source, args);
+    }
+    let own = database::is_of_own_server(session, &source);
+    database::with_server_of(session, &source, || {
+        if own && !args.dry_run {
+            database::make(session, &session.config()?)?;
+        }
+        import(session, &source, args)
+    })
 }
 
 /// Imports what a configuration's storage holds.
@@ -101,11 +112,15 @@ pub fn import(session: &Session, source: &Source, args: &ImportArgs) -> Result<(
                 ui.say(title);
             }
             Event::Progress { done, total } => progress.at(*done, *total),
-            Event::Skipped { what, reason } => {
+            Event::Skipped { what, reason, partly } => {
                 let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
                 // Several others may refer to it.
                 if skipped.insert((what.clone(), reason.clone())) && skipped.len() <= SHOWN {
-                    ui.warn(&format!("{what} is left out: {reason}"));
+                    ui.warn(&if *partly {
+                        format!("{what} is imported without {reason}")
+                    } else {
+                        format!("{what} is left out: {reason}")
+                    });
                 }
             }
         }
@@ -187,10 +202,10 @@ impl Log {
     fn write(&self, session: &Session, event: &Event) {
         match event {
             Event::Step(title) => self.line(session, &json!({"level": "info", "msg": title})),
-            Event::Skipped { what, reason } => {
+            Event::Skipped { what, reason, partly } => {
                 self.line(
                     session,
-                    &json!({"level": "warn", "msg": "left out", "what": what, "reason": reason}),
+                    &json!({"level": "warn", "msg": if *partly { "a part is left out" } else { "left out" }, "what": what, "reason": reason}),
                 );
             }
             Event::Progress { .. } => {}

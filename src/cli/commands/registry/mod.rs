@@ -139,7 +139,14 @@ fn token(session: &Session, scopes: &[String], user: &str) -> Result<(), Command
     for scope in asked {
         let shown = scope.to_string();
         match grant(scope.clone(), Some(&caller), &rails.public_repositories) {
-            Some(given) if given == scope => granted.push(given),
+            Some(mut given) if given == scope => {
+                // As Rails does where it asks for something itself: renaming needs it.
+                let project = given.name.trim_end_matches("/*").to_owned();
+                if given.kind == "repository" {
+                    given.meta.get_or_insert_default().project_path = Some(project);
+                }
+                granted.push(given);
+            }
             _ => {
                 return Err(CommandError::user(format!(
                     "the user {} has no right to {shown}",

@@ -3,6 +3,7 @@
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::AUTHORIZATION;
 use hyper::{Response, StatusCode};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -51,11 +52,18 @@ fn destination(from: &RepoName, asking: &Asking) -> Result<RepoName, Problem> {
     if top(from) != top(&to) {
         return Err(invalid("top level namespaces can not be changed"));
     }
+    if to.as_str().starts_with(&format!("{from}/")) {
+        return Err(invalid("a repository cannot be moved below itself"));
+    }
     Ok(to)
 }
 
 fn wrong_form(parameter: &str, reason: &str) -> Problem {
     Problem::new(ErrorCode::InvalidBodyParameterType).detail(json!({"parameter": parameter, "reason": reason}))
+}
+
+fn moment(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Checks that the token is for the project at this path.
@@ -124,12 +132,13 @@ pub async fn rename(
             });
             Ok(respond::empty(StatusCode::NO_CONTENT, &[]))
         }
-        Renamed::Leased(until) => {
-            let until = until.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-            Ok(respond::json(StatusCode::ACCEPTED, &json!({"ttl": until})))
-        }
+        Renamed::Leased(until) => Ok(respond::json(StatusCode::ACCEPTED, &json!({"ttl": moment(until)}))),
         Renamed::Unknown => Err(Problem::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()}))),
-        Renamed::Taken => Err(Problem::new(ErrorCode::RenameConflict).detail(json!({"name": to.as_str()}))),
+        Renamed::Taken => Err(Problem::new(ErrorCode::RenameConflict)
+            .detail(json!({"name": to.as_str(), "reason": "there are repositories at this path or below it"}))),
+        Renamed::Kept(until) => Err(Problem::new(ErrorCode::RenameConflict).detail(
+            json!({"name": to.as_str(), "reason": format!("this path is kept for others until {}", moment(until))}),
+        )),
         Renamed::TooMany => {
             Err(Problem::new(ErrorCode::ExceedsLimits)
                 .detail(format!("at most {MOST} repositories are renamed at once")))

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::connection::{ADMIN, IMPORT};
@@ -35,10 +36,12 @@ const REPOSITORIES: &str = "INSERT INTO repositories (top_level_namespace_id, na
     ON CONFLICT (path) DO UPDATE SET deleted_at = NULL WHERE repositories.deleted_at IS NOT NULL";
 const FIND_REPOSITORIES: &str = "SELECT path, top_level_namespace_id, id FROM repositories
     WHERE path = ANY($1) AND deleted_at IS NULL";
-const PUT_BLOBS: &str = "INSERT INTO blobs (digest, media_type_id, size)
-    SELECT x.digest, t.id, x.size FROM unnest($1::bytea[], $2::bigint[]) AS x(digest, size),
-        media_types AS t WHERE t.media_type = 'application/octet-stream'
-    ORDER BY x.digest ON CONFLICT (digest) DO NOTHING";
+const PUT_BLOBS: &str = "WITH new AS (
+        INSERT INTO blobs (digest, media_type_id, size)
+        SELECT x.digest, t.id, x.size FROM unnest($1::bytea[], $2::bigint[]) AS x(digest, size),
+            media_types AS t WHERE t.media_type = 'application/octet-stream'
+        ORDER BY x.digest ON CONFLICT (digest) DO NOTHING RETURNING size)
+    SELECT count(*), coalesce(sum(size), 0)::bigint FROM new";
 const LINK_BLOBS: &str = "INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
     SELECT x.n, x.r, x.digest FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS x(n, r, digest)
     ORDER BY x.n, x.r, x.digest
@@ -204,27 +207,28 @@ impl<D: Driver> Postgres<D> {
         Ok(found.collect())
     }
 
-    /// Brings blobs in, of whatever repositories; returns how many were new.
+    /// Brings blobs in, of whatever repositories; returns how many were new,
+    /// and their bytes.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn import_blobs(&self, blobs: &BTreeMap<Digest, u64>) -> Result<u64, MetadataError> {
+    pub async fn import_blobs(&self, blobs: &BTreeMap<Digest, u64>) -> Result<(i64, i64), MetadataError> {
         let all: Vec<(Vec<u8>, i64)> = blobs
             .iter()
             .map(|(digest, size)| (encode(digest), i64::try_from(*size).unwrap_or(i64::MAX)))
             .collect();
-        let mut new = 0;
+        let (mut new, mut bytes) = (0, 0);
         for batch in all.chunks(BATCH) {
             let (digests, sizes): (Vec<&[u8]>, Vec<i64>) =
                 batch.iter().map(|(digest, size)| (digest.as_slice(), *size)).unzip();
-            let added: Result<u64, MetadataError> = attempt!(
-                self,
-                client,
-                self.execute(&client, PUT_BLOBS, &[&digests, &sizes]).await
-            );
-            new += added?;
+            let added: Result<Option<Row>, MetadataError> =
+                attempt!(self, client, self.row(&client, PUT_BLOBS, &[&digests, &sizes]).await);
+            if let Some(row) = added? {
+                new += row.get::<_, i64>(0);
+                bytes += row.get::<_, i64>(1);
+            }
         }
-        Ok(new)
+        Ok((new, bytes))
     }
 
     /// Brings manifests in, of one repository or many. Their blobs must be there.

@@ -273,6 +273,12 @@ impl Database {
             let class = |class: &str| code.code().starts_with(class);
             class("08") || class("57P") || class("53") || class("25006") || class("55P03")
         });
+        if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
+            return DatabaseError::Refused(format!(
+                "the metadata database {} has no schema any more; make it again with: kdk registry database migrate up CONFIG",
+                self.place
+            ));
+        }
         if gone {
             DatabaseError::Unavailable {
                 place: self.place.to_string(),

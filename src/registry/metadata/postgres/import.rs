@@ -13,6 +13,8 @@ const LOCK: i64 = 0x6b64_6b5f_696d_706f;
 /// Tenths of a second that are waited for it.
 const PATIENCE: u32 = 50;
 
+const USED: &str = "SELECT FROM repositories LIMIT 1";
+
 /// What an import has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -98,9 +100,9 @@ impl<D: Driver> Postgres<D> {
             )
             .await?;
         let tags_are_done = unfinished.as_ref().is_some_and(|row| row.get(1));
-        if images && unfinished.is_none() && self.row(&client, "SELECT FROM tags LIMIT 1", &[]).await?.is_some() {
+        if images && unfinished.is_none() && self.row(&client, USED, &[]).await?.is_some() {
             return Err(MetadataError::Import(
-                "the metadata database has tags already; empty it first, with: kdk reset-registry-data".to_owned(),
+                "the metadata database has repositories already: an import into it is done, or a registry uses it; to import once more, empty it first, with: kdk reset-registry-data".to_owned(),
             ));
         }
         if images && marked && !tags_are_done {

@@ -27,8 +27,10 @@ pub enum Renamed {
     Leased(Timestamp),
     /// There are none at the path nor below it.
     Unknown,
-    /// Others are at the new path, or it is kept for them.
+    /// Others are at the new path.
     Taken,
+    /// The new path is kept for others until this time.
+    Kept(Timestamp),
     /// There are more than [`MOST`].
     TooMany,
     /// A path would be longer than it may be.
@@ -49,6 +51,8 @@ const LEASE: &str = "INSERT INTO kdk.repository_leases AS l (path, granted_to, e
     VALUES ($1, $2, now() + interval '60 seconds')
     ON CONFLICT (path) DO UPDATE SET expires_at = excluded.expires_at WHERE l.granted_to = excluded.granted_to
     RETURNING (extract(epoch FROM expires_at) * 1000000)::bigint";
+const KEPT: &str = "SELECT (extract(epoch FROM expires_at) * 1000000)::bigint FROM kdk.repository_leases
+    WHERE path = $1";
 const RELEASE: &str = "DELETE FROM kdk.repository_leases WHERE path = $1";
 /// How many there are, and how long the longest path is.
 const COUNT: &str = "SELECT count(*), coalesce(max(char_length(path)), 0)::bigint FROM repositories
@@ -96,7 +100,9 @@ impl<D: Driver> Postgres<D> {
             }
             self.execute(&transaction, END_LEASES, &[]).await?;
             let Some(lease) = self.row(&transaction, LEASE, &[&new, &old]).await? else {
-                return Ok(Renamed::Taken);
+                let kept = self.row(&transaction, KEPT, &[&new]).await?;
+                let until = kept.and_then(|row| time(&row, 0));
+                return Ok(Renamed::Kept(until.unwrap_or_default()));
             };
             let outcome = if dry_run {
                 Renamed::Leased(time(&lease, 0).unwrap_or_default())
