@@ -116,7 +116,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
                 "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",
                 indicatif::BinaryBytes(bytes)
             ));
-            ui.hint("to have their space back after a day: kdk stop registry && kdk registry database import --step-three && kdk start");
+            ui.hint("to have their space back after a day: kdk registry database import --step-three");
         }
     }
     ui.done("The metadata database is empty.");

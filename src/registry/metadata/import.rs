@@ -363,7 +363,7 @@ impl<'a, D: Driver> Importer<'a, D> {
                     .map(move |digest| (name.clone(), digest))
             };
             let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-            planned.extend(batch.iter().flat_map(|found| of(found)));
+            planned.extend(batch.iter().flat_map(of));
             return Ok(());
         }
         let mut blobs = BTreeMap::new();
