@@ -74,6 +74,7 @@ pub fn measure(directory: &Path) -> Vec<String> {
     root.kdk(&["start"]);
     // The first run makes the database, too: not what is measured.
     root.kdk(&["import-registry-data", "--dry-run"]);
+    workloads::rest();
     let seconds = root.timed(&["import-registry-data", "--yes"]);
     let tags = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]);
     let tags: f64 = String::from_utf8_lossy(&tags.stdout).trim().parse().expect("a number");

@@ -113,10 +113,16 @@ fn push_in_chunks(client: &mut Client, repository: &str, digest: &str, content: 
 /// How long a disk gets to recover from the row before: virtual ones slow down after some GiB.
 const REST: Duration = Duration::from_secs(20);
 
+/// Lets the disk finish what was written, and recover.
+pub fn rest() {
+    std::process::Command::new("sync").status().expect("synced");
+    std::thread::sleep(REST);
+}
+
 /// MiB per second of pushing four large blobs, whole or in chunks.
 pub fn large_push(address: &str, blobs: &[(String, Vec<u8>)], streams: usize, chunked: bool) -> f64 {
     let repository = format!("large/{streams}{}", if chunked { "c" } else { "m" });
-    std::thread::sleep(REST);
+    rest();
     let rate = spread(address, streams, blobs.len(), |client, number| {
         let (digest, content) = &blobs[number];
         if chunked {
