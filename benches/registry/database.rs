@@ -73,7 +73,7 @@ pub fn measure(directory: &Path) -> Vec<String> {
     root.kdk(&["config", "set", "postgresql.enabled", "true"]);
     root.kdk(&["start"]);
     // The first run makes the database, too: not what is measured.
-    root.kdk(&["import-registry-data", "--dry-run"]);
+    root.kdk(&["import-registry-data", "--dry-run", "--row-count"]);
     workloads::rest();
     let seconds = root.timed(&["import-registry-data", "--yes"]);
     let tags = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]);
