@@ -5,6 +5,8 @@
 //! Nothing of the files changes. An image that is broken is reported and left
 //! out; whatever was done is found done when the import is run again.
 
+mod find;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -15,11 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::postgres::bulk::Part;
 use super::postgres::import::{Counts, Step};
-use super::postgres::push::ManifestRow;
-use super::{Files, Metadata as _, MetadataError, Postgres};
-use crate::registry::oci::manifest::Kind;
+use super::{Files, MetadataError, Postgres};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Driver, layout};
+use find::Found;
 
 /// Batches that are written at once, while the next is read.
 const AT_ONCE: usize = 2;
@@ -90,19 +91,6 @@ pub struct Importer<'a, D> {
     direct: bool,
     /// Whether an earlier run may have brought some of it.
     again: bool,
-}
-
-/// What a repository's files say.
-struct Found {
-    name: RepoName,
-    /// In an order in which nothing refers to what comes later.
-    rows: Vec<ManifestRow>,
-    digests: HashSet<Digest>,
-    blobs: BTreeMap<Digest, u64>,
-    /// What cannot be brought in.
-    refused: HashSet<Digest>,
-    /// How many manifests stay behind, since nothing tagged leads to them.
-    untagged: usize,
 }
 
 impl<'a, D: Driver> Importer<'a, D> {
@@ -260,19 +248,6 @@ impl<'a, D: Driver> Importer<'a, D> {
             .await
     }
 
-    async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
-        let mut tags = HashMap::new();
-        let listing = self.driver.list(&layout::tags(name)).await?;
-        for text in listing.iter().flat_map(|names| names.iter()) {
-            let Ok(tag) = text.parse::<Tag>() else { continue };
-            match self.files.resolve(name, &tag).await? {
-                Some(digest) => drop(tags.insert(tag, digest)),
-                None => self.skip(format!("{name}:{tag}"), "its link leads to nothing"),
-            }
-        }
-        Ok(tags)
-    }
-
     /// Step one.
     async fn all_manifests(&self, names: &[RepoName]) -> Result<(), MetadataError> {
         let recent = match self.options.skip_recent {
@@ -295,41 +270,6 @@ impl<'a, D: Driver> Importer<'a, D> {
             async |batch| self.manifests(batch).await,
         )
         .await
-    }
-
-    /// Finds what of a repository is to be brought in.
-    async fn found(&self, name: &RepoName) -> Result<Found, MetadataError> {
-        let tags = self.tags_of(name).await?;
-        let mut found = Found {
-            name: name.clone(),
-            rows: Vec::new(),
-            digests: HashSet::new(),
-            blobs: BTreeMap::new(),
-            refused: HashSet::new(),
-            untagged: 0,
-        };
-        let mut wanted: Vec<Digest> = tags.values().cloned().collect();
-        wanted.sort();
-        wanted.dedup();
-        let (attached, all) = self.attached(name).await?;
-        // What is attached to something that is brought in comes along, and
-        // what is attached to that.
-        while !wanted.is_empty() {
-            let mut next = Vec::new();
-            for digest in &wanted {
-                let known = found.rows.len();
-                self.find(digest, &mut found).await?;
-                for row in &found.rows[known..] {
-                    next.extend(attached.get(row.digest()).into_iter().flatten().cloned());
-                }
-            }
-            next.retain(|digest| !found.digests.contains(digest));
-            next.sort();
-            next.dedup();
-            wanted = next;
-        }
-        found.untagged = all.saturating_sub(found.rows.len() + found.refused.len());
-        Ok(found)
     }
 
     fn count(&self, found: &Found) {
@@ -429,120 +369,6 @@ impl<'a, D: Driver> Importer<'a, D> {
             }
         }
         Ok(())
-    }
-
-    /// Returns what a repository's links say of its manifests.
-    async fn revisions(&self, name: &RepoName) -> Result<Vec<Digest>, MetadataError> {
-        let mut all = Vec::new();
-        for algorithm in Algorithm::ALL {
-            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
-            let listing = self.driver.list(&path).await?;
-            let digest = |hex: &str| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok();
-            all.extend(
-                listing
-                    .iter()
-                    .flat_map(|names| names.iter())
-                    .filter_map(|hex| digest(hex)),
-            );
-        }
-        Ok(all)
-    }
-
-    /// Returns a repository's manifests that have a subject, by it; and how
-    /// many manifests there are in all.
-    async fn attached(&self, name: &RepoName) -> Result<(HashMap<Digest, Vec<Digest>>, usize), MetadataError> {
-        let mut all = 0;
-        let mut attached: HashMap<Digest, Vec<Digest>> = HashMap::new();
-        for digest in self.revisions(name).await? {
-            self.check_stop()?;
-            let stored = self.files.manifest(name, &digest).await?;
-            all += usize::from(stored.is_some());
-            if let Some(subject) = stored.and_then(|stored| stored.manifest()?.subject) {
-                attached.entry(subject.digest).or_default().push(digest);
-            }
-        }
-        Ok((attached, all))
-    }
-
-    /// Finds a manifest, and before it all that it refers to. One that is
-    /// broken is left out.
-    async fn find(&self, digest: &Digest, found: &mut Found) -> Result<(), MetadataError> {
-        let name = &found.name.clone();
-        // Those that wait for what they refer to, and whether that was looked for.
-        let mut open = vec![(digest.clone(), false)];
-        while let Some((digest, ready)) = open.pop() {
-            if found.digests.contains(&digest) {
-                continue;
-            }
-            let what = || format!("{name}@{digest}");
-            let Some(stored) = self.files.manifest(name, &digest).await? else {
-                self.skip(what(), "its content is missing or not what its digest says");
-                continue;
-            };
-            let Some(manifest) = stored.manifest() else {
-                self.skip(what(), "it is of a kind that is not supported");
-                found.refused.insert(digest);
-                continue;
-            };
-            let children: Vec<Digest> = match &manifest.kind {
-                Kind::Index { manifests } => manifests.iter().map(|entry| entry.digest.clone()).collect(),
-                Kind::Image { .. } => Vec::new(),
-            };
-            let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-            if !ready {
-                open.push((digest.clone(), true));
-                for other in children.iter().chain(&subject) {
-                    let waits = open.iter().any(|(open, ready)| *ready && open == other);
-                    if !found.digests.contains(other) && !waits && self.files.has_manifest(name, other).await? {
-                        open.push((other.clone(), false));
-                    }
-                }
-                continue;
-            }
-            let row = self.database.manifest_row(&digest, stored.content.clone()).await?;
-            if let Some(kind) = self.unknown_type(&row) {
-                self.skip(
-                    what(),
-                    format!("its media type {kind:?} is not known, and is not to be added"),
-                );
-                continue;
-            }
-            let mut sizes = BTreeMap::new();
-            let mut missing = None;
-            for part in row.blobs_or_entries() {
-                let child = row.is_index() && found.digests.contains(&part.digest);
-                if child || found.blobs.contains_key(&part.digest) {
-                    continue;
-                }
-                match Blobs::new(self.driver.clone()).stat(&part.digest).await? {
-                    // The entry of an index is a blob only when the repository has it as one.
-                    Some(_) if row.is_index() && !self.files.has_blob(name, &part.digest).await? => {}
-                    Some(stat) => drop(sizes.insert(part.digest.clone(), stat.size)),
-                    None if row.is_index() => (self.report)(Event::Skipped {
-                        what: what(),
-                        reason: format!("its entry {}, which is missing", part.digest),
-                        partly: true,
-                    }),
-                    None if !part.urls.is_empty() => {}
-                    None => missing = Some(part.digest.clone()),
-                }
-            }
-            if let Some(missing) = missing {
-                self.skip(what(), format!("its blob {missing} is missing"));
-                found.refused.insert(digest);
-                continue;
-            }
-            found.blobs.extend(sizes);
-            found.digests.insert(digest);
-            found.rows.push(row);
-        }
-        Ok(())
-    }
-
-    /// Returns a media type of a manifest that may not be used.
-    fn unknown_type<'r>(&self, row: &'r ManifestRow) -> Option<&'r str> {
-        let known = self.types.as_ref()?;
-        row.types().find(|kind| !known.contains(*kind))
     }
 
     /// Step two.
