@@ -189,11 +189,10 @@ pub fn verify(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CommandError> {
     let config = storage_of(source)?;
-    let in_database = config.database.mode == Mode::Database;
-    let root = config.storage.root;
+    let root = &config.storage.root;
     let runtime = runtime()?;
     let _lock = if repair {
-        match control::users(&root)? {
+        match control::users(root)? {
             Users::Nobody(lock) => Some(lock),
             Users::Busy => return Err(CommandError::Busy),
             Users::One(_) | Users::Several(_) => return Err(CommandError::Serving),
@@ -201,11 +200,19 @@ pub fn verify(
     } else {
         None
     };
-    let driver = Filesystem::open(&root)?.inline();
+    let driver = Filesystem::open(root)?.inline();
     let stop = stop_on_signal(&runtime);
-    let mut findings = verify::verify(&driver, runtime.handle(), &stop, repair, !in_database, progress)?;
-    if in_database {
+    let in_database = runtime.block_on(super::is_in_database(&config, &driver))?;
+    let database = if in_database {
         let database = Database::new(&database_of(source)?)?;
+        // Before anything is mended, of which nobody would hear.
+        drop(runtime.block_on(database.client())?);
+        Some(database)
+    } else {
+        None
+    };
+    let mut findings = verify::verify(&driver, runtime.handle(), &stop, repair, !in_database, progress)?;
+    if let Some(database) = database {
         runtime.block_on(async {
             let postgres = Postgres::new(database.clone(), driver.clone());
             let outcome = verify::database::check(&postgres, &driver, &stop, &mut findings).await;
@@ -300,7 +307,7 @@ pub fn create_database(source: &Source, own_server: bool) -> Result<bool, Comman
             database.close().await;
             match outcome {
                 // Of an earlier version of this program.
-                Err(SchemaError::Older(_)) => return Ok(admin::create(&config, None).await?),
+                Err(SchemaError::Older(_) | SchemaError::Newer(_)) => return Ok(admin::create(&config, None).await?),
                 other => drop(other?),
             }
         }

@@ -243,6 +243,17 @@ impl Lock {
         }
     }
 
+    /// Takes a share of the lock, waiting for whoever holds all of it.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path in the message.
+    pub fn share(path: &Utf8Path) -> io::Result<Self> {
+        let file = open_lock_file(path)?;
+        Flock::lock(file, FlockArg::LockShared)
+            .map(|file| Self { file })
+            .map_err(|(_, errno)| named(&errno.into(), "cannot lock", path))
+    }
+
     /// Takes the lock, waiting for whoever holds it.
     ///
     /// # Errors

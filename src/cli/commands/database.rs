@@ -1,5 +1,7 @@
 //! What commands do to the metadata database of a root.
 
+use camino::Utf8PathBuf;
+
 use super::registry::source_of;
 use super::run_state;
 use crate::cli::Session;
@@ -9,10 +11,13 @@ use crate::registry::command::{self, Migrate};
 use crate::registry::config::Source;
 use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
-use crate::services::{self, POSTGRESQL};
+use crate::services::{self, POSTGRESQL, REGISTRY};
+use crate::supervisor::protocol::StateName;
+use crate::sys::fs::{Lock, PRIVATE, write_atomic};
 
-/// Runs work while the root's PostgreSQL runs; ends it afterwards unless it
-/// ran before. A server that kdk does not run is taken as it is.
+/// Runs work while the root's PostgreSQL runs. When it did not run before, the
+/// last of those who need it ends it. A server that kdk does not run is taken
+/// as it is.
 pub fn with_server<T>(
     session: &Session,
     config: &Config,
@@ -21,17 +26,48 @@ pub fn with_server<T>(
     if !is_ours(config) {
         return work();
     }
-    let known = services::supervisor(config.root()).status()?;
-    let runs = known.iter().any(|job| job.name == POSTGRESQL && job.state.is_alive());
-    if !runs {
-        Postgresql::find(config).map_err(services::Unready::from)?;
-        run_state::start_quietly(session, config, services::postgresql(config))?;
+    let state = config.root().state();
+    crate::sys::fs::create_private_dir(&state)?;
+    let lock = state.join("postgresql.lock");
+    let share = Lock::share(&lock)?;
+    {
+        // Whoever comes second waits until it is ready.
+        let _turn = Lock::take(&state.join("postgresql.starting.lock"))?;
+        let known = services::supervisor(config.root()).status()?;
+        let state = known.iter().find(|job| job.name == POSTGRESQL).map(|job| job.state);
+        if state.is_none_or(|state| !state.is_alive()) {
+            Postgresql::find(config).map_err(services::Unready::from)?;
+            write_atomic(&borrowed(config), b"", PRIVATE)?;
+        }
+        if state != Some(StateName::Ready) {
+            run_state::start_quietly(session, config, services::postgresql(config))?;
+        }
     }
     let outcome = work();
-    if !runs {
-        run_state::stop_quietly(session, config.root(), POSTGRESQL)?;
+    drop(share);
+    if borrowed(config).exists()
+        && let Some(_alone) = Lock::try_take(&lock)?
+    {
+        let known = services::supervisor(config.root()).status()?;
+        let used = config.registry_database_enabled() != "false"
+            && known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
+        if !used {
+            run_state::stop_quietly(session, config.root(), POSTGRESQL)?;
+        }
+        keep(config);
     }
     outcome
+}
+
+/// Says that PostgreSQL runs for a command only.
+fn borrowed(config: &Config) -> Utf8PathBuf {
+    config.root().state().join("postgresql.borrowed")
+}
+
+/// Lets PostgreSQL go on running when no command needs it any more.
+pub fn keep(config: &Config) {
+    // Where it is missing, nobody would end it anyway.
+    let _ = std::fs::remove_file(borrowed(config));
 }
 
 /// As [`with_server`], for the root that a registry's configuration belongs to,
@@ -42,16 +78,22 @@ pub fn with_server_of<T>(
     work: impl FnOnce() -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
     match session.config() {
-        Ok(config) if source.path == config.root().registry_config() => with_server(session, &config, work),
+        Ok(config) if source.path == config.root().registry_config() => {
+            run_state::check_data(&config, &[services::postgresql(&config)])?;
+            with_server(session, &config, work)
+        }
         _ => work(),
     }
 }
 
 /// Says whether a registry's configuration is that of a root whose server kdk runs.
 pub fn is_of_own_server(session: &Session, source: &Source) -> bool {
-    session
-        .config()
-        .is_ok_and(|config| source.path == config.root().registry_config() && is_ours(&config))
+    session.config().is_ok_and(|config| {
+        let rendered = source.load();
+        source.path == config.root().registry_config()
+            && is_ours(&config)
+            && rendered.is_ok_and(|rendered| rendered.database.host == config.registry_database_host())
+    })
 }
 
 /// Says whether the metadata database is on the server that kdk runs.

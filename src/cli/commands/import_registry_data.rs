@@ -5,6 +5,7 @@ use clap::Args;
 use super::database;
 use super::registry::import::{self, ImportArgs as Detailed};
 use super::registry::source_of;
+use super::run_state;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::config::Config;
@@ -64,6 +65,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         // It takes no database.
         return import::import(session, &source, &detailed);
     }
+    run_state::check_data(&config, &[services::postgresql(&config)])?;
     database::with_server(session, &config, || {
         database::make(session, &config)?;
         import::import(session, &source, &detailed)

@@ -38,7 +38,7 @@ pub fn run(session: &Session, args: &PsqlArgs) -> Result<(), CommandError> {
         let hint = if config.postgresql_enabled() {
             "start it with: kdk start postgresql"
         } else {
-            "enable it with: kdk config set registry.database.enabled true && kdk reconfigure && kdk start"
+            "enable it with: kdk config set postgresql.enabled true && kdk reconfigure && kdk start postgresql"
         };
         return Err(CommandError::user("PostgreSQL does not run").hint(hint));
     }

@@ -60,6 +60,7 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
+    super::database::keep(&config);
     warn_of_pending(session, &config);
     bring_up(session, &config, specs, false)?;
     if args.services.is_empty() {
@@ -80,6 +81,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone())?;
     check_data(&config, &specs)?;
+    super::database::keep(&config);
     warn_of_pending(session, &config);
     if args.services.is_empty() {
         // What is not enabled any more ends with a restart of everything.
@@ -176,8 +178,10 @@ pub fn check_data(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError
     let wanted = specs
         .iter()
         .any(|spec| spec.name == POSTGRESQL || spec.depends_on.iter().any(|name| name == POSTGRESQL));
-    if wanted
-        && super::database::is_ours(config)
+    if !wanted {
+        return Ok(());
+    }
+    if super::database::is_ours(config)
         && super::database::is_in_use(config)
         && let Ok(found) = Postgresql::find(config)
     {

@@ -118,8 +118,9 @@ fn a_new_registry_uses_the_database() {
     // Data that are gone are not replaced by empty ones without a word.
     root.kdk(&["stop"]).ok();
     std::fs::remove_dir_all(root.join("postgresql/data")).expect("removed");
-    for command in ["start", "reconfigure"] {
-        let refused = root.kdk(&[command]).refused();
+    let migrate: &[&str] = &["registry", "database", "migrate", "status"];
+    for command in [&["start"], migrate, &["reconfigure"]] {
+        let refused = root.kdk(command).refused();
         assert!(
             refused.contains("are gone") && refused.contains("kdk reset-registry-data"),
             "{refused}"
@@ -295,7 +296,7 @@ fn each_step_takes_what_it_needs() {
     let root = root("");
     root.kdk(&["reconfigure"]).ok();
     let refused = root.kdk(&["psql", "-c", "SELECT 1"]).refused();
-    assert!(refused.contains("registry.database.enabled true"), "{refused}");
+    assert!(refused.contains("postgresql.enabled true"), "{refused}");
     root.kdk(&["start"]).ok();
     let one = push(&root, "a/b:1", "one");
     let refused = root.kdk(&["registry", "database", "import", "--step-one"]).refused();
@@ -303,7 +304,8 @@ fn each_step_takes_what_it_needs() {
     root.kdk(&["stop", "registry"]).ok();
     // PostgreSQL is not enabled: it runs while it is needed.
     root.kdk(&["registry", "database", "import", "--step-one"]).ok();
-    assert!(!root.processes().iter().any(|process| process.1.contains("postgres")));
+    let refused = root.kdk(&["psql", "-c", "SELECT 1"]).refused();
+    assert!(refused.contains("does not run"), "{refused}");
     root.kdk(&["registry", "database", "migrate", "status", "--up-to-date"])
         .ok();
     root.kdk(&["start", "registry"]).ok();
@@ -329,6 +331,32 @@ fn each_step_takes_what_it_needs() {
         again.stderr
     );
     again.ok();
+    // Commands that need PostgreSQL for a moment do not take it from each other.
+    root.kdk(&["stop"]).ok();
+    let statuses: Vec<i32> = std::thread::scope(|scope| {
+        let version = || root.kdk(&["registry", "database", "migrate", "version"]).code;
+        let all: Vec<_> = (0_u64..4)
+            .map(|number| {
+                scope.spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(150 * number));
+                    version()
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().expect("ended")).collect()
+    });
+    assert_eq!(statuses, [0; 4]);
+    let refused = root.kdk(&["psql", "-c", "SELECT 1"]).refused();
+    assert!(refused.contains("does not run"), "{refused}");
+    let well = root.kdk(&["registry", "verify"]).ok();
+    assert!(well.contains("2 manifests in 1 repositories: all is well"), "{well}");
+    // Nor from who began to need it meanwhile.
+    std::thread::scope(|scope| {
+        let imports = scope.spawn(|| root.kdk(&["registry", "database", "import", "--step-three"]));
+        root.kdk(&["start"]).ok();
+        imports.join().expect("ended").ok();
+    });
+    assert!(digest_of(&root, "a/b:1").is_some());
     // Tokens name the project, as Rails' do where it renames one.
     let token = root
         .kdk(&[

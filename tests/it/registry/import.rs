@@ -344,6 +344,27 @@ fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
     registry.push_image("a/b", "moving", "before");
     registry.push_image("a/b", "gone", "gone");
     registry.push_image("c/d", "t", "other");
+    // An index, an entry of which comes late.
+    let (here, late) = (image(&config, "here", None), image(&config, "late", None));
+    for child in [&here, &late] {
+        registry.put_manifest("x/y", &digest(child.as_bytes()), OCI_MANIFEST, child.as_bytes());
+    }
+    registry.push_blob("x/y", b"{}");
+    for child in [&here, &late] {
+        let answer = registry.put_manifest("x/y", &digest(child.as_bytes()), OCI_MANIFEST, child.as_bytes());
+        assert_eq!(answer.status(), 201);
+    }
+    let both = index(&[
+        (OCI_MANIFEST, &digest(here.as_bytes()), here.len()),
+        (OCI_MANIFEST, &digest(late.as_bytes()), late.len()),
+    ]);
+    assert_eq!(
+        registry
+            .put_manifest("x/y", "both", OCI_INDEX, both.as_bytes())
+            .status(),
+        201
+    );
+    registry.send("DELETE", &format!("/v2/x/y/manifests/{}", digest(late.as_bytes())));
     let directory = prepare(registry, "steps");
     let one = Output::of(&mut import(&directory, &["--step-one"]));
     assert!(!one.stderr.contains("stay behind"), "{}", one.stderr);
@@ -383,6 +404,7 @@ fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
         moved = registry.push_image("a/b", "moving", "once more").1;
         registry.put_manifest("a/b", &signature_digest, OCI_MANIFEST, signature.as_bytes());
         registry.send("DELETE", "/v2/a/b/manifests/gone");
+        registry.put_manifest("x/y", &digest(late.as_bytes()), OCI_MANIFEST, late.as_bytes());
     });
     // Blobs alone do not end it.
     Output::of(&mut import(&directory, &["--step-three"])).ok();
@@ -397,6 +419,8 @@ fn steps_may_be_taken_one_by_one_while_images_are_pushed() {
     }
     let tags: Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
     assert_eq!(tags["tags"], json!(["moving", "old"]));
+    let references = postgres.sql("steps", "SELECT count(*) FROM manifest_references");
+    assert_eq!(references.trim(), "2");
     let referrers: Value = registry.get(&format!("/v2/a/b/referrers/{old}")).json().expect("JSON");
     assert_eq!(referrers["manifests"][0]["digest"], signature_digest.as_str());
     // Step three while it serves finds data that no row knows of.
@@ -434,7 +458,27 @@ fn an_import_asks_which_database_is_meant() {
     let path = directory.path().join("import.yml");
     let text = std::fs::read_to_string(&path).expect("read");
     std::fs::write(&path, format!("{text}  pool:\n    maxopen: 1\n")).expect("written");
+    Output::of(&mut import(&directory, &["-1", "-2"])).ok();
+    // What was pushed to the database since is nobody's to remove.
+    let mut registry = serve(directory, "which_one");
+    registry.push_image("a/b", "new", "new");
+    registry.stop();
+    let directory = std::mem::replace(&mut registry.directory, temporary());
+    let mark = directory
+        .path()
+        .join("storage/docker/registry/lockfiles/database-in-use");
+    std::fs::remove_file(&mark).expect("removed");
+    let refused = Output::of(&mut import(&directory, &[])).refused();
+    assert!(
+        refused.contains("images were pushed") && refused.contains("make it again"),
+        "{refused}"
+    );
+    std::fs::write(&mark, "{\"version\":1}").expect("written");
     Output::of(&mut import(&directory, &[])).ok();
+    let registry = serve(directory, "which_one");
+    for tag in ["t", "new"] {
+        assert_eq!(registry.get(&format!("/v2/a/b/manifests/{tag}")).status(), 200);
+    }
     postgres.forget("which_one");
 }
 

@@ -73,7 +73,14 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let own = database::is_of_own_server(session, &source);
     database::with_server_of(session, &source, || {
         if own && !args.dry_run {
-            database::make(session, &session.config()?)?;
+            let config = session.config()?;
+            if database::make(session, &config)? && database::is_in_use(&config) {
+                return Err(CommandError::user(format!(
+                    "the database {} is new and empty, although the storage says that its metadata are in one: is registry.database right?",
+                    config.registry_database_dbname()
+                ))
+                .hint("set it back, or restore the database from a backup; to start over: kdk reset-registry-data"));
+            }
         }
         import(session, &source, args)
     })

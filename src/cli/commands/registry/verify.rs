@@ -3,9 +3,12 @@
 use camino::Utf8PathBuf;
 
 use crate::cli::Session;
+use crate::cli::commands::database::with_server_of;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Tone;
 use crate::registry::command;
+use crate::registry::config::database::Mode;
+use crate::registry::storage::layout;
 
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_REGISTRY_VERIFY_CONFIRM";
@@ -39,7 +42,22 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         )?;
     }
     let progress = session.ui.progress("reading");
-    let outcome = command::verify(&source, args.repair, &|done, total| progress.at(done, total));
+    let verify = || {
+        Ok(command::verify(&source, args.repair, &|done, total| {
+            progress.at(done, total);
+        })?)
+    };
+    // PostgreSQL runs for it, where it is needed.
+    let in_database = source.load().is_ok_and(|config| match config.database.mode {
+        Mode::Files => false,
+        Mode::Database => true,
+        Mode::Prefer => config.storage.root.join(layout::database_in_use()).exists(),
+    });
+    let outcome = if in_database {
+        with_server_of(session, &source, verify)
+    } else {
+        verify()
+    };
     drop(progress);
     let all = outcome?;
     let open = all.findings.iter().filter(|finding| finding.repaired.is_none()).count();

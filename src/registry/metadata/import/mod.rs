@@ -373,6 +373,9 @@ impl<'a, D: Driver> Importer<'a, D> {
 
     /// Step two.
     async fn all_tags(&self, names: &[RepoName]) -> Result<(), MetadataError> {
+        if self.again {
+            self.database.clear_tags(self.direct).await?;
+        }
         self.each(
             names,
             async |name| {
@@ -403,7 +406,7 @@ impl<'a, D: Driver> Importer<'a, D> {
                 let late = self.late(batch).await?;
                 self.manifests(&late).await?;
             }
-            counts = self.database.import_tags(batch, self.direct, self.again).await?;
+            counts = self.database.import_tags(batch, self.direct).await?;
         }
         for ((name, tags), count) in batch.iter().zip(counts) {
             if count < tags.len() {

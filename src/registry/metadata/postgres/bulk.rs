@@ -60,11 +60,6 @@ const COUNT_TAGS: &str = "SELECT x.r, count(*)
     JOIN tags AS t ON t.top_level_namespace_id = x.n AND t.repository_id = x.r AND t.name = x.name
         AND t.manifest_id = m.id
     GROUP BY x.r";
-/// Those that are there from a run before, and were deleted since.
-const END_TAGS: &str = "DELETE FROM tags AS t
-    WHERE t.top_level_namespace_id = ANY($1) AND t.repository_id = ANY($2)
-        AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::text[]) AS x(r, name)
-            WHERE x.r = t.repository_id AND x.name = t.name)";
 const DIGESTS: &str = "SELECT r.path, m.digest FROM repositories AS r JOIN manifests AS m
         ON m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id
     WHERE r.path = ANY($1)";
@@ -154,7 +149,7 @@ impl<D: Driver> Postgres<D> {
     pub(super) async fn may_be_direct(&self, client: &impl GenericClient) -> Result<bool, MetadataError> {
         let sql = "SELECT has_parameter_privilege('session_replication_role', 'SET')
             AND NOT EXISTS (SELECT FROM pg_stat_activity
-                WHERE datname = current_database() AND backend_type = 'client backend'
+                WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend'
                     AND application_name <> ALL($1))";
         let harmless: &[&str] = &[ADMIN, IMPORT, "psql"];
         let row = self.row(client, sql, &[&harmless]).await?;
@@ -352,9 +347,24 @@ impl<D: Driver> Postgres<D> {
         })
     }
 
+    /// Removes the tags that an import which was cut off brought in: some may
+    /// be gone from the files, or stand for something else.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn clear_tags(&self, direct: bool) -> Result<(), MetadataError> {
+        attempt!(self, mut client, {
+            let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+            if direct {
+                self.batch(&transaction, DIRECT).await?;
+            }
+            self.execute(&transaction, "DELETE FROM tags", &[]).await?;
+            transaction.commit().await.map_err(|error| self.failed(error))
+        })
+    }
+
     /// Lets tags stand for manifests that were brought in; returns how many
-    /// do in each repository. With `again` those of an earlier run that are
-    /// not among them go.
+    /// do in each repository.
     ///
     /// # Errors
     /// Those of the database.
@@ -362,7 +372,6 @@ impl<D: Driver> Postgres<D> {
         &self,
         parts: &[(RepoName, HashMap<Tag, Digest>)],
         direct: bool,
-        again: bool,
     ) -> Result<Vec<usize>, MetadataError> {
         let names: Vec<&RepoName> = parts.iter().map(|(name, _)| name).collect();
         attempt!(self, mut client, {
@@ -380,11 +389,6 @@ impl<D: Driver> Postgres<D> {
             let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
             if direct {
                 self.batch(&transaction, DIRECT).await?;
-            }
-            if again {
-                let (namespaces, ids): (Vec<i64>, Vec<i64>) = places.iter().map(|at| (at.namespace, at.id)).unzip();
-                self.execute(&transaction, END_TAGS, &[&namespaces, &ids, &repositories, &tags])
-                    .await?;
             }
             let columns: [&(dyn ToSql + Sync); 4] = [&namespaces, &repositories, &tags, &digests];
             self.execute(&transaction, PUT_TAGS, &columns).await?;

@@ -14,6 +14,10 @@ const LOCK: i64 = 0x6b64_6b5f_696d_706f;
 const PATIENCE: u32 = 50;
 
 const USED: &str = "SELECT FROM repositories LIMIT 1";
+/// An import leaves the time empty.
+const PUSHED_TO: &str = "SELECT FROM repositories WHERE last_published_at IS NOT NULL LIMIT 1";
+/// How to go on with a database that the storage does not speak of.
+const MARK_LOST: &str = " (if one does, the storage only lacks the file docker/registry/lockfiles/database-in-use: make it again, holding {\"version\":1}, and set database.enabled)";
 
 /// What an import has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,14 +105,20 @@ impl<D: Driver> Postgres<D> {
             .await?;
         let tags_are_done = unfinished.as_ref().is_some_and(|row| row.get(1));
         if images && unfinished.is_none() && self.row(&client, USED, &[]).await?.is_some() {
-            return Err(MetadataError::Import(
-                "the metadata database has repositories already: an import into it is done, or a registry uses it; to import once more, empty it first, with: kdk reset-registry-data".to_owned(),
-            ));
+            return Err(MetadataError::Import(format!(
+                "the metadata database has repositories already: an import into it is done, or a registry uses it{}; to import once more, empty it first, with: kdk reset-registry-data",
+                if marked { "" } else { MARK_LOST }
+            )));
         }
         if images && marked && !tags_are_done {
             return Err(MetadataError::Import(
                 "the storage says that a registry keeps its metadata in a database, and none was imported into this one: is registry.database right? To import what is left of the files all the same, set registry.database.enabled to false and run kdk reset-registry-data first".to_owned(),
             ));
+        }
+        if images && tags_are_done && !marked && self.row(&client, PUSHED_TO, &[]).await?.is_some() {
+            return Err(MetadataError::Import(format!(
+                "images were pushed to the metadata database since it was imported{MARK_LOST}; to import the files once more, and lose those images, empty it first, with: kdk reset-registry-data"
+            )));
         }
         if let Some(row) = unfinished {
             return Ok(Import {

@@ -369,6 +369,12 @@ impl<D: Driver> Postgres<D> {
             let id = known.map_or(0_i64, |row| row.get(0));
             self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
                 .await?;
+            if row.is_index() {
+                // Of its entries some may have come since.
+                let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
+                self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
+                    .await?;
+            }
             return self
                 .execute(transaction, PUT_TAGS, &[&at.namespace, &at.id, &tags, &id])
                 .await
