@@ -328,13 +328,19 @@ async fn metadata_of(
         Err(error) => return Err(error.into()),
     }
     let marked = driver.stat(&database_in_use()).await.map_err(storage_error)?;
-    if reached && marked.is_none() && !config.storage.readonly {
-        mark(database_in_use()).await.map_err(storage_error)?;
+    let postgres = metadata::Postgres::new(database, driver.clone());
+    if reached && marked.is_none() {
+        if postgres.is_used().await.unwrap_or_default() {
+            logger.warn(
+                "the metadata database has repositories already, and this storage was not used with it: is storage.filesystem.rootdirectory right?",
+                vec![("directory", config.storage.root.as_str().into())],
+            );
+        }
+        if !config.storage.readonly {
+            mark(database_in_use()).await.map_err(storage_error)?;
+        }
     }
-    Ok(metadata::Store::Database(metadata::Postgres::new(
-        database,
-        driver.clone(),
-    )))
+    Ok(metadata::Store::Database(postgres))
 }
 
 fn is_unwritable(error: &io::Error) -> bool {

@@ -334,11 +334,11 @@ fn a_damaged_store_and_a_removed_socket_strand_nothing() {
     let root = TestRoot::with_registry("");
     root.up();
     std::fs::remove_file(root.join(".kdk/socket")).expect("removed");
-    assert_eq!(root.service("registry")["state"], "ready");
+    root.wait_for_state("registry", "ready");
     end(root.daemon().expect("a daemon"));
     root.write(".kdk/supervisor.json", "{");
     let before = registries(&root);
-    assert_eq!(root.service("registry")["state"], "ready");
+    root.wait_for_state("registry", "ready");
     assert_eq!(registries(&root), before);
     // What runs is nobody's known specification, so the next reconfigure puts it right.
     root.kdk(&["reconfigure"]).ok();

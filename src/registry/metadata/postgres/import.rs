@@ -13,7 +13,6 @@ const LOCK: i64 = 0x6b64_6b5f_696d_706f;
 /// Tenths of a second that are waited for it.
 const PATIENCE: u32 = 50;
 
-const USED: &str = "SELECT FROM repositories LIMIT 1";
 /// An import leaves the time empty.
 const PUSHED_TO: &str = "SELECT FROM repositories WHERE last_published_at IS NOT NULL LIMIT 1";
 /// How to go on with a database that the storage does not speak of.
@@ -104,7 +103,7 @@ impl<D: Driver> Postgres<D> {
             )
             .await?;
         let tags_are_done = unfinished.as_ref().is_some_and(|row| row.get(1));
-        if images && unfinished.is_none() && self.row(&client, USED, &[]).await?.is_some() {
+        if images && unfinished.is_none() && self.is_used().await? {
             return Err(MetadataError::Import(format!(
                 "the metadata database has repositories already: an import into it is done, or a registry uses it{}; to import once more, empty it first, with: kdk reset-registry-data",
                 if marked { "" } else { MARK_LOST }

@@ -11,6 +11,19 @@ use crate::registry::storage::Driver;
 pub type Manifest = (i64, String, Digest, Bytes);
 
 impl<D: Driver> Postgres<D> {
+    /// Says whether there are any repositories.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn is_used(&self) -> Result<bool, MetadataError> {
+        attempt!(self, client, {
+            Ok(self
+                .row(&client, "SELECT FROM repositories LIMIT 1", &[])
+                .await?
+                .is_some())
+        })
+    }
+
     /// Returns blobs after `after`, in order of their digests, with their sizes in bytes.
     ///
     /// # Errors
