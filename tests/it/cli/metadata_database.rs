@@ -350,6 +350,21 @@ fn each_step_takes_what_it_needs() {
     assert!(refused.contains("does not run"), "{refused}");
     let well = root.kdk(&["registry", "verify"]).ok();
     assert!(well.contains("2 manifests in 1 repositories: all is well"), "{well}");
+    // One that is killed leaves it running; the next that needs it ends it.
+    let mut killed = Command::new(crate::support::KDK)
+        .args(["registry", "database", "import", "--step-three"])
+        .env("KDK_ROOT", root.path())
+        .spawn()
+        .expect("started");
+    let borrowed = root.join(".kdk/postgresql.borrowed");
+    crate::support::wait("PostgreSQL is started for it", || borrowed.exists().then_some(()));
+    killed.kill().expect("killed");
+    killed.wait().expect("reaped");
+    assert!(borrowed.exists());
+    root.kdk(&["registry", "database", "migrate", "version"]).ok();
+    assert!(!borrowed.exists());
+    let refused = root.kdk(&["psql", "-c", "SELECT 1"]).refused();
+    assert!(refused.contains("does not run"), "{refused}");
     // Nor from who began to need it meanwhile.
     std::thread::scope(|scope| {
         let imports = scope.spawn(|| root.kdk(&["registry", "database", "import", "--step-three"]));

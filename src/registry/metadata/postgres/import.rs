@@ -114,9 +114,9 @@ impl<D: Driver> Postgres<D> {
                 "the storage says that a registry keeps its metadata in a database, and none was imported into this one: is registry.database right? To import what is left of the files all the same, set registry.database.enabled to false and run kdk reset-registry-data first".to_owned(),
             ));
         }
-        if images && tags_are_done && !marked && self.row(&client, PUSHED_TO, &[]).await?.is_some() {
+        if images && unfinished.is_some() && !marked && self.row(&client, PUSHED_TO, &[]).await?.is_some() {
             return Err(MetadataError::Import(format!(
-                "images were pushed to the metadata database since it was imported{MARK_LOST}; to import the files once more, and lose those images, empty it first, with: kdk reset-registry-data"
+                "images were pushed to the metadata database since an import into it began{MARK_LOST}; to import the files once more, and lose those images, empty it first, with: kdk reset-registry-data"
             )));
         }
         if let Some(row) = unfinished {

@@ -360,7 +360,9 @@ impl<D: Driver> Postgres<D> {
             &layers.size,
             &tags,
         ];
-        let Some(new) = self.row(transaction, PUT_MANIFEST, &parameters).await? else {
+        let id: i64 = if let Some(new) = self.row(transaction, PUT_MANIFEST, &parameters).await? {
+            new.get(0)
+        } else {
             // It is there: whoever pushed it again relies on it from now on.
             let known = self
                 .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &own])
@@ -369,19 +371,12 @@ impl<D: Driver> Postgres<D> {
             let id = known.map_or(0_i64, |row| row.get(0));
             self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
                 .await?;
-            if row.is_index() {
-                // Of its entries some may have come since.
-                let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
-                self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
-                    .await?;
-            }
-            return self
-                .execute(transaction, PUT_TAGS, &[&at.namespace, &at.id, &tags, &id])
-                .await
-                .map(drop);
+            self.execute(transaction, PUT_TAGS, &[&at.namespace, &at.id, &tags, &id])
+                .await?;
+            id
         };
-        let id: i64 = new.get(0);
         if row.is_index() {
+            // Of one that is there some entries may have come since.
             let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
             self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
                 .await?;
