@@ -138,13 +138,16 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
     if config.database.mode == Mode::Database {
         return Err(CommandError::Online);
     }
-    let root = config.storage.root;
     let runtime = runtime()?;
+    let driver = Filesystem::open(&config.storage.root)?.inline();
+    if runtime.block_on(super::is_in_database(&config, &driver))? {
+        return Err(CommandError::Online);
+    }
+    let root = config.storage.root;
     match control::users(&root)? {
         Users::Several(count) => Err(CommandError::Several(count)),
         Users::Busy => Err(CommandError::Busy),
         Users::Nobody(_lock) => {
-            let driver = Filesystem::open(&root)?.inline();
             let stop = stop_on_signal(&runtime);
             let site = Site {
                 driver: &driver,

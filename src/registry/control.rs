@@ -220,6 +220,11 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
     else {
         return;
     };
+    if app.metadata.is_database() {
+        let message = "the metadata of this registry are in a database, and garbage is collected while it serves (see kdk registry gc status); nothing was touched".to_owned();
+        let _ = send(&mut writing, &Event::Failed { message }).await;
+        return;
+    }
     // Whoever asked and goes away wants no more of it.
     let gone = stop.clone();
     tokio::spawn(async move {

@@ -303,45 +303,89 @@ async fn metadata_of(
     driver: &storage::Filesystem,
     logger: &Logger,
 ) -> Result<metadata::Store, StartError> {
-    use storage::layout::{database_in_use, filesystem_in_use};
     use storage::{Change, Driver as _};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
-    let mark = |path| {
-        let content = bytes::Bytes::from_static(b"{\"version\":1}");
-        driver.apply(vec![Change::Store { path, content }])
-    };
     if !is_in_database(config, driver).await? {
         if config.enforce_lockfiles && !config.storage.readonly {
-            mark(filesystem_in_use()).await.map_err(storage_error)?;
+            let path = storage::layout::filesystem_in_use();
+            let content = bytes::Bytes::from_static(LOCK_FILE);
+            let mark = vec![Change::Store { path, content }];
+            driver.apply(mark).await.map_err(storage_error)?;
         }
         return Ok(metadata::Store::Files(metadata::Files::new(driver.clone())));
     }
     let database = metadata::postgres::Database::new(&config.database)?;
-    let mut reached = false;
-    match database.client().await {
-        Ok(_) => reached = true,
-        // It may come back: until then requests are told so.
-        Err(error) if !error.is_schema() => logger.error(
-            "the metadata database is not available; trying again with each request",
-            vec![("error", error.in_full().into())],
-        ),
-        Err(error) => return Err(error.into()),
-    }
-    let marked = driver.stat(&database_in_use()).await.map_err(storage_error)?;
+    let reached = database.client().await.map(drop);
     let postgres = metadata::Postgres::new(database, driver.clone());
-    if reached && marked.is_none() {
-        if postgres.is_used().await.unwrap_or_default() {
-            logger.warn(
-                "the metadata database has repositories already, and this storage was not used with it: is storage.filesystem.rootdirectory right?",
-                vec![("directory", config.storage.root.as_str().into())],
+    match reached {
+        Ok(()) => mark_database(config, driver, &postgres, logger)
+            .await
+            .map_err(storage_error)?,
+        // It may come back: until then requests are told so.
+        Err(error) if !error.is_schema() => {
+            logger.error(
+                "the metadata database is not available; trying again with each request",
+                vec![("error", error.in_full().into())],
             );
+            tokio::spawn(mark_when_reached(
+                config.clone(),
+                driver.clone(),
+                postgres.clone(),
+                logger.clone(),
+            ));
         }
-        if !config.storage.readonly {
-            mark(database_in_use()).await.map_err(storage_error)?;
-        }
+        Err(error) => return Err(error.into()),
     }
     Ok(metadata::Store::Database(postgres))
 }
+
+/// Lets the storage say that its metadata are in a database.
+async fn mark_database(
+    config: &Config,
+    driver: &storage::Filesystem,
+    postgres: &metadata::Postgres<storage::Filesystem>,
+    logger: &Logger,
+) -> Result<(), storage::StorageError> {
+    use storage::{Change, Driver as _};
+    let path = storage::layout::database_in_use();
+    if driver.stat(&path).await?.is_some() {
+        return Ok(());
+    }
+    if postgres.is_used().await.unwrap_or_default() {
+        logger.warn(
+            "the metadata database has repositories already, and this storage was not used with it: is storage.filesystem.rootdirectory right?",
+            vec![("directory", config.storage.root.as_str().into())],
+        );
+    }
+    if config.storage.readonly {
+        return Ok(());
+    }
+    let content = bytes::Bytes::from_static(LOCK_FILE);
+    driver.apply(vec![Change::Store { path, content }]).await
+}
+
+/// Waits for a database that was away at the start, and marks the storage
+/// then: a collection must not take it for one whose metadata are in files.
+async fn mark_when_reached(
+    config: Config,
+    driver: storage::Filesystem,
+    postgres: metadata::Postgres<storage::Filesystem>,
+    logger: Logger,
+) {
+    const PAUSE: Duration = Duration::from_millis(500);
+    while postgres.database().ping().await.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    if let Err(error) = mark_database(&config, &driver, &postgres, &logger).await {
+        logger.error(
+            "the storage cannot be marked as one whose metadata are in a database",
+            vec![("error", error.to_string().into())],
+        );
+    }
+}
+
+/// What lock files hold, as GitLab's registry writes them.
+const LOCK_FILE: &[u8] = b"{\"version\":1}";
 
 fn is_unwritable(error: &io::Error) -> bool {
     matches!(

@@ -1,12 +1,13 @@
-//! Noticing that files changed.
+//! Noticing that files changed, and taking up what is in them.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::sys::clock::monotonic;
+use super::log::Logger;
+use crate::sys::clock::{Clock, monotonic};
 
 /// Time between two looks at the files.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -55,6 +56,92 @@ impl Watched {
         state.stamps = now;
         true
     }
+}
+
+/// What guards something, as it stands in files now.
+///
+/// Files that become unusable (emptied, garbled, removed) guard like an empty
+/// list: what was revoked that way must not go on being let in. So that a file
+/// which is just being rewritten locks nobody out, it counts as unusable only
+/// when it was left like that for [`PAUSE`].
+#[derive(Debug)]
+pub struct Guard<T> {
+    /// What it is, for the log.
+    what: &'static str,
+    paths: Vec<Utf8PathBuf>,
+    state: Mutex<Guarded<T>>,
+}
+
+#[derive(Debug)]
+struct Guarded<T> {
+    looked: Instant,
+    stamps: Vec<Stamp>,
+    /// Whether the last look found the files unusable, perhaps for a moment only.
+    doubtful: bool,
+    value: Option<Arc<T>>,
+}
+
+impl<T> Guard<T> {
+    /// Keeps what was just loaded from the files.
+    pub fn new(what: &'static str, paths: Vec<Utf8PathBuf>, value: T) -> Self {
+        let stamps = stamps(&paths);
+        Self {
+            what,
+            state: Mutex::new(Guarded {
+                looked: monotonic(),
+                stamps,
+                doubtful: false,
+                value: Some(Arc::new(value)),
+            }),
+            paths,
+        }
+    }
+
+    /// Returns what is in the files now, or nothing while they are unusable.
+    /// It looks at them once a second at most.
+    pub fn current<E: std::fmt::Display>(
+        &self,
+        load: impl FnOnce() -> Result<T, E>,
+        logger: &Logger,
+    ) -> Option<Arc<T>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() < PAUSE {
+            return state.value.clone();
+        }
+        state.looked = monotonic();
+        let now = stamps(&self.paths);
+        if now == state.stamps && !state.doubtful {
+            return state.value.clone();
+        }
+        state.stamps = now;
+        match load() {
+            Ok(fresh) => {
+                state.doubtful = false;
+                state.value = Some(Arc::new(fresh));
+                logger.info(&format!("{} loaded again", self.what), Vec::new());
+            }
+            Err(error) if state.doubtful || self.paths.iter().all(|path| is_settled(path)) => {
+                state.doubtful = false;
+                if state.value.take().is_some() {
+                    logger.error(
+                        &format!("{} cannot be used any more: everybody is refused", self.what),
+                        vec![("error", error.to_string().into())],
+                    );
+                }
+            }
+            Err(_) => state.doubtful = true,
+        }
+        state.value.clone()
+    }
+}
+
+/// Says whether a file, or the directory that lacks it, was last changed some time ago.
+fn is_settled(path: &Utf8Path) -> bool {
+    let found = std::fs::metadata(path)
+        .ok()
+        .or_else(|| std::fs::metadata(path.parent()?).ok());
+    let pause = i64::try_from(PAUSE.as_secs()).unwrap_or(i64::MAX);
+    found.is_some_and(|found| Clock::System.now().as_second() - found.ctime() > pause)
 }
 
 fn stamps(paths: &[Utf8PathBuf]) -> Vec<Stamp> {

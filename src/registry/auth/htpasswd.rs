@@ -1,7 +1,7 @@
 //! Names and passwords in a file, as `htpasswd -B` writes it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use camino::Utf8PathBuf;
 use data_encoding::BASE64;
@@ -12,7 +12,7 @@ use super::{Actor, Challenge};
 use crate::registry::config::HtpasswdConfig;
 use crate::registry::token::Scope;
 use crate::serve::Logger;
-use crate::serve::reload::Watched;
+use crate::serve::reload::Guard;
 
 /// Passwords that are checked at once: each takes a core for a while.
 const AT_ONCE: usize = 2;
@@ -33,8 +33,7 @@ pub enum HtpasswdError {
 /// Checks names and passwords.
 pub struct Htpasswd {
     config: HtpasswdConfig,
-    watched: Watched,
-    entries: Mutex<Arc<Entries>>,
+    entries: Guard<Entries>,
     turns: Semaphore,
 }
 
@@ -73,25 +72,10 @@ impl Htpasswd {
     /// When it cannot be read or nobody is in it.
     pub fn new(config: HtpasswdConfig) -> Result<Self, HtpasswdError> {
         Ok(Self {
-            watched: Watched::new(vec![config.path.clone()]),
-            entries: Mutex::new(Arc::new(Entries::load(&config)?)),
+            entries: Guard::new("htpasswd file", vec![config.path.clone()], Entries::load(&config)?),
             config,
             turns: Semaphore::new(AT_ONCE),
         })
-    }
-
-    fn entries(&self, log: &Logger) -> Arc<Entries> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.watched.has_changed() {
-            match Entries::load(&self.config) {
-                Ok(fresh) => *entries = Arc::new(fresh),
-                Err(error) => log.warn(
-                    "the changed htpasswd file cannot be used; the one before stays in use",
-                    vec![("error", error.to_string().into())],
-                ),
-            }
-        }
-        Arc::clone(&entries)
     }
 
     /// Checks a request's `Authorization` header. Who is known may do everything.
@@ -104,7 +88,8 @@ impl Htpasswd {
             missing: needed.to_vec(),
         };
         let (name, password) = authorization.and_then(basic).ok_or_else(challenge)?;
-        let entries = self.entries(log);
+        let entries = self.entries.current(|| Entries::load(&self.config), log);
+        let entries = entries.ok_or_else(challenge)?;
         // For an unknown name the time of a real check passes all the same.
         let any = entries.hashes.values().next().cloned().unwrap_or_default();
         let hash = entries.hashes.get(&name).cloned();

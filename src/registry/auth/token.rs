@@ -1,6 +1,6 @@
 //! Bearer tokens signed by a trusted key (distribution, "Token Authentication").
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Validation, decode, decode_header};
@@ -11,7 +11,7 @@ use super::{Actor, Asked, Challenge, Protection};
 use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
 use crate::serve::Logger;
-use crate::serve::reload::Watched;
+use crate::serve::reload::Guard;
 use crate::sys::clock::Clock;
 
 /// Clock difference that is tolerated, in seconds.
@@ -20,8 +20,7 @@ const LEEWAY: u64 = 60;
 /// Checks tokens against the keys in files, which are loaded again when they change.
 pub struct TokenAuthorizer {
     config: TokenConfig,
-    watched: Watched,
-    keys: Mutex<Arc<Keys>>,
+    keys: Guard<Keys>,
 }
 
 enum Refusal {
@@ -37,30 +36,18 @@ impl TokenAuthorizer {
     /// # Errors
     /// When they cannot be read or none is usable.
     pub fn new(config: TokenConfig) -> Result<Self, KeysError> {
-        let watched = Watched::new(config.rootcertbundle.iter().chain(&config.jwks).cloned().collect());
+        let files = config.rootcertbundle.iter().chain(&config.jwks).cloned().collect();
         Ok(Self {
-            keys: Mutex::new(Arc::new(Keys::load(&config)?)),
+            keys: Guard::new("token keys", files, Keys::load(&config)?),
             config,
-            watched,
         })
     }
 
     /// Returns the keys that are in the files now.
-    fn keys(&self, log: &Logger) -> Arc<Keys> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.watched.has_changed() {
-            match Keys::load(&self.config) {
-                Ok(fresh) => {
-                    *keys = Arc::new(fresh);
-                    log.info("token keys loaded again", Vec::new());
-                }
-                Err(error) => log.warn(
-                    "the changed token keys cannot be used; the ones before stay in use",
-                    vec![("error", error.to_string().into())],
-                ),
-            }
-        }
-        Arc::clone(&keys)
+    fn keys(&self, log: &Logger) -> Result<Arc<Keys>, Refusal> {
+        self.keys
+            .current(|| Keys::load(&self.config), log)
+            .ok_or_else(|| Refusal::Invalid("the files of token keys cannot be used".into()))
     }
 
     /// Checks a request's `Authorization` header against what it needs.
@@ -176,10 +163,10 @@ impl TokenAuthorizer {
 
     fn named(&self, chain: Option<&Vec<String>>, id: Option<&str>, log: &Logger) -> Result<PublicKey, Refusal> {
         if let Some(chain) = chain {
-            return self.keys(log).of_chain(chain).map_err(Refusal::Invalid);
+            return self.keys(log)?.of_chain(chain).map_err(Refusal::Invalid);
         }
         let id = id.ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
-        self.keys(log).by_id(id).cloned().ok_or_else(|| {
+        self.keys(log)?.by_id(id).cloned().ok_or_else(|| {
             let message = format!("token signed by untrusted key with ID: {id:?}");
             log.error(&message, Vec::new());
             Refusal::Invalid(message)

@@ -11,7 +11,7 @@ use super::duration::GoDuration;
 use super::raw::{self, flat};
 use super::{
     AuthConfig, Config, Endpoint, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Platforms, Probe, StorageConfig,
-    TlsConfig, TokenConfig, UploadPurging, ValidationConfig,
+    TlsConfig, TokenConfig, UploadPurging, UrlRules, ValidationConfig,
 };
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
@@ -423,8 +423,10 @@ fn validation(given: raw::Validation) -> Result<ValidationConfig, Wrong> {
     Ok(ValidationConfig {
         reference_limit: rules.referencelimit.filter(|limit| *limit > 0),
         size_limit: rules.payloadsizelimit.filter(|limit| *limit > 0),
-        urls_allow: patterns("validation.manifests.urls.allow", rules.urls.allow)?,
-        urls_deny: patterns("validation.manifests.urls.deny", rules.urls.deny)?,
+        urls: Some(UrlRules {
+            allow: patterns("validation.manifests.urls.allow", rules.urls.allow)?,
+            deny: patterns("validation.manifests.urls.deny", rules.urls.deny)?,
+        }),
         platforms,
     })
 }

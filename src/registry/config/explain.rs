@@ -180,8 +180,12 @@ impl Config {
         if let Some(limit) = rules.size_limit {
             parts.push(format!("manifests of at most {limit} bytes"));
         }
-        if !(rules.urls_allow.is_empty() && rules.urls_deny.is_empty()) {
-            parts.push("URLs of layers by pattern".to_owned());
+        if let Some(urls) = &rules.urls {
+            parts.push(if urls.allow.is_empty() && urls.deny.is_empty() {
+                "no URLs of layers".to_owned()
+            } else {
+                "URLs of layers by pattern".to_owned()
+            });
         }
         parts.join(", ")
     }

@@ -137,12 +137,33 @@ pub struct ValidationConfig {
     pub reference_limit: Option<usize>,
     /// Bytes that a manifest may have at most, below the limit of all registries.
     pub size_limit: Option<usize>,
-    /// Patterns of which one must match every URL of a foreign layer.
-    pub urls_allow: Vec<regex_lite::Regex>,
-    /// Patterns of which none may match.
-    pub urls_deny: Vec<regex_lite::Regex>,
+    /// Which URLs of foreign layers are taken; nothing means all.
+    pub urls: Option<UrlRules>,
     /// Which entries of an index must be there.
     pub platforms: Platforms,
+}
+
+/// Which URLs of foreign layers are taken. Without any pattern none is, as
+/// with the Go registries.
+#[derive(Clone, Debug, Default)]
+pub struct UrlRules {
+    /// Patterns of which one must match, where there are any.
+    pub allow: Vec<regex_lite::Regex>,
+    /// Patterns of which none may match.
+    pub deny: Vec<regex_lite::Regex>,
+}
+
+impl UrlRules {
+    /// Says whether a URL may be taken.
+    pub fn permit(&self, url: &str) -> bool {
+        let any = |patterns: &[regex_lite::Regex]| patterns.iter().any(|pattern| pattern.is_match(url));
+        let allowed = if self.allow.is_empty() {
+            !self.deny.is_empty()
+        } else {
+            any(&self.allow)
+        };
+        allowed && !any(&self.deny)
+    }
 }
 
 /// Which entries of an index must be there.

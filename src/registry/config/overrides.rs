@@ -2,8 +2,16 @@
 
 use serde_yaml::{Mapping, Value};
 
-/// Variables that mean something else to the Go registries.
-const NOT_SETTINGS: [&str; 2] = ["REGISTRY_CONFIGURATION_PATH", "REGISTRY_FF_"];
+/// Variables that are no settings: the Go registries' own, those of podman,
+/// skopeo and buildah, and those that `kdk env` prints.
+const NOT_SETTINGS: [&str; 4] = [
+    "REGISTRY_CONFIGURATION_PATH",
+    "REGISTRY_AUTH_FILE",
+    "REGISTRY_HOST",
+    "REGISTRY_PORT",
+];
+/// What the names of feature flags begin with.
+const FLAGS: &str = "REGISTRY_FF_";
 
 /// Applies the variables in lexical order; returns what could not be applied.
 ///
@@ -12,7 +20,9 @@ const NOT_SETTINGS: [&str; 2] = ["REGISTRY_CONFIGURATION_PATH", "REGISTRY_FF_"];
 pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> {
     let mut settings: Vec<_> = environment
         .iter()
-        .filter(|(name, _)| name.starts_with("REGISTRY_") && !NOT_SETTINGS.iter().any(|other| name.starts_with(other)))
+        .filter(|(name, _)| {
+            name.starts_with("REGISTRY_") && !name.starts_with(FLAGS) && !NOT_SETTINGS.contains(&name.as_str())
+        })
         .collect();
     // The last of a name is set last.
     settings.sort_by(|a, b| a.0.cmp(&b.0));

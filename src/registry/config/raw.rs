@@ -90,7 +90,8 @@ pub struct Root {
     #[serde(default)]
     pub log: Log,
     pub storage: Storage,
-    #[serde(default)]
+    /// A section that guards never reads as absent.
+    #[serde(default, deserialize_with = "present")]
     pub auth: Option<Auth>,
     #[serde(default)]
     pub http: Http,
@@ -249,7 +250,7 @@ pub struct Cache {
     pub blobdescriptor: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub struct Auth {
     pub token: Option<Token>,
     pub htpasswd: Option<Htpasswd>,

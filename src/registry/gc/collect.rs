@@ -28,6 +28,9 @@ pub struct Options {
     pub grace: Duration,
     /// Whether everything that is marked is told.
     pub verbose: bool,
+    /// How many blobs may go although no repository has a manifest.
+    #[serde(default)]
+    pub all_blobs: Option<usize>,
 }
 
 /// What a collection tells while it runs.
@@ -138,6 +141,28 @@ pub enum CollectError {
     /// Another one runs.
     #[error("a garbage collection of this storage is running already")]
     Busy,
+    /// What is damaged may have named anything.
+    #[error(
+        "nothing was removed: what these named cannot be read any more, and might be alive\n{}",
+        list(.0)
+    )]
+    Damaged(Vec<String>),
+    /// There are blobs, and nothing that could name one.
+    #[error(
+        "nothing was removed: this storage has {0} blobs and no repository that names one. Is it the right storage, and are its metadata not in a database?"
+    )]
+    NoManifests(usize),
+}
+
+/// Damaged things that one message names.
+const SHOWN: usize = 20;
+
+fn list(damaged: &[String]) -> String {
+    let mut lines: Vec<String> = damaged.iter().take(SHOWN).map(|what| format!("  {what}")).collect();
+    if damaged.len() > SHOWN {
+        lines.push(format!("  and {} more", damaged.len() - SHOWN));
+    }
+    lines.join("\n")
 }
 
 /// Several threads that share work.
@@ -283,14 +308,27 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     };
     let mut alive = HashSet::new();
     let mut dead = Vec::new();
+    let mut damaged = Vec::new();
     for mut part in found {
         alive.extend(part.keys);
         dead.append(&mut part.dead);
+        damaged.append(&mut part.damaged);
         summary.warnings += part.warnings;
         summary.manifests_kept_young += part.young;
     }
+    if !damaged.is_empty() {
+        damaged.sort();
+        return Err(CollectError::Damaged(damaged));
+    }
     report(Event::Stage { name: "inspect".into() });
     let shards = handle.block_on(shards(*driver))?;
+    if names.is_empty() {
+        let counts = crew.each(&shards, async |shard| Ok(blobs_in(*driver, shard).await?.len()))?;
+        let blobs = counts.into_iter().sum();
+        if blobs > 0 && options.all_blobs != Some(blobs) {
+            return Err(CollectError::NoManifests(blobs));
+        }
+    }
     let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
         crew.each(&shards, async |shard| inspect(*driver, shard, &alive, rule).await)?;
     let mut blobs = Vec::new();
@@ -339,6 +377,7 @@ struct Found {
     dead: Vec<mark::Dead>,
     young: usize,
     warnings: usize,
+    damaged: Vec<String>,
 }
 
 impl Found {
@@ -354,6 +393,7 @@ impl Found {
             dead: marked.dead,
             young: marked.young,
             warnings: marked.warnings.len(),
+            damaged: marked.damaged,
         }
     }
 }

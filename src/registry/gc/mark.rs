@@ -39,8 +39,10 @@ pub struct Marked {
     pub dead: Vec<Dead>,
     /// Manifests without a tag that are only too young to go.
     pub young: usize,
-    /// Things that are not as they should be.
+    /// Things that are not as they should be, and do no harm.
     pub warnings: Vec<String>,
+    /// Things that named something, nobody knows any more what.
+    pub damaged: Vec<String>,
 }
 
 /// A manifest that nothing keeps alive.
@@ -117,30 +119,36 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
     let mut marked = Marked::default();
     let mut nodes = HashMap::new();
     let mut young = HashSet::new();
+    let mut kept = Vec::new();
     for digest in digests_below(driver, &layout::revisions(name)).await? {
         let path = layout::revision_link(name, &digest);
-        match link(driver, &path, &digest).await? {
-            Link::Good => {}
-            Link::Absent => continue,
-            Link::Broken => {
-                marked.warnings.push(format!("{path} does not name its manifest"));
+        let state = link(driver, &path, &digest).await?;
+        if state == Link::Absent {
+            continue;
+        }
+        let content = Blobs::new(driver.clone()).read(&digest).await?;
+        if state == Link::Broken {
+            marked.warnings.push(format!("{path} does not name its manifest"));
+            if content.is_none() {
                 continue;
             }
+            kept.push(digest.clone());
         }
         if rule.delete_untagged && is_young(driver, &path, rule.cutoff).await? {
             young.insert(digest.clone());
         }
-        let content = Blobs::new(driver.clone()).read(&digest).await?;
-        let whole = content.filter(|content| Digest::of(digest.algorithm(), content) == digest);
-        if whole.is_none() {
-            marked.warnings.push(format!(
-                "the content of the manifest {digest} in {name} is missing or wrong"
-            ));
+        match content {
+            Some(content) if Digest::of(digest.algorithm(), &content) == digest => {
+                let (references, subject) = references(&Stored::new(content));
+                nodes.insert(digest, Node { references, subject });
+            }
+            Some(_) => marked
+                .damaged
+                .push(format!("the manifest {digest} in {name} is not what its digest says")),
+            None => marked
+                .damaged
+                .push(format!("the manifest {digest} in {name} is missing")),
         }
-        let (references, subject) = whole
-            .map(|content| references(&Stored::new(content)))
-            .unwrap_or_default();
-        nodes.insert(digest, Node { references, subject });
     }
     let tags = driver.list(&layout::tags(name)).await?;
     let tags: Vec<Tag> = tags
@@ -149,10 +157,29 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
         .filter_map(|tag| tag.parse().ok())
         .collect();
     let alive = if rule.delete_untagged {
-        let mut roots = Vec::new();
+        let mut roots = kept;
         for tag in &tags {
-            let current = driver.read(&layout::tag_current_link(name, tag)).await?;
-            roots.extend(current.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Digest>().ok()));
+            let path = layout::tag_current_link(name, tag);
+            let Some(text) = driver.read(&path).await? else {
+                continue;
+            };
+            if let Some(digest) = std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+            {
+                roots.push(digest);
+                continue;
+            }
+            // Its history has what it stood for, and perhaps more.
+            let history = digests_below(driver, &layout::tag_index(name, tag)).await?;
+            if history.is_empty() {
+                marked.damaged.push(format!("the tag {name}:{tag} is broken ({path})"));
+            } else {
+                marked.warnings.push(format!(
+                    "{path} names no manifest; all that the tag ever stood for is kept"
+                ));
+            }
+            roots.extend(history);
         }
         let tagged = reached(&nodes, roots.clone());
         roots.extend(young);

@@ -208,6 +208,33 @@ fn a_push_reaches_rails_as_an_event() {
 }
 
 #[test]
+fn no_event_blocks_the_queue_of_a_registry() {
+    let root = TestRoot::with_registry("  notifications_enabled: true\n");
+    root.up();
+    let config: serde_yaml::Value = serde_yaml::from_str(&root.read("registry/config.yml")).expect("YAML");
+    let secret = config["notifications"]["endpoints"][0]["headers"]["Authorization"][0]
+        .as_str()
+        .expect("a secret");
+    for action in [
+        json!("push"),
+        json!("mount"),
+        json!("rename"),
+        json!("from the future"),
+        json!(7),
+        Value::Null,
+    ] {
+        let event = json!({"action": action, "target": {"repository": "x", "fromRepository": "y"}});
+        let answer = reqwest::blocking::Client::new()
+            .post(root.rails_url("/api/v4/container_registry_event/events"))
+            .header("authorization", secret)
+            .body(json!({"events": [event, {"action": "pull"}]}).to_string())
+            .send()
+            .expect("answered");
+        assert_eq!(answer.status(), 200, "{action}");
+    }
+}
+
+#[test]
 fn the_realm_follows_https_and_the_relative_root() {
     let root = TestRoot::with_registry("https:\n  enabled: true\nrelative_url_root: /khulnasoft\n");
     root.up();

@@ -385,16 +385,36 @@ fn keys_come_from_a_set_and_change_with_their_files() {
         (ask("next", "second", Algorithm::RS256) == 200).then_some(())
     });
     assert_eq!(ask("good", "first", Algorithm::RS256), 401);
-    // A set that cannot be used changes nothing.
+    // A set that cannot be used lets nobody in.
     std::fs::write(&jwks, "{").expect("written");
-    registry.wait_for_line(|line| {
-        let still = ask("next", "second", Algorithm::RS256);
-        assert_eq!(still, 200);
-        line["msg"]
-            .as_str()
-            .is_some_and(|text| text.starts_with("the changed token keys"))
-            .then_some(())
+    crate::support::wait("nobody is let in", || {
+        (ask("next", "second", Algorithm::RS256) == 401).then_some(())
     });
+    registry.wait_for_line(|line| {
+        (line["msg"] == "token keys cannot be used any more: everybody is refused").then_some(())
+    });
+}
+
+#[test]
+fn keys_that_become_unusable_let_nobody_in() {
+    let signed = signed();
+    let bundle = signed.registry.directory.path().join("good.crt");
+    let good = std::fs::read(&bundle).expect("read");
+    let token = signed.token(&signed.header(), &claims(&["pull"]));
+    let ask = || {
+        let request = signed.registry.request("GET", "/v2/a/b/tags/list").bearer_auth(&token);
+        request.send().expect("answered").status().as_u16()
+    };
+    assert_eq!(ask(), 404);
+    for garbled in [Some(&b""[..]), Some(&b"no certificate"[..]), None] {
+        match garbled {
+            Some(text) => std::fs::write(&bundle, text).expect("written"),
+            None => std::fs::remove_file(&bundle).expect("removed"),
+        }
+        crate::support::wait("nobody is let in", || (ask() == 401).then_some(()));
+        std::fs::write(&bundle, &good).expect("written");
+        crate::support::wait("the mended file counts", || (ask() == 404).then_some(()));
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::support::postgres::TestPostgres;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
-use crate::support::{KDK, Output, TestRegistry, temporary};
+use crate::support::{KDK, Output, TestRegistry, temporary, wait};
 
 /// A registry on a database of a server that others do not use.
 fn registry_on(postgres: &TestPostgres, more: &str) -> TestRegistry {
@@ -309,6 +309,59 @@ fn the_database_says_whether_a_storage_was_imported() {
     assert!(refused.contains("database migrate up"), "{refused}");
     postgres.forget("bare");
     postgres.forget("guarded");
+}
+
+#[test]
+fn a_collection_of_files_never_touches_what_a_database_knows() {
+    let mut postgres = own_postgres();
+    let directory = temporary();
+    let section = postgres
+        .section("prefer", true)
+        .replace("enabled: true", "enabled: prefer");
+    postgres.database("prefer");
+    postgres.kill();
+    // The database comes after the server.
+    let mut registry = TestRegistry::with(directory, &section, &[]);
+    postgres.start_again();
+    wait("the database is reached", || {
+        (registry.get("/v2/a/b/tags/list").status() == 404).then_some(())
+    });
+    let config = registry.directory.path().join("config.yml");
+    let mark = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/lockfiles/database-in-use");
+    wait("the storage is marked", || mark.exists().then_some(()));
+    let (_, image) = registry.push_image("a/b", "t", "x");
+    let layer = digest(b"layer x");
+    let collect = || {
+        let mut command = Command::new(KDK);
+        command
+            .args(["registry", "garbage-collect", "-m", "--grace", "0s"])
+            .arg(&config);
+        Output::of(&mut command).fails(1)
+    };
+    // As on a storage of GitLab's, which has no mark; served, stopped, and without the database.
+    for round in 0..4 {
+        match round {
+            1 => std::fs::remove_file(&mark).expect("removed"),
+            2 => registry.stop(),
+            3 => postgres.kill(),
+            _ => {}
+        }
+        let refused = collect();
+        assert!(refused.contains("in a database"), "{round}: {refused}");
+    }
+    // Nor does a configuration that says nothing of a database.
+    let text = std::fs::read_to_string(&config).expect("read");
+    std::fs::write(&config, text.replace("enabled: prefer", "enabled: false")).expect("written");
+    let refused = collect();
+    assert!(refused.contains("blobs and no repository"), "{refused}");
+    std::fs::write(&config, text).expect("written");
+    postgres.start_again();
+    let registry = TestRegistry::on(std::mem::replace(&mut registry.directory, temporary()), &config, &[]);
+    assert_eq!(registry.get(&format!("/v2/a/b/manifests/{image}")).status(), 200);
+    assert_eq!(registry.get(&format!("/v2/a/b/blobs/{layer}")).status(), 200);
 }
 
 #[test]

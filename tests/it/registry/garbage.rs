@@ -385,3 +385,103 @@ fn a_storage_whose_metadata_are_in_a_database_is_left_alone() {
     let mark = std::fs::read_to_string(locks.join("filesystem-in-use")).expect("read");
     assert_eq!(mark, r#"{"version":1}"#);
 }
+
+fn blob_path(registry: &TestRegistry, digest: &str) -> std::path::PathBuf {
+    let hex = &digest[7..];
+    store(registry).join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]))
+}
+
+#[test]
+fn damage_never_feeds_a_collection() {
+    let mut registry = TestRegistry::start();
+    let (bytes, image) = registry.push_image("a/b", "t", "kept");
+    let (_, other) = registry.push_image("a/b", "other", "other");
+    registry.push_image("a/b", "loose", "loose");
+    registry.send("DELETE", "/v2/a/b/manifests/loose");
+    let manifest = blob_path(&registry, &image);
+    let link = store(&registry).join("repositories/a/b/_manifests/tags/other/current/link");
+    let history = store(&registry).join("repositories/a/b/_manifests/tags/other/index");
+    let mut flipped = bytes.clone();
+    flipped[30] ^= 1;
+    for served in [true, false] {
+        for damage in [Some(&flipped[..]), Some(&b""[..]), None] {
+            match damage {
+                Some(content) => std::fs::write(&manifest, content).expect("written"),
+                None => std::fs::remove_file(&manifest).expect("removed"),
+            }
+            let before = tree(&store(&registry));
+            for options in [&["-m"][..], &[], &["-m", "--dry-run"]] {
+                let refused = verb(&registry, &[&["garbage-collect", "--grace", "0s"], options].concat()).fails(1);
+                assert!(
+                    refused.contains(&image) && refused.contains("nothing was removed"),
+                    "{refused}"
+                );
+            }
+            assert_eq!(tree(&store(&registry)), before);
+            std::fs::create_dir_all(manifest.parent().expect("a directory")).expect("made");
+            std::fs::write(&manifest, &bytes).expect("restored");
+        }
+        if served {
+            registry.stop();
+        }
+    }
+    // A tag whose link is broken keeps what its history names; without one nothing is removed.
+    std::fs::write(&link, b"").expect("written");
+    verb(
+        &registry,
+        &["garbage-collect", "-m", "-q", "--grace", "0s", "--dry-run"],
+    )
+    .ok();
+    let kept = tree(&history);
+    for entry in kept.keys() {
+        std::fs::remove_file(entry).expect("removed");
+        std::fs::remove_dir(Path::new(entry).parent().expect("a directory")).expect("removed");
+    }
+    let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+    assert!(refused.contains("the tag a/b:other is broken"), "{refused}");
+    for entry in kept.keys() {
+        std::fs::create_dir_all(Path::new(entry).parent().expect("a directory")).expect("made");
+        std::fs::write(entry, &other).expect("restored");
+    }
+    // So does a manifest whose own link is broken.
+    let own = store(&registry).join(format!(
+        "repositories/a/b/_manifests/revisions/sha256/{}/link",
+        &image[7..]
+    ));
+    std::fs::write(&own, b"").expect("written");
+    verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
+    for (content, there) in [("layer kept", true), ("layer other", true), ("layer loose", false)] {
+        assert_eq!(
+            blob_path(&registry, &digest(content.as_bytes())).exists(),
+            there,
+            "{content}"
+        );
+    }
+    std::fs::write(&own, &image).expect("restored");
+    std::fs::write(&link, &other).expect("restored");
+    let registry = registry.restart();
+    for tag in ["t", "other"] {
+        assert_eq!(registry.get(&format!("/v2/a/b/manifests/{tag}")).status(), 200, "{tag}");
+    }
+}
+
+#[test]
+fn a_storage_without_any_manifest_is_not_emptied_unasked() {
+    let mut registry = TestRegistry::start();
+    for content in [&b"one"[..], b"two"] {
+        registry.push_blob("a/b", content);
+    }
+    let before = tree(&store(&registry));
+    for served in [true, false] {
+        for more in [&[][..], &["--all-blobs", "1"], &["--dry-run"]] {
+            let refused = verb(&registry, &[&["garbage-collect", "--grace", "0s"], more].concat()).fails(1);
+            assert!(refused.contains("has 2 blobs and no repository"), "{refused}");
+        }
+        assert_eq!(tree(&store(&registry)), before);
+        if served {
+            registry.stop();
+        }
+    }
+    let done = verb(&registry, &["garbage-collect", "--grace", "0s", "--all-blobs", "2"]).ok();
+    assert!(done.contains("Removed 2 blobs"), "{done}");
+}

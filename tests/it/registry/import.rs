@@ -261,7 +261,7 @@ fn contents(database: &str) -> Vec<String> {
 
 #[test]
 fn a_user_with_few_rights_imports_the_same() {
-    let registry = TestRegistry::start();
+    let registry = TestRegistry::with(temporary(), "validation:\n  disabled: true\n", &[]);
     let config = registry.push_blob("a/b", b"{}");
     let plain = image(&config, "plain", None);
     for (name, kind, content) in [("plain", OCI_MANIFEST, &plain), ("many/below", OCI_MANIFEST, &plain)] {
@@ -325,6 +325,44 @@ fn a_user_with_few_rights_imports_the_same() {
     }
     postgres.forget("import_powerful");
     postgres.forget("import_weak");
+}
+
+#[test]
+fn an_import_hands_over_no_blob_of_another_repository() {
+    let registry = TestRegistry::with(temporary(), "validation:\n  disabled: true\n", &[]);
+    let secret = registry.push_blob("other/private", b"a secret layer");
+    let config = registry.push_blob("x/own", b"{}");
+    let grab = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "size": 14,
+            "digest": secret, "urls": ["http://127.0.0.1/elsewhere"]}]})
+    .to_string();
+    let answer = registry.put_manifest("x/own", "t", OCI_MANIFEST, grab.as_bytes());
+    assert_eq!(answer.status(), 201);
+    let blob = format!("/v2/x/own/blobs/{secret}");
+    assert_eq!(registry.get(&blob).status(), 404);
+    // The link to a layer of this one was lost.
+    registry.push_image("x/own", "unlinked", "unlinked");
+    let layer = digest(b"layer unlinked");
+    let link = format!(
+        "storage/docker/registry/v2/repositories/x/own/_layers/sha256/{}/link",
+        &layer["sha256:".len()..]
+    );
+    let directory = prepare(registry, "import_foreign");
+    std::fs::remove_file(directory.path().join(link)).expect("removed");
+    let done = Output::of(&mut import(&directory, &[]));
+    assert!(
+        done.stderr
+            .contains(&format!("its blob {layer} is no part of the repository")),
+        "{}",
+        done.stderr
+    );
+    done.ok();
+    let registry = serve(directory, "import_foreign");
+    assert_eq!(registry.get("/v2/x/own/manifests/t").status(), 200);
+    assert_eq!(registry.get(&blob).status(), 404);
+    assert_eq!(registry.get("/v2/x/own/manifests/unlinked").status(), 404);
+    TestPostgres::shared().forget("import_foreign");
 }
 
 /// Serves a storage from its files for a while.

@@ -94,6 +94,25 @@ fn a_project_is_renamed_and_moved_with_all_below_it() {
 }
 
 #[test]
+fn a_rehearsal_that_is_asked_for_oddly_renames_nothing() {
+    let registry = registry("rename_rehearsal", "");
+    registry.push_image("group/one", "t", "one");
+    for query in [
+        "dry_run",
+        "dry_run=",
+        "dry_run=1",
+        "dry_run=TRUE",
+        "dry_run=yes",
+        "dry_run=&dry_run=true",
+    ] {
+        let answer = rename(&registry, &format!("group/one/?{query}"), &json!({"name": "two"}));
+        assert_error(answer, 400, "INVALID_QUERY_PARAMETER_TYPE");
+    }
+    assert_eq!(catalog(&registry), ["group/one"]);
+    TestPostgres::shared().forget("rename_rehearsal");
+}
+
+#[test]
 fn a_path_is_kept_for_who_asked_first() {
     let postgres = TestPostgres::shared();
     let registry = registry("rename_lease", "");

@@ -175,6 +175,111 @@ fn names_and_passwords_guard_the_registry() {
 }
 
 #[test]
+fn a_password_file_that_becomes_unusable_lets_nobody_in() {
+    let directory = temporary();
+    let path = directory.path().join("htpasswd");
+    let good = format!("ana:{}\n", bcrypt::hash("secret", 4).expect("hashed"));
+    std::fs::write(&path, &good).expect("written");
+    let more = format!("auth:\n  htpasswd:\n    realm: r\n    path: {}\n", path.display());
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let ask = || {
+        let request = registry
+            .request("GET", "/v2/_catalog")
+            .basic_auth("ana", Some("secret"));
+        request.send().expect("answered").status().as_u16()
+    };
+    assert_eq!(ask(), 200);
+    let breaks: [&dyn Fn(); 3] = [
+        &|| std::fs::write(&path, "").expect("emptied"),
+        &|| std::fs::write(&path, "ana\0garbled\n").expect("garbled"),
+        &|| std::fs::remove_file(&path).expect("removed"),
+    ];
+    for break_it in breaks {
+        break_it();
+        wait("nobody is let in any more", || (ask() == 401).then_some(()));
+        registry.wait_for_line(|line| {
+            (line["level"] == "error" && line["msg"] == "htpasswd file cannot be used any more: everybody is refused")
+                .then_some(())
+        });
+        std::fs::write(&path, &good).expect("written");
+        wait("the mended file counts", || (ask() == 200).then_some(()));
+    }
+    // What is unusable for a moment only, while it is written, locks nobody out.
+    for _ in 0..40 {
+        std::fs::write(&path, "").expect("emptied");
+        assert_eq!(ask(), 200);
+        std::fs::write(&path, &good).expect("written");
+        assert_eq!(ask(), 200);
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn a_section_that_guards_is_never_read_as_absent() {
+    let directory = temporary();
+    let config = directory.path().join("config.yml");
+    let check = |auth: &str, env: Option<(&str, &str)>| {
+        let storage = directory.path().join("storage");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n{auth}",
+            storage.display()
+        );
+        std::fs::write(&config, text).expect("written");
+        let mut command = Command::new("timeout");
+        command
+            .args(["20", KDK, "registry", "serve"])
+            .arg(&config)
+            .env_clear()
+            .envs(env);
+        Output::of(&mut command)
+    };
+    let guarded = "auth:\n  htpasswd:\n    realm: r\n    path: /nonexistent\n";
+    for (auth, env) in [
+        ("auth:\n", None),
+        ("auth: {}\n", None),
+        ("auth: ~\n", None),
+        ("auth:\n  token:\n", None),
+        ("auth:\n  htpasswd:\n", None),
+        (guarded, Some(("REGISTRY_AUTH", ""))),
+        ("", Some(("REGISTRY_AUTH", ""))),
+    ] {
+        let refused = check(auth, env).fails(1);
+        assert!(refused.contains("auth"), "{auth:?} {env:?}: {refused}");
+    }
+    // What podman and skopeo read is no setting of the registry.
+    let registry = TestRegistry::with(
+        temporary(),
+        "",
+        &[
+            ("REGISTRY_AUTH_FILE", "/home/anna/auth.json"),
+            ("REGISTRY_HOST", "registry.test"),
+        ],
+    );
+    assert_eq!(registry.get("/v2/").status(), 200);
+}
+
+#[test]
+fn urls_of_foreign_layers_are_taken_only_where_the_rules_say_so() {
+    let outcome = |more: &str, url: &str| {
+        let registry = TestRegistry::with(temporary(), more, &[]);
+        let blob = registry.push_blob("a/b", b"{}");
+        let layer = json!({"mediaType": "l", "digest": digest(b"elsewhere"), "size": 2, "urls": [url]});
+        let config = json!({"mediaType": "x", "digest": blob, "size": 2});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}).to_string();
+        let answer = registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.as_bytes());
+        answer.status().as_u16()
+    };
+    let url = "https://layers.example/x";
+    assert_eq!(outcome("", url), 400);
+    assert_eq!(outcome("validation:\n  manifests:\n    referencelimit: 9\n", url), 400);
+    assert_eq!(outcome("validation:\n  disabled: true\n", url), 201);
+    let deny = "validation:\n  manifests:\n    urls:\n      deny: ['evil']\n";
+    assert_eq!(outcome(deny, url), 201);
+    assert_eq!(outcome(deny, "https://evil.example/x"), 400);
+}
+
+#[test]
 fn manifests_keep_to_the_rules() {
     let more = "validation:\n  manifests:\n    referencelimit: 3\n    payloadsizelimit: 1000\n    urls:\n      allow: ['^https://layers\\.example/']\n      deny: ['secret']\n    indexes:\n      platforms: list\n      platformlist: [{os: linux, architecture: amd64}]\n";
     let registry = TestRegistry::with(temporary(), more, &[]);

@@ -40,6 +40,9 @@ pub struct Args {
     /// Keep what is younger than this: a push may be under way
     #[arg(long, default_value = "1h", value_parser = parse_grace)]
     grace: Duration,
+    /// Remove all blobs of a storage in which no repository has a manifest, when there are N of them
+    #[arg(long, value_name = "N")]
+    all_blobs: Option<usize>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -65,6 +68,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         dry_run: args.dry_run,
         grace: args.grace,
         verbose: !args.quiet,
+        all_blobs: args.all_blobs,
     };
     let shown = Shown {
         session,

@@ -199,9 +199,8 @@ fn check_rules(context: &Context, manifest: &Manifest) -> Result<(), Problem> {
         // A layer is fetched from there: nothing but the web, and all of it.
         let parsed = url::Url::parse(url).ok();
         let web = parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.fragment().is_none());
-        let allowed = rules.urls_allow.is_empty() || rules.urls_allow.iter().any(|pattern| pattern.is_match(url));
-        let denied = rules.urls_deny.iter().any(|pattern| pattern.is_match(url));
-        if !web || !allowed || denied {
+        let permitted = rules.urls.as_ref().is_none_or(|rules| rules.permit(url));
+        if !web || !permitted {
             return Err(Problem::new(ErrorCode::ManifestInvalid).detail(format!("invalid URL on layer: {url}")));
         }
     }

@@ -99,7 +99,7 @@ pub async fn rename(
 ) -> Result<Response<Body>, Problem> {
     check_project(&context, name)?;
     let dry_run = match context.query_one("dry_run").as_deref() {
-        None | Some("" | "false") => false,
+        None | Some("false") => false,
         Some("true") => true,
         Some(_) => {
             return Err(Problem::new(ErrorCode::InvalidQueryParameterType)

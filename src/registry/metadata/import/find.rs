@@ -149,15 +149,18 @@ impl<D: Driver> Importer<'_, D> {
                 continue;
             }
             let mut sizes = BTreeMap::new();
-            let mut missing = None;
+            let (mut missing, mut unlinked) = (None, None);
             for part in row.blobs_or_entries() {
                 let child = row.is_index() && found.digests.contains(&part.digest);
                 if child || found.blobs.contains_key(&part.digest) {
                     continue;
                 }
+                // What another repository holds is no part of this one: a
+                // layer with URLs may name it without ever having been pushed here.
+                let linked = self.files.has_blob(name, &part.digest).await?;
                 match Blobs::new(self.driver.clone()).stat(&part.digest).await? {
-                    // The entry of an index is a blob only when the repository has it as one.
-                    Some(_) if row.is_index() && !self.files.has_blob(name, &part.digest).await? => {}
+                    Some(_) if !linked && (row.is_index() || !part.urls.is_empty()) => {}
+                    Some(_) if !linked => unlinked = Some(part.digest.clone()),
                     Some(stat) => drop(sizes.insert(part.digest.clone(), stat.size)),
                     None if row.is_index() => (self.report)(Event::Skipped {
                         what: what(),
@@ -168,8 +171,15 @@ impl<D: Driver> Importer<'_, D> {
                     None => missing = Some(part.digest.clone()),
                 }
             }
-            if let Some(missing) = missing {
-                self.skip(what(), format!("its blob {missing} is missing"));
+            let reason = match (missing, unlinked) {
+                (Some(missing), _) => Some(format!("its blob {missing} is missing")),
+                (None, Some(unlinked)) => Some(format!(
+                    "its blob {unlinked} is no part of the repository; link it, where that is right, with: kdk registry verify --repair"
+                )),
+                (None, None) => None,
+            };
+            if let Some(reason) = reason {
+                self.skip(what(), reason);
                 found.refused.insert(digest);
                 continue;
             }
