@@ -71,7 +71,7 @@ pub enum ReconfigureError {
 /// Checks that the built-in registry would take its file, before anything
 /// that runs is stopped for it.
 fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), ReconfigureError> {
-    if !config.registry_enabled() || config.registry_bin().is_some() || config.registry_version() != "embedded" {
+    if !config.registry_enabled() || !config.registry_is_embedded() {
         return Ok(());
     }
     let path = config.root().registry_config();
@@ -85,6 +85,9 @@ fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), Reconfigu
     let refused = |reason: String| ReconfigureError::Registry { reason };
     let parsed =
         crate::registry::config::Config::parse(&path, &file.new, &env).map_err(|error| refused(error.to_string()))?;
+    if let Some(problem) = parsed.forward_problem() {
+        return Err(refused(problem));
+    }
     if let Some(crate::registry::config::AuthConfig::Token(token)) = &parsed.auth {
         let made = config.root().signing_pair().0;
         if let Some(bundle) = token.rootcertbundle.as_ref().filter(|bundle| **bundle != made)
@@ -438,7 +441,28 @@ fn notices(config: &Config) -> Vec<String> {
             notices.extend(unresolved(key, &host));
         }
     }
+    notices.extend(exposure(config));
     notices
+}
+
+/// Says so when tokens and passwords would cross a network readable.
+pub fn exposure(config: &Config) -> Option<String> {
+    let listen = config.registry_listen_address();
+    let url = config.registry_url();
+    if !config.registry_enabled()
+        || !config.registry_auth_enabled()
+        || config.registry_scheme() == "https"
+        || url.starts_with("https:")
+    {
+        return None;
+    }
+    let addresses = crate::sys::net::resolve(&listen).unwrap_or_default();
+    if addresses.iter().all(std::net::IpAddr::is_loopback) {
+        return None;
+    }
+    Some(format!(
+        "the registry listens on {listen} over plain HTTP: tokens and passwords cross the network readable; serve HTTPS with: kdk config set registry.self_signed true"
+    ))
 }
 
 /// Commands that the root's Makefile passes on.

@@ -301,6 +301,48 @@ impl Config {
         }
     }
 
+    /// Returns `scheme://host[:port]` by which clients reach the registry.
+    pub fn registry_url(&self) -> String {
+        self.registry_external_url().map_or_else(
+            || format!("{}://{}", self.registry_scheme(), self.registry_address()),
+            |url| url.trim_end_matches('/').to_owned(),
+        )
+    }
+
+    /// Says whether the built-in registry runs, and not another one.
+    pub fn registry_is_embedded(&self) -> bool {
+        self.registry_bin().is_none() && self.registry_version() == "embedded"
+    }
+
+    /// Says whether clients get tokens at the registry's own address, which
+    /// sends their requests on to the token service.
+    pub fn registry_forwards(&self) -> bool {
+        self.registry_is_embedded() && self.registry_auth_enabled() && !self.is_given("registry.token_realm")
+    }
+
+    /// Returns where the registry itself reaches the token service.
+    pub fn token_service_url(&self) -> String {
+        if self.rails_mode() != "embedded" {
+            return format!("{}/jwt/auth", self.rails_url().trim_end_matches('/'));
+        }
+        let listen = self.listen_address();
+        let host = match listen.as_str() {
+            "0.0.0.0" => "127.0.0.1".to_owned(),
+            "::" | "[::]" => "::1".to_owned(),
+            // The certificate has these names only.
+            other if self.https_enabled() && !["localhost", "127.0.0.1"].contains(&other) => self.hostname(),
+            other => other.to_owned(),
+        };
+        let root = self.relative_url_root();
+        let root = root.trim_matches('/');
+        let separator = if root.is_empty() { "" } else { "/" };
+        let scheme = if self.https_enabled() { "https" } else { "http" };
+        format!(
+            "{scheme}://{}{separator}{root}/jwt/auth",
+            crate::sys::net::host_port(&host, self.port())
+        )
+    }
+
     /// Returns the path of a setting that may be relative to the root.
     pub fn path(&self, value: &str) -> Utf8PathBuf {
         if let (Some(rest), Some(home)) = (value.strip_prefix("~/"), crate::sys::env::home()) {

@@ -230,6 +230,7 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
 fn realm(config: &Config, found: &mut Vec<Problem>) {
     if !config.registry_enabled()
         || !config.registry_auth_enabled()
+        || config.registry_forwards()
         || is_loopback_literal(&config.registry_listen_address())
     {
         return;
@@ -240,10 +241,15 @@ fn realm(config: &Config, found: &mut Vec<Problem>) {
         .and_then(|url| url.host_str().map(is_loopback_literal))
         .unwrap_or(false);
     if local {
-        let key = ["registry.listen_address", "listen_address", "hostname"]
-            .into_iter()
-            .find(|key| config.is_given(key))
-            .unwrap_or("registry.listen_address");
+        let key = [
+            "registry.token_realm",
+            "registry.listen_address",
+            "listen_address",
+            "hostname",
+        ]
+        .into_iter()
+        .find(|key| config.is_given(key))
+        .unwrap_or("registry.listen_address");
         let message = format!(
             "the registry listens on {}, for other machines too, but would send their logins to {realm}, on their own machine",
             config.registry_listen_address()

@@ -83,6 +83,15 @@ pub struct Caller {
     pub admin: bool,
 }
 
+impl Caller {
+    fn of(user: &User) -> Self {
+        Self {
+            name: user.name.clone(),
+            admin: user.admin,
+        }
+    }
+}
+
 /// Why users or tokens could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -141,39 +150,38 @@ impl Identity {
         }
     }
 
-    /// Checks a user name and a password or token. With a token the name does
-    /// not matter, as with Rails.
+    /// Checks a token. The name that comes with it does not matter, as with Rails.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn authenticate(&self, user: &str, password: &str) -> Result<Option<Caller>, IdentityError> {
+    pub fn by_token(&self, token: &str) -> Result<Option<Caller>, IdentityError> {
         let file = self.read()?;
-        let hash = hash(password);
+        let hash = hash(token);
         let now = self.clock.now();
-        let by_token = file
+        let known = file
             .tokens
             .iter()
             .find(|token| token.sha256 == hash && token.expires_at.is_none_or(|end| end > now));
-        let found = match by_token {
-            Some(token) => file.users.iter().find(|known| known.name == token.user),
-            None if password.starts_with(TOKEN_PREFIX) => None,
-            None => {
-                let known = file
-                    .users
-                    .iter()
-                    .find(|known| known.name == user && known.password.is_some());
-                // A name that nobody has takes as long, so that time tells no names.
-                let hash = known
-                    .and_then(|known| known.password.as_deref())
-                    .unwrap_or(NOBODYS_PASSWORD);
-                let right = bcrypt::verify(password, hash).unwrap_or(false);
-                known.filter(|_| right)
-            }
-        };
-        Ok(found.map(|user| Caller {
-            name: user.name.clone(),
-            admin: user.admin,
-        }))
+        let user = known.and_then(|token| file.users.iter().find(|known| known.name == token.user));
+        Ok(user.map(Caller::of))
+    }
+
+    /// Checks a user's password, which takes a while on purpose.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn by_password(&self, user: &str, password: &str) -> Result<Option<Caller>, IdentityError> {
+        let file = self.read()?;
+        let known = file
+            .users
+            .iter()
+            .find(|known| known.name == user && known.password.is_some());
+        // A name that nobody has takes as long, so that time tells no names.
+        let hash = known
+            .and_then(|known| known.password.as_deref())
+            .unwrap_or(NOBODYS_PASSWORD);
+        let right = bcrypt::verify(password, hash).unwrap_or(false);
+        Ok(known.filter(|_| right).map(Caller::of))
     }
 
     /// Returns all users.
@@ -336,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_logs_in_with_any_name_until_it_is_revoked() {
+    fn a_token_logs_in_until_it_is_revoked() {
         let (_directory, identity) = identity();
         identity.add_user("root", true, None).expect("added");
         let (token, secret) = identity.create_token("root", "test", None).expect("made");
-        let caller = identity.authenticate("khulnasoft-token", &secret).expect("read");
+        let caller = identity.by_token(&secret).expect("read");
         assert_eq!(
             caller,
             Some(Caller {
@@ -348,12 +356,12 @@ mod tests {
                 admin: true
             })
         );
-        assert_eq!(identity.authenticate("root", "khpat-wrong").expect("read"), None);
+        assert_eq!(identity.by_token("khpat-wrong").expect("read"), None);
         let kept = crate::sys::fs::read(&identity.path).expect("there");
         assert!(!kept.contains(&secret), "the secret is kept");
         assert_eq!(crate::sys::fs::mode(&identity.path), Some(PRIVATE));
         identity.revoke_token(token.id).expect("revoked");
-        assert_eq!(identity.authenticate("root", &secret).expect("read"), None);
+        assert_eq!(identity.by_token(&secret).expect("read"), None);
     }
 
     #[test]
@@ -367,9 +375,9 @@ mod tests {
         identity.add_user("a", false, None).expect("added");
         let end = identity.clock.now() + jiff::SignedDuration::from_mins(5);
         let (_, secret) = identity.create_token("a", "t", Some(end)).expect("made");
-        assert!(identity.authenticate("x", &secret).expect("read").is_some());
+        assert!(identity.by_token(&secret).expect("read").is_some());
         identity.clock = Clock::Fixed(end);
-        assert_eq!(identity.authenticate("x", &secret).expect("read"), None);
+        assert_eq!(identity.by_token(&secret).expect("read"), None);
     }
 
     #[test]
@@ -377,9 +385,9 @@ mod tests {
         let (_directory, identity) = identity();
         identity.add_user("anna", false, Some("open sesame")).expect("added");
         identity.add_user("ben", false, None).expect("added");
-        assert!(identity.authenticate("anna", "open sesame").expect("read").is_some());
-        assert!(identity.authenticate("ben", "open sesame").expect("read").is_none());
-        assert!(identity.authenticate("ben", "").expect("read").is_none());
+        assert!(identity.by_password("anna", "open sesame").expect("read").is_some());
+        assert!(identity.by_password("ben", "open sesame").expect("read").is_none());
+        assert!(identity.by_password("ben", "").expect("read").is_none());
         assert!(matches!(
             identity.add_user("Anna", false, None),
             Err(IdentityError::Name(_))

@@ -1,10 +1,14 @@
 //! `/jwt/auth`: tokens for the registry, as Rails hands them out.
 //!
 //! Actions that the caller may not perform are dropped silently; the registry
-//! then says what is missing. A caller whom nobody knows gets a token only
-//! for what is public.
+//! then says what is missing. Where nothing is left of what was asked, the
+//! refusal says why: clients show that. A caller whom nobody knows gets a
+//! token only for what is public.
+
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -13,11 +17,11 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::config::RegistryConfig;
-use super::identity::Caller;
-use super::{App, caller, error};
+use super::identity::{Caller, TOKEN_PREFIX};
+use super::{App, caller, error as error_of};
 use crate::registry::token::claims::Audience;
 use crate::registry::token::{Claims, PublicKey, Scope};
-use crate::serve::Body;
+use crate::serve::{Body, Peer};
 use crate::sys::clock::Clock;
 
 /// Name of the registry in tokens.
@@ -100,62 +104,171 @@ impl TokenService {
     }
 }
 
-/// Answers a request for a token.
-pub async fn answer(app: &App, request: &Request<Incoming>) -> Response<Body> {
+/// Largest form in bytes.
+const FORM_LIMIT: usize = 64 << 10;
+/// How long a form may take to come.
+const FORM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers a request for a token with HTTP Basic (distribution, "Token
+/// Authentication Specification").
+pub async fn answer(app: &App, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+    let fields = Fields::read(request.uri().query().unwrap_or_default().as_bytes());
     let Some(tokens) = &app.tokens else {
-        return error(
-            StatusCode::NOT_FOUND,
-            "UNAVAILABLE",
-            "the container registry is disabled; run: kdk config set registry.enabled true && kdk reconfigure",
-        );
+        return disabled();
     };
-    let query = request.uri().query().unwrap_or_default().as_bytes();
-    let values = |name: &'static str| {
-        url::form_urlencoded::parse(query)
-            .filter(move |(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+    let asked = match fields.asked() {
+        Ok(asked) => asked,
+        Err(response) => return *response,
     };
-    let service = values("service").next().unwrap_or_default();
-    if service != SERVICE {
-        return error(
-            StatusCode::NOT_FOUND,
-            "UNAVAILABLE",
-            &format!("there is no service {service:?}; the registry is {SERVICE:?}"),
-        );
-    }
-    let asked: Vec<String> = values("scope").collect();
-    let asked = match Scope::parse_all(asked.iter().map(String::as_str)) {
-        Ok(scopes) => scopes,
-        Err(reason) => return error(StatusCode::BAD_REQUEST, "INVALID_SCOPE", &reason.to_string()),
-    };
-    let caller = match caller(app, request).await {
+    let caller = match caller(app, request, peer).await {
         Ok(caller) => caller,
         Err(response) => return *response,
     };
+    match issue(app, tokens, asked, caller.as_ref()) {
+        Ok((token, _)) => super::json(StatusCode::OK, &json!({"token": token})),
+        Err(response) => *response,
+    }
+}
+
+/// Answers a request for a token by form (distribution, "OAuth2 Token
+/// Authentication"). A refresh token is a personal access token, and only
+/// ever the one that was sent: none is made.
+pub async fn answer_form(app: &App, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    let Some(tokens) = &app.tokens else {
+        return disabled();
+    };
+    let from = app.proxies.client(&request, peer);
+    let reading = Limited::new(request.into_body(), FORM_LIMIT).collect();
+    let body = match tokio::time::timeout(FORM_PATIENCE, reading).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let reason = format!("the form has more than {FORM_LIMIT} bytes");
+            return error_of(StatusCode::PAYLOAD_TOO_LARGE, "INVALID", &reason);
+        }
+        _ => return error_of(StatusCode::BAD_REQUEST, "INVALID", "the form did not come whole"),
+    };
+    let fields = Fields::read(&body);
+    let asked = match fields.asked() {
+        Ok(asked) => asked,
+        Err(response) => return *response,
+    };
+    let (user, password) = match fields.first("grant_type").as_str() {
+        "password" => (fields.first("username"), fields.first("password")),
+        "refresh_token" => (String::new(), fields.first("refresh_token")),
+        other => {
+            let reason = format!("grant_type {other:?} is not known; use password or refresh_token");
+            return error_of(StatusCode::BAD_REQUEST, "UNSUPPORTED", &reason);
+        }
+    };
+    let caller = match app.login(from, &user, &password).await {
+        Ok(caller) => caller,
+        Err(response) => return *response,
+    };
+    let (token, granted) = match issue(app, tokens, asked, Some(&caller)) {
+        Ok(issued) => issued,
+        Err(response) => return *response,
+    };
+    let mut answer = json!({
+        "access_token": token,
+        "scope": granted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "expires_in": tokens.minutes * 60,
+        "issued_at": tokens.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    });
+    let lasting = fields.first("grant_type") == "refresh_token" || fields.first("access_type") == "offline";
+    if lasting && password.starts_with(TOKEN_PREFIX) {
+        answer["refresh_token"] = password.into();
+    }
+    super::json(StatusCode::OK, &answer)
+}
+
+fn disabled() -> Response<Body> {
+    error_of(
+        StatusCode::NOT_FOUND,
+        "UNAVAILABLE",
+        "the container registry is disabled; run: kdk config set registry.enabled true && kdk reconfigure",
+    )
+}
+
+/// The fields of a query or a form.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn read(text: &[u8]) -> Self {
+        Self(url::form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    fn first(&self, name: &str) -> String {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
+    /// Returns the scopes that are asked for.
+    fn asked(&self) -> Result<Vec<Scope>, Box<Response<Body>>> {
+        let service = self.first("service");
+        if service != SERVICE {
+            let reason = format!("there is no service {service:?}; the registry is {SERVICE:?}");
+            return Err(Box::new(error_of(StatusCode::NOT_FOUND, "UNAVAILABLE", &reason)));
+        }
+        let scopes = self.0.iter().filter(|(key, _)| key == "scope");
+        Scope::parse_all(scopes.map(|(_, value)| value.as_str()))
+            .map_err(|reason| Box::new(error_of(StatusCode::BAD_REQUEST, "INVALID_SCOPE", &reason.to_string())))
+    }
+}
+
+/// Makes a token of what a caller may have of what is asked; says what that is.
+fn issue(
+    app: &App,
+    tokens: &TokenService,
+    asked: Vec<Scope>,
+    caller: Option<&Caller>,
+) -> Result<(String, Vec<Scope>), Box<Response<Body>>> {
+    let wanted = asked.first().cloned();
     let granted: Vec<Scope> = asked
         .into_iter()
-        .filter_map(|scope| grant(scope, caller.as_ref(), &app.config.public_repositories))
+        .filter_map(|scope| grant(scope, caller, &app.config.public_repositories))
         .collect();
-    if caller.is_none() && granted.is_empty() {
-        return error(
-            StatusCode::FORBIDDEN,
-            "DENIED",
-            "access forbidden: log in with a personal access token (kdk token create)",
-        );
+    if granted.is_empty()
+        && let Some(reason) = denial(caller, wanted.as_ref())
+    {
+        return Err(Box::new(error_of(StatusCode::FORBIDDEN, "DENIED", &reason)));
     }
-    let subject = caller.map(|caller| caller.name).unwrap_or_default();
-    match tokens.token(&subject, granted) {
-        Ok(token) => super::json(StatusCode::OK, &json!({"token": token})),
+    let subject = caller.map(|caller| caller.name.clone()).unwrap_or_default();
+    match tokens.token(&subject, granted.clone()) {
+        Ok(token) => Ok((token, granted)),
         Err(failure) => {
             app.logger
                 .error("cannot sign a token", vec![("error", failure.to_string().into())]);
-            error(
+            Err(Box::new(error_of(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "UNKNOWN",
                 "the token cannot be signed: see the log",
-            )
+            )))
         }
     }
+}
+
+/// Says why a caller gets nothing of what is asked; nothing when that is no
+/// reason to refuse. Clients show these words to people.
+fn denial(caller: Option<&Caller>, wanted: Option<&Scope>) -> Option<String> {
+    let Some(caller) = caller else {
+        return Some(
+            "not logged in; run: kdk login, or log in with a personal access token (kdk token create)".to_owned(),
+        );
+    };
+    // A login asks for nothing.
+    let wanted = wanted?;
+    let name = &caller.name;
+    let may = |action: &str| wanted.actions.iter().any(|asked| asked == action || asked == "*");
+    let deed = match wanted.kind.as_str() {
+        "repository" if may("push") => "push to",
+        "repository" if may("delete") => "delete from",
+        "repository" => "pull from",
+        _ => return Some(format!("{name} may not use {} {}", wanted.kind, wanted.name)),
+    };
+    Some(format!(
+        "{name} may not {deed} {}; images of {name} are named {name}/…",
+        wanted.name
+    ))
 }
 
 /// Returns what of a scope a caller gets; nothing when it is nothing.

@@ -12,28 +12,30 @@ pub mod config;
 pub mod events;
 pub mod identity;
 pub mod jwt_auth;
+mod logins;
 pub mod pages;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8Path;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::access::Entry;
 use crate::serve::log::{Format, Level};
-use crate::serve::{Body, Listener, Logger, Peer, log, tls};
+use crate::serve::{Body, Listener, Logger, Peer, TrustedProxies, log, tls};
 use config::{Config, ConfigError};
 use identity::{Caller, Identity};
 use jwt_auth::TokenService;
+use logins::{Logins, Refusal};
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,9 @@ pub enum StartError {
 pub struct App {
     config: Config,
     identity: Identity,
-    logins: Semaphore,
+    logins: Logins,
+    /// Those who are believed from where a client came: the registry beside it.
+    proxies: TrustedProxies,
     tokens: Option<TokenService>,
     logger: Logger,
 }
@@ -96,7 +100,8 @@ async fn run(config: Config) -> Result<(), StartError> {
     );
     let app = Arc::new(App {
         identity: Identity::new(&config.identity),
-        logins: Semaphore::new(2),
+        logins: Logins::default(),
+        proxies: TrustedProxies::beside(listener.address()),
         tokens,
         config,
         logger,
@@ -148,7 +153,8 @@ async fn answer(app: &App, request: Request<Incoming>, peer: &Peer) -> Result<Re
     };
     let method = request.method().clone();
     Ok(match (method, path) {
-        (Method::GET, "/jwt/auth") => jwt_auth::answer(app, &request).await,
+        (Method::GET, "/jwt/auth") => jwt_auth::answer(app, &request, peer).await,
+        (Method::POST, "/jwt/auth") => jwt_auth::answer_form(app, request, peer).await,
         (Method::POST, "/api/v4/container_registry_event/events") => events::receive(app, request).await,
         (Method::GET | Method::HEAD, "/-/health" | "/-/liveness" | "/-/readiness") => {
             json(StatusCode::OK, &json!({"status": "ok"}))
@@ -171,7 +177,7 @@ async fn answer(app: &App, request: Request<Incoming>, peer: &Peer) -> Result<Re
 ///
 /// # Errors
 /// The answer, when credentials were sent and are wrong.
-async fn caller(app: &App, request: &Request<Incoming>) -> Result<Option<Caller>, Box<Response<Body>>> {
+async fn caller(app: &App, request: &Request<Incoming>, peer: &Peer) -> Result<Option<Caller>, Box<Response<Body>>> {
     let Some(header) = request.headers().get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -185,28 +191,46 @@ async fn caller(app: &App, request: &Request<Incoming>) -> Result<Option<Caller>
     let Some((user, password)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
         return Err(Box::new(denied("the Authorization header is not HTTP Basic")));
     };
-    // Checking a password is slow on purpose: not here, and only a few at a time.
-    let _turn = app.logins.acquire().await;
-    let (identity, name, password) = (app.identity.clone(), user.to_owned(), password.to_owned());
-    let checked = tokio::task::spawn_blocking(move || identity.authenticate(&name, &password)).await;
-    let failure = match checked {
-        Ok(Ok(Some(caller))) => return Ok(Some(caller)),
-        Ok(Ok(None)) => {
-            app.logger.warn("login refused", vec![("user", user.into())]);
-            return Err(Box::new(denied(
-                "HTTP Basic: Access denied. The password must be a personal access token (kdk token create), or the user's own.",
-            )));
+    let from = app.proxies.client(request, peer);
+    app.login(from, user, password).await.map(Some)
+}
+
+impl App {
+    /// Checks a name and a password or token.
+    ///
+    /// # Errors
+    /// The answer, when they are wrong, or too many were wrong.
+    async fn login(&self, from: Option<IpAddr>, user: &str, password: &str) -> Result<Caller, Box<Response<Body>>> {
+        match self.logins.check(&self.identity, from, user, password).await {
+            Ok(caller) => Ok(caller),
+            Err(Refusal::Wrong) => {
+                let from = from.map(|from| from.to_string()).unwrap_or_default();
+                self.logger
+                    .warn("login refused", vec![("user", user.into()), ("remote_ip", from.into())]);
+                Err(Box::new(denied(
+                    "HTTP Basic: Access denied. The password must be a personal access token (kdk token create), or the user's own.",
+                )))
+            }
+            Err(Refusal::TooMany { seconds }) => {
+                let mut response = error(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "TOOMANYREQUESTS",
+                    &format!("too many logins; try again in {seconds} s"),
+                );
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+                Err(Box::new(response))
+            }
+            Err(Refusal::Failed(reason)) => {
+                self.logger
+                    .error("cannot read users and tokens", vec![("error", reason.into())]);
+                Err(Box::new(error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "UNKNOWN",
+                    "users and tokens cannot be read: see the log",
+                )))
+            }
         }
-        Ok(Err(failure)) => failure.to_string(),
-        Err(failure) => failure.to_string(),
-    };
-    app.logger
-        .error("cannot read users and tokens", vec![("error", failure.into())]);
-    Err(Box::new(error(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "UNKNOWN",
-        "users and tokens cannot be read: see the log",
-    )))
+    }
 }
 
 fn denied(message: &str) -> Response<Body> {

@@ -118,7 +118,7 @@ pub async fn project(app: &App, request: &Request<Incoming>, peer: &Peer, projec
 
 /// Says who looks: somebody at this machine, who may see all, or a user.
 async fn viewer(app: &App, request: &Request<Incoming>, peer: &Peer) -> Result<Caller, Box<Response<Body>>> {
-    if let Some(caller) = caller(app, request).await? {
+    if let Some(caller) = caller(app, request, peer).await? {
         return Ok(caller);
     }
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());

@@ -30,7 +30,8 @@ use camino::Utf8Path;
 use data_encoding::HEXLOWER;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::{Listener, Logger, log, tls};
+use crate::serve::forward::ForwardError;
+use crate::serve::{Forward, Listener, Logger, log, tls};
 use crate::sys::fs::PRIVATE;
 use config::Config;
 use control::Presence;
@@ -64,6 +65,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] metadata::DatabaseError),
+    /// Requests for tokens cannot be sent on.
+    #[error("auth.token.forward: {0}")]
+    Forward(#[from] ForwardError),
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(#[source] io::Error),
@@ -125,6 +129,10 @@ impl Registry {
             kept_secret(&config.storage.root).map_err(StartError::Storage)?
         };
         let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
+        let forward = match config.forward() {
+            None => None,
+            Some(forward) => Some(Forward::new(forward.target.clone(), forward.authority.as_deref())?),
+        };
         let tls = match &config.http.tls {
             None => None,
             Some(pair) => {
@@ -145,12 +153,15 @@ impl Registry {
             Listener::tcp(&config.http.addr).await
         };
         let listener = listener.map_err(StartError::Listen)?;
+        if let Some(forward) = &forward {
+            forward.check(listener.address(), config.http.tls.is_some())?;
+        }
         let debug = match &config.http.debug_addr {
             None => None,
             Some(address) => Some(Listener::tcp(address).await.map_err(StartError::Listen)?),
         };
         let metadata = metadata_of(&config, &driver, &logger).await?;
-        let app = Arc::new(App::new(config, driver, metadata, authorizer, &secret, logger));
+        let app = Arc::new(App::new(config, driver, metadata, authorizer, forward, &secret, logger));
         Ok(Self {
             app,
             presence,

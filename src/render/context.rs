@@ -118,6 +118,8 @@ pub fn context(config: &Config, secrets: &Secrets) -> Value {
             "path": config.path(&config.registry_path()),
             "issuer": config.registry_issuer(),
             "token_realm": config.registry_token_realm(),
+            "token_forward": config.registry_forwards().then(|| config.token_service_url()),
+            "token_forward_ca": config.rails_ca_file().map(|path| config.path(&path)),
             "token_expire_delay": config.registry_token_expire_delay(),
             "rootcertbundle": config.path(&config.registry_rootcertbundle()),
             "self_signed": config.registry_self_signed(),

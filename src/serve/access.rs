@@ -88,8 +88,15 @@ impl Entry {
     }
 }
 
-/// Leaves out an upload's state token: whoever holds it may go on with the upload.
+/// Path of the token service, whose queries say who asks for what.
+const TOKENS: &str = "/jwt/auth";
+
+/// Leaves out an upload's state token: whoever holds it may go on with the
+/// upload; and what the token service was asked.
 fn redact(uri: &str) -> String {
+    if let Some((path, _)) = uri.split_once('?').filter(|(path, _)| path.ends_with(TOKENS)) {
+        return path.to_owned();
+    }
     match uri.split_once("_state=") {
         None => uri.to_owned(),
         Some((before, after)) => {
@@ -107,5 +114,6 @@ mod tests {
             super::redact("/v2/a?_state=secret&digest=x"),
             "/v2/a?_state=[redacted]&digest=x"
         );
+        assert_eq!(super::redact("/x/jwt/auth?account=anna&scope=s"), "/x/jwt/auth");
     }
 }

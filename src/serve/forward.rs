@@ -11,8 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT, VIA,
-    WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+    VIA, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
@@ -125,8 +125,7 @@ impl Forward {
                 reason,
             };
             let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
             if certificates.is_empty() {
                 return Err(wrong("it holds no certificate".to_owned()));
             }
@@ -196,7 +195,12 @@ impl Forward {
         }
     }
 
-    fn headers(&self, request: &Request<Incoming>, peer: &Peer, proxies: &TrustedProxies) -> Result<HeaderMap, Failure> {
+    fn headers(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+        proxies: &TrustedProxies,
+    ) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
         for name in ALONG {
             if let Some(value) = request.headers().get(&name) {

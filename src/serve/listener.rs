@@ -128,6 +128,14 @@ impl Listener {
         Ok(Self::Unix(UnixListener::bind(&path)?, path))
     }
 
+    /// Returns the TCP address that is listened on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {

@@ -5,11 +5,15 @@
 
 pub mod access;
 pub mod body;
+pub mod forward;
 pub mod listener;
 pub mod log;
+pub mod origin;
 pub mod reload;
 pub mod tls;
 
 pub use body::Body;
+pub use forward::Forward;
 pub use listener::{Listener, Peer, run};
 pub use log::{Level, Logger};
+pub use origin::TrustedProxies;

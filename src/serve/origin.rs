@@ -1,7 +1,7 @@
 //! Under which address a client came, and from which; through proxies whose
 //! word counts, too.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::Request;
 use hyper::header::{HOST, HeaderName};
@@ -29,6 +29,14 @@ impl Default for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Those on this machine, for a server that listens on an address of it.
+    pub fn beside(listening: Option<SocketAddr>) -> Self {
+        let mut all = Self::default();
+        let own = listening.map(|own| own.ip().to_canonical());
+        all.0.extend(own.filter(|own| !own.is_unspecified()).map(IpNet::from));
+        all
+    }
+
     /// Reads addresses and networks, such as `10.0.0.7` and `10.0.0.0/8`.
     ///
     /// # Errors
@@ -67,8 +75,14 @@ impl TrustedProxies {
         let named = request.headers().get_all(FORWARDED_FOR);
         let mut last = own;
         // From the nearest one backwards; what cannot be read ends what is believed.
-        for text in named.iter().rev().flat_map(|value| value.to_str().unwrap_or("?").rsplit(',')) {
-            let Ok(address) = text.trim().parse::<IpAddr>() else { break };
+        for text in named
+            .iter()
+            .rev()
+            .flat_map(|value| value.to_str().unwrap_or("?").rsplit(','))
+        {
+            let Ok(address) = text.trim().parse::<IpAddr>() else {
+                break;
+            };
             last = Some(address.to_canonical());
             if !self.contain(address) {
                 break;
@@ -148,7 +162,14 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses_with_a_port() {
-        for good in ["a", "a.b-c_d:1", "127.0.0.1:5000", "[::1]", "[::1]:5000", "kdk.test:65535"] {
+        for good in [
+            "a",
+            "a.b-c_d:1",
+            "127.0.0.1:5000",
+            "[::1]",
+            "[::1]:5000",
+            "kdk.test:65535",
+        ] {
             assert!(is_host(good), "{good}");
         }
         for bad in [
@@ -177,8 +198,16 @@ mod tests {
         assert_eq!(proxies.client(&asked, &far), Some([198, 51, 100, 7].into()));
         // Never from https to http.
         let down = request(&[("host", "a"), ("x-forwarded-proto", "http")]);
-        assert_eq!(proxies.origin(&down, &peer("127.0.0.1:1", true)).as_deref(), Some("https://a"));
-        for odd in [&[][..], &[("host", "a"), ("host", "b")], &[("host", "a\"b")], &[("host", "a@b")]] {
+        assert_eq!(
+            proxies.origin(&down, &peer("127.0.0.1:1", true)).as_deref(),
+            Some("https://a")
+        );
+        for odd in [
+            &[][..],
+            &[("host", "a"), ("host", "b")],
+            &[("host", "a\"b")],
+            &[("host", "a@b")],
+        ] {
             assert_eq!(proxies.origin(&request(odd), &near), None, "{odd:?}");
         }
         let odd = request(&[("host", "a"), ("x-forwarded-for", "203.0.113.9, nonsense")]);

@@ -242,6 +242,10 @@ fn registry(config: &Config) -> JobSpec {
             root.registry_config(),
             root.registry_pair().0,
             config.path(&config.registry_rootcertbundle()),
+            config
+                .rails_ca_file()
+                .map(|path| config.path(&path))
+                .unwrap_or_default(),
         ],
     )
 }
@@ -398,7 +402,8 @@ impl Endpoint {
         host_port(&self.host, self.port)
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Returns the URL of a path, as reached from this machine.
+    pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, reachable(&self.host, self.port))
     }
 
@@ -435,6 +440,12 @@ pub fn registry_endpoint(config: &Config) -> Endpoint {
         host: config.registry_listen_address(),
         port: config.registry_port(),
     })
+}
+
+/// Returns the token service to which the registry sends requests on, by its file.
+pub fn token_service(config: &Config) -> Option<String> {
+    let tree = rendered(&config.root().registry_config())?;
+    Some(tree["auth"]["token"]["forward"].as_str()?.to_owned())
 }
 
 /// Any answer counts as ready, so the path need not be right.

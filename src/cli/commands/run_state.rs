@@ -62,6 +62,9 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     check_data(&config, &specs)?;
     super::database::keep(&config);
     warn_of_pending(session, &config);
+    if let Some(notice) = crate::reconfigure::exposure(&config) {
+        session.ui.warn(&notice);
+    }
     bring_up(session, &config, specs, false)?;
     if args.services.is_empty() {
         what_next(session, &config);

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Tone;
-use crate::services;
+use crate::config::Config;
+use crate::services::{self, REGISTRY};
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
 use crate::sys::clock::human_duration;
 
@@ -28,12 +29,13 @@ pub struct StatusArgs {
 /// Shows services. Works with a broken `kdk.yml` too: what runs is known without it.
 pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     let root = session.root()?;
-    let catalogue = match session.config() {
-        Ok(config) => services::pick(&config, &args.services)?,
-        Err(error) => {
-            session.ui.warn(&error.message);
-            Vec::new()
-        }
+    let config = session
+        .config()
+        .inspect_err(|error| session.ui.warn(&error.message))
+        .ok();
+    let catalogue = match &config {
+        Some(config) => services::pick(config, &args.services)?,
+        None => Vec::new(),
     };
     let mut jobs = services::supervisor(&root).status()?;
     for spec in &catalogue {
@@ -56,18 +58,31 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         }
     }
     jobs.sort_by(|a, b| a.name.cmp(&b.name));
-    let health: Vec<&str> = jobs
+    let mut health: Vec<&str> = jobs
         .iter()
         .map(|job| health(job, catalogue.iter().find(|spec| spec.name == job.name)))
         .collect();
+    let mut reasons: Vec<Option<String>> = vec![None; jobs.len()];
+    for ((job, health), reason) in jobs.iter().zip(&mut health).zip(&mut reasons) {
+        if job.name == REGISTRY
+            && *health == "ok"
+            && let Some(service) = config.as_ref().and_then(|config| unreachable_token_service(config))
+        {
+            *health = "no logins";
+            *reason = Some(format!(
+                "nobody can log in: the token service {service} does not answer"
+            ));
+        }
+    }
     if args.json {
         let list: Vec<_> = jobs
             .iter()
             .zip(&health)
-            .map(|(job, health)| {
+            .zip(&reasons)
+            .map(|((job, health), reason)| {
                 json!({
                     "name": job.name, "state": job.state, "detail": job.detail, "pid": job.pid, "uptime_seconds": job.uptime_seconds,
-                    "restarts": job.restarts, "address": job.address, "health": health,
+                    "restarts": job.restarts, "address": job.address, "health": health, "reason": reason,
                 })
             })
             .collect();
@@ -102,7 +117,20 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         &["SERVICE", "STATE", "PID", "UPTIME", "RESTARTS", "HEALTH", "ADDRESS"],
         &rows,
     );
+    for (job, reason) in jobs.iter().zip(&reasons) {
+        if let Some(reason) = reason {
+            session.ui.warn(&format!("{}: {reason}", job.name));
+        }
+    }
     Ok(())
+}
+
+/// Returns the token service that the registry cannot reach.
+fn unreachable_token_service(config: &Config) -> Option<String> {
+    let service = services::token_service(config)?;
+    let url = services::registry_endpoint(config).url("/jwt/auth?service=container_registry");
+    let failed = ask(&url).is_ok_and(|status| status.is_server_error());
+    failed.then_some(service)
 }
 
 fn tone(state: StateName) -> Tone {
@@ -119,16 +147,20 @@ fn health(job: &JobStatus, spec: Option<&JobSpec>) -> &'static str {
     let Some(Ready::Http(url)) = spec.filter(|_| job.state.is_alive()).map(|spec| &spec.ready) else {
         return "-";
     };
+    match ask(url) {
+        Ok(status) if status.is_server_error() => "unhealthy",
+        Ok(_) => "ok",
+        Err(_) => "no answer",
+    }
+}
+
+fn ask(url: &str) -> reqwest::Result<reqwest::StatusCode> {
     let client = reqwest::blocking::Client::builder()
         .timeout(PATIENCE)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         // Nothing is sent that an impostor could use.
         .tls_danger_accept_invalid_certs(true)
-        .build();
-    match client.and_then(|client| client.get(url).send()) {
-        Ok(answer) if answer.status().is_server_error() => "unhealthy",
-        Ok(_) => "ok",
-        Err(_) => "no answer",
-    }
+        .build()?;
+    Ok(client.get(url).send()?.status())
 }

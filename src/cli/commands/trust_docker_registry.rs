@@ -55,7 +55,7 @@ fn bundle(config: &Config) -> Result<Option<String>, CommandError> {
     let Some(mut pem) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
         return Ok(None);
     };
-    if config.https_enabled() && config.registry_auth_enabled() {
+    if config.https_enabled() && config.registry_auth_enabled() && !config.registry_forwards() {
         pem.push_str(&crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default());
     }
     Ok(Some(pem))

@@ -27,8 +27,11 @@ settings! { REGISTRY;
     registry_self_signed: bool = "registry.self_signed", Kind::Bool, |_| false;
     /// Asks for a login.
     registry_auth_enabled: bool = "registry.auth_enabled", Kind::Bool, |_| true;
-    /// URL where clients get tokens.
-    registry_token_realm: String = "registry.token_realm", Kind::Text, from "rails.url" |c| format!("{}/jwt/auth", c.rails_url().trim_end_matches('/'));
+    /// URL where clients get tokens. The built-in registry hands them out at its own address, which is what current clients demand; set here, clients are sent there instead.
+    registry_token_realm: String = "registry.token_realm", Kind::Text, from "registry.external_url, registry.host, registry.port, registry.self_signed; rails.url for another registry than the built-in one" |c| {
+        let service = if c.registry_forwards() { c.registry_url() } else { c.rails_url() };
+        format!("{}/jwt/auth", service.trim_end_matches('/'))
+    };
     /// Issuer in tokens; both sides must name the same.
     registry_issuer: String = "registry.issuer", Kind::Text, |_| "khulnasoft-issuer";
     /// How long tokens hold, in minutes.

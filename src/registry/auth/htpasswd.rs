@@ -84,8 +84,11 @@ impl Htpasswd {
     /// The challenge, when there is no name and password or they are wrong.
     pub async fn check(&self, authorization: Option<&str>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
         let challenge = || Challenge {
-            header: format!(r#"Basic realm="{}""#, self.config.realm),
+            scheme: "Basic",
+            realm: self.config.realm.clone(),
+            parameters: String::new(),
             missing: needed.to_vec(),
+            reason: None,
         };
         let (name, password) = authorization.and_then(basic).ok_or_else(challenge)?;
         let entries = self.entries.current(|| Entries::load(&self.config), log);

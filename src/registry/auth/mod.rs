@@ -39,10 +39,23 @@ pub struct Asked<'a> {
 /// A refusal: what the client must present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Value of `WWW-Authenticate`.
-    pub header: String,
+    /// `Bearer` or `Basic`.
+    pub scheme: &'static str,
+    /// Where to get what is missing, or the name of what is guarded.
+    pub realm: String,
+    /// What stands behind the realm.
+    pub parameters: String,
     /// What was needed and is missing.
     pub missing: Vec<Scope>,
+    /// Why what was presented does not suffice.
+    pub reason: Option<String>,
+}
+
+impl Challenge {
+    /// Returns the value of `WWW-Authenticate`.
+    pub fn header(&self) -> String {
+        format!("{} realm=\"{}\"{}", self.scheme, self.realm, self.parameters)
+    }
 }
 
 /// Why no authorizer can be made.

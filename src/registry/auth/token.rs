@@ -12,7 +12,7 @@ use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
 use crate::serve::Logger;
 use crate::serve::reload::Guard;
-use crate::sys::clock::Clock;
+use crate::sys::clock::{Clock, human_duration};
 
 /// Clock difference that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
@@ -63,7 +63,9 @@ impl TokenAuthorizer {
                     "error authorizing context: invalid token",
                     vec![("reason", reason.into())],
                 );
-                return Err(self.challenge(asked, needed, Some("invalid_token"), needed.to_vec()));
+                let mut challenge = self.challenge(asked, needed, Some("invalid_token"), needed.to_vec());
+                challenge.reason = asked.authorization.and_then(expired);
+                return Err(challenge);
             }
         };
         let missing: Vec<Scope> = needed
@@ -100,11 +102,17 @@ impl TokenAuthorizer {
                 user: claims.user,
             })
         } else {
+            let reason = missing.first().map(|scope| denial(&claims.sub, scope));
             log.warn(
                 "error authorizing context: insufficient scope",
-                vec![("actor", claims.sub.into())],
+                vec![
+                    ("actor", claims.sub.into()),
+                    ("reason", reason.clone().unwrap_or_default().into()),
+                ],
             );
-            Err(self.challenge(asked, needed, Some("insufficient_scope"), missing))
+            let mut challenge = self.challenge(asked, needed, Some("insufficient_scope"), missing);
+            challenge.reason = reason;
+            Err(challenge)
         }
     }
 
@@ -114,15 +122,21 @@ impl TokenAuthorizer {
             (Some(path), Some(host)) => format!("https://{host}{path}"),
             _ => self.config.realm.clone(),
         };
-        let mut header = format!(r#"Bearer realm="{realm}",service="{}""#, self.config.service);
+        let mut parameters = format!(r#",service="{}""#, self.config.service);
         if !needed.is_empty() {
             let scopes: Vec<String> = needed.iter().map(ToString::to_string).collect();
-            header.push_str(&format!(r#",scope="{}""#, scopes.join(" ")));
+            parameters.push_str(&format!(r#",scope="{}""#, scopes.join(" ")));
         }
         if let Some(error) = error {
-            header.push_str(&format!(r#",error="{error}""#));
+            parameters.push_str(&format!(r#",error="{error}""#));
         }
-        Challenge { header, missing }
+        Challenge {
+            scheme: "Bearer",
+            realm,
+            parameters,
+            missing,
+            reason: None,
+        }
     }
 
     fn claims(&self, authorization: Option<&str>, log: &Logger) -> Result<Claims, Refusal> {
@@ -195,6 +209,35 @@ impl TokenAuthorizer {
             None => Ok(claims),
         }
     }
+}
+
+/// Says who may not do what.
+fn denial(subject: &str, missing: &Scope) -> String {
+    let may = |action: &str| missing.actions.iter().any(|wanted| wanted == action);
+    let deed = match missing.kind.as_str() {
+        "repository" if may("push") => format!("push to {}", missing.name),
+        "repository" if may("delete") => format!("delete from {}", missing.name),
+        "repository" => format!("pull from {}", missing.name),
+        _ => format!("use {} {}", missing.kind, missing.name),
+    };
+    if subject.is_empty() {
+        format!("without a login nobody may {deed}")
+    } else {
+        format!("{subject} may not {deed}")
+    }
+}
+
+/// Says how long ago a token expired, when that is what is wrong with it.
+fn expired(authorization: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct End {
+        exp: u64,
+    }
+    let payload = authorization.split('.').nth(1)?;
+    let end: End = serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?).ok()?;
+    let now = u64::try_from(Clock::System.now().as_second()).ok()?;
+    let ago = now.checked_sub(end.exp).filter(|ago| *ago >= LEEWAY)?;
+    Some(format!("the token expired {} ago", human_duration(ago)))
 }
 
 /// The header of a token of ES512.

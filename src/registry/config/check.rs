@@ -10,11 +10,12 @@ use jsonwebtoken::Algorithm;
 use super::duration::GoDuration;
 use super::raw::{self, flat};
 use super::{
-    AuthConfig, Config, Endpoint, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Platforms, Probe, StorageConfig,
-    TlsConfig, TokenConfig, UploadPurging, UrlRules, ValidationConfig,
+    AuthConfig, Config, Endpoint, ForwardConfig, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Platforms, Probe,
+    StorageConfig, TlsConfig, TokenConfig, UploadPurging, UrlRules, ValidationConfig,
 };
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
+use crate::serve::{Forward, TrustedProxies};
 
 /// How long requests under way may take at a stop, unless the file says.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -227,7 +228,16 @@ fn token(token: raw::Token) -> Result<TokenConfig, Wrong> {
     if token.signingalgorithms.is_empty() {
         algorithms.extend(ALGORITHMS);
     }
+    let forward = match (token.forward, token.forwardca) {
+        (Some(text), authority) => match Forward::target(&text) {
+            Ok(target) => Some(ForwardConfig { target, authority }),
+            Err(error) => return wrong("auth.token.forward", error.to_string()),
+        },
+        (None, Some(_)) => return wrong("auth.token.forwardca", "has no use without auth.token.forward"),
+        (None, None) => None,
+    };
     Ok(TokenConfig {
+        forward,
         autoredirect: token
             .autoredirect
             .then(|| token.autoredirectpath.unwrap_or_else(|| "/auth/token".to_owned())),
@@ -277,11 +287,22 @@ fn http(http: raw::Http, warnings: &mut Vec<String>) -> Result<HttpConfig, Wrong
             format!("{prefix:?} is no path; write it like /registry/"),
         );
     }
+    let trusted_proxies = match http.trustedproxies.as_deref().map(TrustedProxies::parse) {
+        None => TrustedProxies::default(),
+        Some(Ok(proxies)) => proxies,
+        Some(Err(text)) => {
+            return wrong(
+                "http.trustedproxies",
+                format!("{text:?} is neither an address nor a network such as 10.0.0.0/8"),
+            );
+        }
+    };
     let metrics = http.debug.prometheus;
     Ok(HttpConfig {
         addr,
         unix,
         host: http.host,
+        trusted_proxies,
         relative_urls: http.relativeurls,
         secret: http.secret.filter(|secret| !secret.is_empty()),
         drain: http

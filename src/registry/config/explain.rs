@@ -1,10 +1,11 @@
 //! The effective configuration in words, and a look at the files it names.
 
+use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use super::database::Mode;
-use super::{AuthConfig, Config, Platforms, Probe};
-use crate::serve::tls;
+use super::{AuthConfig, Config, ForwardConfig, Platforms, Probe};
+use crate::serve::{Forward, tls};
 
 /// One line of an explanation: what it is about, and how it is.
 pub type Line = (&'static str, String);
@@ -126,6 +127,22 @@ impl Config {
         lines
     }
 
+    /// Says why requests for tokens must not be sent on as configured.
+    pub fn forward_problem(&self) -> Option<String> {
+        let made = Forward::new(self.forward()?.target.clone(), None).ok()?;
+        let address = self.http.addr.to_socket_addrs().ok().and_then(|mut all| all.next());
+        let problem = made.check(address, self.http.tls.is_some()).err()?;
+        Some(format!("auth.token.forward: {problem}"))
+    }
+
+    /// Returns where requests for tokens are sent on to.
+    pub fn forward(&self) -> Option<&ForwardConfig> {
+        match &self.auth {
+            Some(AuthConfig::Token(token)) => token.forward.as_ref(),
+            _ => None,
+        }
+    }
+
     fn explain_database(&self) -> String {
         let database = &self.database;
         let collection = match (database.gc.blobs, database.gc.manifests) {
@@ -153,9 +170,10 @@ impl Config {
                     .flatten()
                     .map(|path| path.as_str())
                     .collect();
-                let realm = match &token.autoredirect {
-                    Some(path) => format!("https://(the host that was asked){path}"),
-                    None => token.realm.clone(),
+                let realm = match (&token.forward, &token.autoredirect) {
+                    (Some(forward), _) => format!("this server, which asks {}", forward.target),
+                    (None, Some(path)) => format!("https://(the host that was asked){path}"),
+                    (None, None) => token.realm.clone(),
                 };
                 format!(
                     "by tokens of {:?} for {:?} from {realm}, signed with {}",
@@ -197,6 +215,12 @@ impl Config {
         if let Err(error) = crate::registry::auth::Authorizer::new(self.auth.as_ref()) {
             let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
             found.push(format!("{error}{cause}"));
+        }
+        found.extend(self.forward_problem());
+        if let Some(forward) = self.forward()
+            && let Err(error) = Forward::new(forward.target.clone(), forward.authority.as_deref())
+        {
+            found.push(format!("auth.token.forwardca: {error}"));
         }
         if let Some(pair) = &self.http.tls {
             let settings = tls::Settings {

@@ -15,6 +15,7 @@ mod raw;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::time::Duration;
 
+use crate::serve::TrustedProxies;
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
 pub use database::DatabaseConfig;
@@ -107,6 +108,8 @@ pub struct TokenConfig {
     pub realm: String,
     /// Path on the host that was asked, where clients get tokens instead.
     pub autoredirect: Option<String>,
+    /// The token service, to which requests for tokens are sent on; clients then get them here.
+    pub forward: Option<ForwardConfig>,
     /// Name of this service in tokens.
     pub service: String,
     /// Who makes the tokens.
@@ -119,6 +122,15 @@ pub struct TokenConfig {
     pub algorithms: Vec<jsonwebtoken::Algorithm>,
     /// Whether ES512 is accepted, too.
     pub es512: bool,
+}
+
+/// Where requests for tokens are sent on to.
+#[derive(Clone, Debug)]
+pub struct ForwardConfig {
+    /// URL of the token service.
+    pub target: url::Url,
+    /// Certificates to check it with, instead of the system's.
+    pub authority: Option<Utf8PathBuf>,
 }
 
 /// Settings of authentication by name and password.
@@ -188,6 +200,8 @@ pub struct HttpConfig {
     pub unix: bool,
     /// URL by which clients reach the server, when it differs.
     pub host: Option<String>,
+    /// Proxies that are believed how a client came.
+    pub trusted_proxies: TrustedProxies,
     /// Whether `Location` headers hold paths only.
     pub relative_urls: bool,
     /// Secret that signs upload sessions.

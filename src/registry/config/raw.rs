@@ -270,6 +270,8 @@ pub struct Token {
     #[serde(default)]
     pub autoredirect: bool,
     pub autoredirectpath: Option<String>,
+    pub forward: Option<String>,
+    pub forwardca: Option<Utf8PathBuf>,
     pub jwks: Option<Utf8PathBuf>,
     #[serde(default)]
     pub signingalgorithms: Vec<String>,
@@ -287,6 +289,7 @@ pub struct Http {
     pub net: Option<String>,
     pub host: Option<String>,
     pub prefix: Option<String>,
+    pub trustedproxies: Option<Vec<String>>,
     #[serde(default)]
     pub http2: Http2,
     #[serde(default)]

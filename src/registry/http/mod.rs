@@ -2,6 +2,7 @@
 
 pub mod handlers;
 pub mod respond;
+mod token_service;
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::task::TaskTracker;
 
-use super::auth::{Actor, Asked, Authorizer};
+use super::auth::{Actor, Asked, Authorizer, Challenge};
 use super::config::Config;
 use super::gc::Gate;
 use super::health::Health;
@@ -22,7 +23,7 @@ use super::storage::upload_state::StateSigner;
 use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads};
 use super::token::Scope;
 use crate::serve::access::Entry;
-use crate::serve::{Body, Logger, Peer};
+use crate::serve::{Body, Forward, Logger, Peer};
 use crate::sys::clock::monotonic;
 use respond::Problem;
 
@@ -50,6 +51,8 @@ pub struct App {
     pub health: Health,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
+    /// The token service, where clients reach it through this server.
+    pub forward: Option<Forward>,
     authorizer: Authorizer,
     signer: StateSigner,
 }
@@ -61,6 +64,7 @@ impl App {
         driver: Filesystem,
         metadata: Store,
         authorizer: Authorizer,
+        forward: Option<Forward>,
         secret: &str,
         logger: Logger,
     ) -> Self {
@@ -77,6 +81,7 @@ impl App {
             health: Health::default(),
             metrics,
             signer: StateSigner::new(secret),
+            forward,
             authorizer,
             driver,
             config,
@@ -169,6 +174,22 @@ impl Context {
             Some(host) => format!("{scheme}://{host}{path}"),
             None => path,
         }
+    }
+
+    /// Turns a refusal into an answer. Where tokens are had from this server,
+    /// clients are sent to the address by which they came: many send their
+    /// password to no other.
+    pub fn challenge(&self, mut challenge: Challenge) -> Problem {
+        let http = &self.app.config.http;
+        if self.app.forward.is_none() {
+            return Problem::challenge(challenge);
+        }
+        let origin = http.host.as_ref().map(|host| host.trim_end_matches('/').to_owned());
+        let origin = origin.or_else(|| http.trusted_proxies.origin(&self.request, &self.peer));
+        if let Some(origin) = origin {
+            challenge.realm = format!("{origin}{}", self.path(token_service::PATH));
+        }
+        Problem::challenge(challenge).header("cache-control", "no-store".to_owned())
     }
 
     /// Logs a failure of the server and answers without its cause.
@@ -264,17 +285,26 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
     let path = request.uri().path();
     let path = path.strip_prefix(prefix).filter(|_| path != prefix);
     let api = path.is_some_and(|path| path.starts_with("/v2"));
+    let tokens = app.forward.is_some() && path == Some(token_service::PATH);
     let route = match path {
         // Whether the process lives may be asked without a prefix, too.
         None if request.uri().path() == "/" => Ok(Route::Root),
         None => Err(RouteError::NotFound),
         Some(path) => Route::parse(path),
     };
-    let label = route.as_ref().map_or("", Route::template);
+    let label = match &route {
+        _ if tokens => token_service::PATH,
+        Ok(route) => route.template(),
+        Err(_) => "",
+    };
     app.metrics.in_flight.inc();
-    let mut response = answer(Arc::clone(&app), route, request, peer, id)
-        .await
-        .unwrap_or_else(Problem::into_response);
+    let mut response = if tokens {
+        token_service::answer(&app, request, &peer, &id).await
+    } else {
+        answer(Arc::clone(&app), route, request, peer, id)
+            .await
+            .unwrap_or_else(Problem::into_response)
+    };
     app.metrics.in_flight.dec();
     if app.config.http.metrics.is_some() {
         app.metrics
@@ -345,7 +375,7 @@ async fn answer(
         host: context.host(),
     };
     let actor = app.authorizer.check(asked, &needed, &app.logger).await;
-    context.actor = actor.map_err(Problem::challenge)?;
+    context.actor = actor.map_err(|challenge| context.challenge(challenge))?;
     if method == Method::OPTIONS {
         let mut response = respond::empty(StatusCode::OK, &[]);
         allow(&mut response, &allowed(&app, &route));

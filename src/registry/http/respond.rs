@@ -1,5 +1,7 @@
 //! Building answers, above all errors.
 
+use std::borrow::Cow;
+
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::serve::Body;
 #[derive(Debug)]
 pub struct Problem {
     code: ErrorCode,
-    message: Option<&'static str>,
+    message: Option<Cow<'static, str>>,
     errors: Vec<Value>,
     challenge: Option<String>,
     headers: Vec<(&'static str, String)>,
@@ -39,8 +41,8 @@ impl Problem {
 
     /// Says something more exact than the code's own message.
     #[must_use]
-    pub fn message(mut self, message: &'static str) -> Self {
-        self.message = Some(message);
+    pub fn message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = Some(message.into());
         self
     }
 
@@ -64,14 +66,18 @@ impl Problem {
             })
             .collect();
         let mut problem = Self::new(ErrorCode::Unauthorized).detail(missing);
-        problem.challenge = Some(challenge.header);
+        problem.challenge = Some(challenge.header());
+        if let Some(reason) = challenge.reason {
+            problem = problem.message(reason);
+        }
         problem
     }
 
     /// Turns the problem into an answer.
     pub fn into_response(self) -> Response<Body> {
         let error = |detail: Option<Value>| {
-            let mut error = json!({"code": self.code.code(), "message": self.message.unwrap_or(self.code.message())});
+            let mut error =
+                json!({"code": self.code.code(), "message": self.message.as_deref().unwrap_or(self.code.message())});
             if let Some(detail) = detail {
                 error["detail"] = detail;
             }

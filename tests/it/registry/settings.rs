@@ -12,7 +12,7 @@ use crate::support::{KDK, Output, TestRegistry, temporary, wait};
 
 /// Makes an authority, and a certificate of it with its key; returns the
 /// paths of certificate, key and authority.
-fn certificate(directory: &Path, name: &str) -> (String, String, String) {
+pub(super) fn certificate(directory: &Path, name: &str) -> (String, String, String) {
     let ca_key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ fn certificate(directory: &Path, name: &str) -> (String, String, String) {
     )
 }
 
-fn client(ca: &str, identity: Option<(&str, &str)>) -> reqwest::blocking::Client {
+pub(super) fn client(ca: &str, identity: Option<(&str, &str)>) -> reqwest::blocking::Client {
     let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).expect("read")).expect("a certificate");
     let builder = reqwest::blocking::Client::builder().tls_certs_only([ca]);
     let builder = match identity {

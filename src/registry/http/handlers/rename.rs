@@ -117,7 +117,7 @@ pub async fn rename(
         let needed = [Scope::repository(&format!("{}/*", asking.namespace), &["push"])];
         let app = &context.app;
         let checked = app.authorizer.check(asked, &needed, &app.logger).await;
-        checked.map_err(Problem::challenge)?;
+        checked.map_err(|challenge| context.challenge(challenge))?;
     }
     let renamed = postgres.rename(name, &to, dry_run).await;
     match renamed.map_err(|error| context.failed(error))? {
