@@ -7,7 +7,7 @@
 //! meet only in `reconfigure`, `doctor` and the commands.
 //!
 //! 4. `cli`: may use all; alone prints and exits.
-//! 3. `reconfigure`, `clients`, `services`, `render`, `certs`, `supervisor`.
+//! 3. `reconfigure`, `clients`, `services`, `render`, `certs`, `roots`, `supervisor`.
 //! 2. `config`, `root`.
 //! 1. `sys`: the edges to the operating system.
 //!
@@ -24,6 +24,7 @@ pub mod reconfigure;
 pub mod registry;
 pub mod render;
 pub mod root;
+pub mod roots;
 pub mod serve;
 pub mod services;
 pub mod supervisor;

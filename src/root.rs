@@ -10,6 +10,9 @@ use crate::sys;
 /// Longest path of a unix socket that every supported system takes, in bytes.
 const SOCKET_PATH_LIMIT: usize = 100;
 
+/// Where the bundle for other clients is, below the root.
+const CA_BUNDLE: &str = ".kdk/ca-bundle.crt";
+
 /// A KDK root: a directory that holds `kdk.yml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root(Utf8PathBuf);
@@ -209,6 +212,26 @@ impl Root {
     /// Fingerprints of the certificates that kdk made.
     pub fn certificates(&self) -> Utf8PathBuf {
         self.state().join("certificates.json")
+    }
+
+    /// Files that were put where container clients look for certificates.
+    pub fn trusted(&self) -> Utf8PathBuf {
+        self.state().join("trusted.json")
+    }
+
+    /// Settings that the last reconfigure applied.
+    pub fn applied(&self) -> Utf8PathBuf {
+        self.state().join("applied.json")
+    }
+
+    /// Authorities that programs of this machine trust, and the registry's certificate.
+    pub fn ca_bundle(&self) -> Utf8PathBuf {
+        self.join(CA_BUNDLE)
+    }
+
+    /// Says whether a path is that file, of whichever root.
+    pub fn is_ca_bundle(path: &str) -> bool {
+        path.strip_suffix(CA_BUNDLE).is_some_and(|root| root.ends_with('/'))
     }
 
     /// Commit that a registry was last built from.

@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod error;
 pub mod ui;
+pub mod welcome;
 
 use std::ffi::OsString;
 
@@ -12,18 +13,18 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::Config;
 use crate::root::Root;
 use commands::{
-    completions, config, diff_config, import_registry_data, init, login, psql, rails, reconfigure, registry,
-    reset_registry_data, run_state, status, tail, token, trust_docker_registry, user,
+    completions, config, diff_config, env, import_registry_data, init, login, psql, rails, reconfigure, registry,
+    reset_registry_data, roots, run_state, status, tail, token, trust_docker_registry, up, user,
 };
 use error::CommandError;
 use ui::Ui;
 
 const EXAMPLES: &str = "\
 Examples:
-  kdk init my-kdk && cd my-kdk           make a root
-  kdk config set registry.enabled true   change a setting
-  kdk reconfigure && kdk start           apply it, and run
+  kdk up my-kdk && cd my-kdk             make a registry, and run it
   kdk login                              log docker or podman in
+  kdk config set registry.port 5100      change a setting
+  kdk reconfigure                        apply it
   kdk tail registry                      watch the registry
   kdk status                             see what runs
 
@@ -47,6 +48,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a registry and start it: from nothing to a push
+    Up(up::UpArgs),
     /// Make a KDK root
     Init(init::InitArgs),
     /// Read and change settings
@@ -59,19 +62,27 @@ enum Command {
     /// Start services, and wait until they are ready
     Start(run_state::StartArgs),
     /// Stop services
+    #[command(visible_alias = "down")]
     Stop(run_state::StopArgs),
     /// Restart services
     Restart(run_state::RestartArgs),
     /// Show what runs
+    #[command(visible_alias = "ps")]
     Status(status::StatusArgs),
     /// Show and follow logs
     Tail(tail::TailArgs),
+    /// Show logs, and follow them with -f
+    Logs(tail::LogsArgs),
+    /// List all roots of this user
+    Roots(roots::RootsArgs),
     /// End everything of this root at once, without grace
     Kill(run_state::KillArgs),
     /// Put the registry's certificate where Docker and podman look for it
     TrustDockerRegistry(trust_docker_registry::TrustArgs),
     /// Log a container client in to the registry
     Login(login::LoginArgs),
+    /// Print what a shell exports for crane, oras, helm, cosign, regctl, curl
+    Env(env::EnvArgs),
     /// Bring the metadata of existing images into the metadata database
     ImportRegistryData(import_registry_data::ImportArgs),
     /// Empty the metadata database of the registry
@@ -115,12 +126,26 @@ pub struct Session {
 }
 
 impl Session {
+    /// Says whether a root was named, by --root or `KDK_ROOT`.
+    pub fn names_root(&self) -> bool {
+        self.root.is_some() || crate::sys::env::var("KDK_ROOT").is_some()
+    }
+
     /// Finds the root.
     ///
     /// # Errors
     /// When there is none.
     pub fn root(&self) -> Result<Root, CommandError> {
         Ok(Root::find(self.root.as_deref())?)
+    }
+
+    /// Returns a session in a root.
+    #[must_use]
+    pub fn at(&self, root: &Root) -> Self {
+        Self {
+            ui: Ui::new(self.ui.is_quiet()),
+            root: Some(root.path().to_owned()),
+        }
     }
 
     /// Finds the root and loads its settings.
@@ -179,6 +204,7 @@ impl Command {
             // `login` must take its token back when the client it feeds has ended.
             Self::Supervise
                 | Self::Login(_)
+                | Self::Up(_)
                 | Self::Rails(rails::RailsCommand::Serve { .. })
                 | Self::Registry(registry::RegistryCommand::Serve { .. })
         )
@@ -187,6 +213,7 @@ impl Command {
 
 fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Up(args) => up::run(session, &args),
         Command::Init(args) => init::run(session, &args),
         Command::Config(command) => config::run(session, command),
         Command::Reconfigure(args) => reconfigure::run(session, &args),
@@ -196,9 +223,12 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Restart(args) => run_state::restart(session, &args),
         Command::Status(args) => status::run(session, &args),
         Command::Tail(args) => tail::run(session, &args),
+        Command::Logs(args) => tail::run(session, &args.into()),
+        Command::Roots(args) => roots::run(session, &args),
         Command::Kill(args) => run_state::kill(session, &args),
         Command::TrustDockerRegistry(args) => trust_docker_registry::run(session, &args),
         Command::Login(args) => login::run(session, &args),
+        Command::Env(args) => env::run(session, &args),
         Command::ImportRegistryData(args) => import_registry_data::run(session, &args),
         Command::ResetRegistryData(args) => reset_registry_data::run(session, &args),
         Command::Psql(args) => psql::run(session, &args),

@@ -53,6 +53,11 @@ impl Ui {
         }
     }
 
+    /// Says whether only what was asked for is said.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Writes a line of the result.
     pub fn out(&self, line: &str) {
         if writeln!(anstream::stdout(), "{line}").is_err() {
@@ -117,14 +122,23 @@ impl Ui {
             ))
             .hint(format!("say yes beforehand with --yes, or {variable}=true")));
         }
+        if self.asks(question)? {
+            Ok(())
+        } else {
+            self.say("Nothing was done.");
+            Err(CommandError::silent(super::error::USER))
+        }
+    }
+
+    /// Asks on the terminal; no answer is no.
+    ///
+    /// # Errors
+    /// When the answer cannot be read.
+    pub fn asks(&self, question: &str) -> io::Result<bool> {
         let _ = write!(anstream::stderr(), "{BOLD}{question}{BOLD:#} [y/N] ");
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
-        if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-            Ok(())
-        } else {
-            Err(CommandError::user("nothing was done"))
-        }
+        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Shows that something goes on, until it is dropped or finished.

@@ -1,3 +1,9 @@
-//! How container clients are told of the registry.
+//! How container clients of this machine are told of the registry.
 
+pub mod found;
+pub mod insecure;
+pub mod needs;
+pub mod shell;
 pub mod trust;
+
+pub use found::{Found, preferred};

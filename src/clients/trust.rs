@@ -1,9 +1,13 @@
 //! Putting the registry's certificate where container clients look for it.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 
+use super::found::Found;
 use crate::config::Config;
 use crate::sys;
 use crate::sys::fs::PUBLIC;
@@ -54,28 +58,52 @@ pub struct Placed {
 }
 
 /// Returns where clients of this machine look.
-pub fn places() -> Vec<Place> {
+pub fn places(config: &Config) -> Vec<Place> {
     let mut places = Vec::new();
-    if let Some(home) = sys::env::home() {
+    let home = sys::env::home();
+    let engine = Utf8Path::new("/etc/docker");
+    let has = |program: &str| sys::process::find_program(program).is_some();
+    if cfg!(target_os = "linux") && (engine.is_dir() || has("docker") || has("dockerd")) {
         places.push(Place {
-            client: "Docker Desktop",
-            directory: home.join(".docker/certs.d"),
-            restart: true,
-        });
-        places.push(Place {
-            client: "podman, buildah, skopeo",
-            directory: home.join(".config/containers/certs.d"),
+            client: "Docker Engine",
+            directory: engine.join("certs.d"),
             restart: false,
         });
     }
-    if cfg!(target_os = "linux") {
+    let Some(home) = home else { return places };
+    places.push(Place {
+        client: "podman, buildah, skopeo",
+        directory: home.join(".config/containers/certs.d"),
+        restart: false,
+    });
+    // On Linux only Docker Desktop looks there, and the jobs of a CI/CD runner, which mount it.
+    let desktop = cfg!(not(target_os = "linux")) || home.join(".docker/desktop").is_dir();
+    if desktop || config.runner_enabled() {
         places.push(Place {
-            client: "Docker Engine",
-            directory: "/etc/docker/certs.d".into(),
-            restart: false,
+            client: if desktop { "Docker Desktop" } else { "CI/CD jobs" },
+            directory: home.join(".docker/certs.d"),
+            restart: desktop,
         });
     }
     places
+}
+
+/// Says whether a client trusts the certificate in a file, for an address.
+pub fn is_trusted(client: Found, address: &str, certificate: &Utf8Path) -> bool {
+    let home = sys::env::home().unwrap_or_default();
+    let (engine, own) = ("/etc/docker/certs.d", home.join(".config/containers/certs.d"));
+    let directories: Vec<Utf8PathBuf> = match client {
+        Found::Docker if cfg!(target_os = "linux") && !home.join(".docker/desktop").is_dir() => vec![engine.into()],
+        Found::Docker => vec![home.join(".docker/certs.d")],
+        Found::Podman => vec![own, "/etc/containers/certs.d".into(), engine.into()],
+    };
+    let Ok(Some(pem)) = sys::fs::read_optional(certificate) else {
+        return false;
+    };
+    directories.iter().any(|directory| {
+        let there = sys::fs::read_optional(&directory.join(address).join("ca.crt"));
+        there.ok().flatten().is_some_and(|text| text.contains(pem.trim()))
+    })
 }
 
 /// Returns the `host:port` names under which clients know the registry.
@@ -94,74 +122,153 @@ pub fn names(config: &Config) -> Vec<String> {
     unique
 }
 
-/// Puts a certificate into every place.
-pub fn place(config: &Config, certificate: &Utf8Path, pem: &str) -> Vec<Placed> {
-    each(
-        config,
-        |target| {
-            let before = sys::fs::read_optional(target)?;
-            if before.as_deref() == Some(pem) {
-                return Ok(Done::Unchanged);
-            }
-            if let Some(parent) = target.parent() {
-                sys::fs::create_dir(parent)?;
-            }
-            sys::fs::write_atomic(target, pem.as_bytes(), PUBLIC)?;
-            Ok(if before.is_some() { Done::Replaced } else { Done::Added })
-        },
-        |target| {
-            let parent = target.parent().unwrap_or(target);
-            format!(
-                "sudo install -D -m 644 {} {}/ca.crt",
-                quote(certificate.as_str()),
-                quote(parent.as_str())
-            )
-        },
-    )
+/// Files that were put where clients look, with the SHA-256 of what was put
+/// there: what somebody else put there since is not ours to take away.
+type Record = BTreeMap<Utf8PathBuf, String>;
+
+fn record(config: &Config) -> Record {
+    let text = sys::fs::read_optional(&config.root().trusted()).ok().flatten();
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }
 
-/// Removes a certificate from every place where it is this one.
-pub fn remove(config: &Config, pem: &str) -> Vec<Placed> {
-    each(
-        config,
-        |target| match sys::fs::read_optional(target)? {
-            None => Ok(Done::Absent),
-            Some(there) if there != pem => Ok(Done::Foreign),
-            Some(_) => {
-                sys::fs::remove(target)?;
-                // The directory too, unless others keep something in it.
-                if let Some(parent) = target.parent() {
-                    let _ = std::fs::remove_dir(parent);
-                }
-                Ok(Done::Removed)
-            }
-        },
-        |target| format!("sudo rm {}", quote(target.as_str())),
-    )
+fn save(config: &Config, record: &Record) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(record).map_err(io::Error::other)?;
+    sys::fs::create_private_dir(&config.root().state())?;
+    sys::fs::write_atomic(&config.root().trusted(), text.as_bytes(), sys::fs::PRIVATE)
 }
 
-fn each(
-    config: &Config,
-    work: impl Fn(&Utf8Path) -> io::Result<Done>,
-    by_hand: impl Fn(&Utf8Path) -> String,
-) -> Vec<Placed> {
-    let mut all = Vec::new();
-    for place in places() {
-        for name in names(config) {
-            let path = place.directory.join(name).join("ca.crt");
-            let done = work(&path).unwrap_or_else(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Done::Denied(by_hand(&path)),
-                _ => Done::Failed(error.to_string()),
-            });
-            all.push(Placed {
-                client: place.client,
-                path,
-                done,
-                restart: place.restart,
-            });
+fn hash(text: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}
+
+/// Puts a certificate into every place, and takes it away from those where
+/// it was under names that the registry does not have any more.
+///
+/// # Errors
+/// When what was done cannot be noted.
+pub fn place(config: &Config, certificate: &Utf8Path, pem: &str) -> io::Result<Vec<Placed>> {
+    let mut record = record(config);
+    let wanted = targets(config);
+    let mut all = take_away(&mut record, |path| !wanted.iter().any(|(_, target)| target == path));
+    for (place, path) in &wanted {
+        let done = put(path, pem);
+        if matches!(done, Ok(Done::Added | Done::Replaced | Done::Unchanged)) {
+            record.insert(path.clone(), hash(pem));
+        }
+        let parent = path.parent().unwrap_or(path);
+        let by_hand = format!(
+            "sudo install -D -m 644 {} {}/ca.crt",
+            quote(certificate.as_str()),
+            quote(parent.as_str())
+        );
+        all.push(placed(place.client, path, place.restart, done, by_hand));
+    }
+    save(config, &record)?;
+    Ok(all)
+}
+
+fn put(target: &Utf8Path, pem: &str) -> io::Result<Done> {
+    let before = sys::fs::read_optional(target)?;
+    if before.as_deref() == Some(pem) {
+        return Ok(Done::Unchanged);
+    }
+    if let Some(parent) = target.parent() {
+        sys::fs::create_dir(parent)?;
+    }
+    sys::fs::write_atomic(target, pem.as_bytes(), PUBLIC)?;
+    Ok(if before.is_some() { Done::Replaced } else { Done::Added })
+}
+
+/// Takes away every certificate that was put anywhere; and `pem`, where an
+/// earlier version of kdk put it without a note.
+///
+/// # Errors
+/// When what was done cannot be noted.
+pub fn remove(config: &Config, pem: Option<&str>) -> io::Result<Vec<Placed>> {
+    let mut record = record(config);
+    if let Some(pem) = pem {
+        for (_, path) in targets(config) {
+            record.entry(path).or_insert_with(|| hash(pem));
         }
     }
+    let all = take_away(&mut record, |_| true);
+    save(config, &record)?;
+    Ok(all)
+}
+
+/// Takes away what was put into some of the places.
+fn take_away(record: &mut Record, which: impl Fn(&Utf8Path) -> bool) -> Vec<Placed> {
+    let mut all = Vec::new();
+    let paths: Vec<(Utf8PathBuf, String)> = record
+        .iter()
+        .filter(|(path, _)| which(path))
+        .map(|(path, hash)| (path.clone(), hash.clone()))
+        .collect();
+    for (path, ours) in paths {
+        let done = take(&path, &ours);
+        if done.is_ok() {
+            record.remove(&path);
+        }
+        let by_hand = format!("sudo rm {}", quote(path.as_str()));
+        all.push(placed(client_of(&path), &path, false, done, by_hand));
+    }
     all
+}
+
+fn take(path: &Utf8Path, ours: &str) -> io::Result<Done> {
+    match sys::fs::read_optional(path)? {
+        None => Ok(Done::Absent),
+        Some(there) if hash(&there) != ours => Ok(Done::Foreign),
+        Some(_) => {
+            sys::fs::remove(path)?;
+            // The directory too, unless others keep something in it.
+            if let Some(parent) = path.parent() {
+                let _ = std::fs::remove_dir(parent);
+            }
+            Ok(Done::Removed)
+        }
+    }
+}
+
+fn placed(client: &'static str, path: &Utf8Path, restart: bool, done: io::Result<Done>, by_hand: String) -> Placed {
+    let done = done.unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Done::Denied(by_hand),
+        _ => Done::Failed(error.to_string()),
+    });
+    Placed {
+        client,
+        path: path.to_owned(),
+        done,
+        restart,
+    }
+}
+
+/// Returns which client looks at a path.
+fn client_of(path: &Utf8Path) -> &'static str {
+    let parts = |part: &str| path.as_str().contains(part);
+    if parts("/.config/containers/") {
+        "podman, buildah, skopeo"
+    } else if parts("/.docker/") {
+        "Docker Desktop"
+    } else {
+        "Docker Engine"
+    }
+}
+
+/// Returns the files that clients of this machine read for this registry.
+fn targets(config: &Config) -> Vec<(Place, Utf8PathBuf)> {
+    let names = names(config);
+    places(config)
+        .into_iter()
+        .flat_map(|place| {
+            let paths: Vec<_> = names
+                .iter()
+                .map(|name| (place.clone(), place.directory.join(name).join("ca.crt")))
+                .collect();
+            paths
+        })
+        .collect()
 }
 
 /// Quotes a path for a shell, where it needs it.

@@ -288,11 +288,11 @@ const TEMPLATE: &str = "kdk_registry_template";
 
 /// Makes a configuration's metadata database when it is missing; says whether
 /// it was. On a server of one's own a template stays, so that the next one is
-/// made quickly.
+/// made quickly. `report` hears what goes on.
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses.
-pub fn create_database(source: &Source, own_server: bool) -> Result<bool, CommandError> {
+pub fn create_database(source: &Source, own_server: bool, report: &dyn Fn(&str)) -> Result<bool, CommandError> {
     let config = database_of(source)?;
     runtime()?.block_on(async {
         if !own_server {
@@ -301,6 +301,7 @@ pub fn create_database(source: &Source, own_server: bool) -> Result<bool, Comman
         // Copying a database takes a fraction of making the schema.
         let mut template = config.clone();
         template.name = TEMPLATE.to_owned();
+        report("making a template of the metadata database");
         admin::create(&template, None).await?;
         {
             let database = Database::with(&template, false)?;
@@ -314,6 +315,7 @@ pub fn create_database(source: &Source, own_server: bool) -> Result<bool, Comman
                 other => drop(other?),
             }
         }
+        report("copying the template to the metadata database");
         Ok(admin::create(&config, Some(TEMPLATE)).await?)
     })
 }

@@ -152,7 +152,8 @@ fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
         .chain(ALIASES.iter().map(|(alias, _)| *alias));
     let suggestion = candidates
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .filter(|(distance, _)| *distance <= 3)
+        // A short word is near to everything.
+        .filter(|(distance, known)| distance * 3 <= known.len().max(name.len()))
         .min()
         .map(|(_, known)| known.to_owned());
     Err(NameError::Unknown {
@@ -503,6 +504,8 @@ fn environment() -> Vec<(String, String)> {
     sys::env::all()
         .into_iter()
         .filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"))
+        // A bundle that `kdk env` exported is for clients, and perhaps another root's.
+        .filter(|(name, value)| name != "SSL_CERT_FILE" || !crate::root::Root::is_ca_bundle(value))
         .collect()
 }
 

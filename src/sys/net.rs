@@ -56,16 +56,48 @@ pub fn port_holder(port: u16) -> Option<Holder> {
     platform::port_holder(port)
 }
 
+/// Finds the process that takes connections to an address, as far as this user may see.
+pub fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
+    platform::holder_at(address, port)
+}
+
 #[cfg(target_os = "linux")]
 mod platform {
+    use std::net::IpAddr;
+
     use super::Holder;
 
     pub(super) fn port_holder(port: u16) -> Option<Holder> {
-        let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        holder_of(&listening(port))
+    }
+
+    pub(super) fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
+        let all = listening(port);
+        // The kernel prefers a socket on the very address to one on all of them.
+        let some = |wanted: &dyn Fn(IpAddr) -> bool| -> Vec<(IpAddr, String)> {
+            all.iter().filter(|(at, _)| wanted(*at)).cloned().collect()
+        };
+        let exact = some(&|at| at == address.to_canonical());
+        if exact.is_empty() {
+            holder_of(&some(&|at| at.is_unspecified()))
+        } else {
+            holder_of(&exact)
+        }
+    }
+
+    /// Returns the sockets that listen on a port: address and inode.
+    fn listening(port: u16) -> Vec<(IpAddr, String)> {
+        ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|path| std::fs::read_to_string(path).ok())
-            .flat_map(|table| listening_inodes(&table, port))
-            .collect();
+            .flat_map(|table| listening_in(&table, port))
+            .collect()
+    }
+
+    fn holder_of(sockets: &[(IpAddr, String)]) -> Option<Holder> {
+        if sockets.is_empty() {
+            return None;
+        }
         for entry in std::fs::read_dir("/proc").ok()?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
@@ -79,7 +111,7 @@ mod platform {
                 };
                 let target = target.to_string_lossy();
                 let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-                if inode.is_some_and(|inode| inodes.iter().any(|known| known == inode)) {
+                if inode.is_some_and(|inode| sockets.iter().any(|(_, known)| known == inode)) {
                     let name = crate::sys::process::name_of(pid).unwrap_or_default();
                     return Some(Holder { pid, name });
                 }
@@ -88,28 +120,55 @@ mod platform {
         None
     }
 
-    fn listening_inodes(table: &str, port: u16) -> Vec<String> {
+    fn listening_in(table: &str, port: u16) -> Vec<(IpAddr, String)> {
         const LISTEN: &str = "0A";
         table
             .lines()
             .skip(1)
             .filter_map(|line| {
                 let fields: Vec<&str> = line.split_whitespace().collect();
-                let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+                let (address, hex) = fields.get(1)?.rsplit_once(':')?;
                 let matches = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(3)? == LISTEN;
-                matches.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+                let inode = matches.then(|| fields.get(9).map(|inode| (*inode).to_owned()))??;
+                Some((read_address(address)?, inode))
             })
             .collect()
+    }
+
+    /// Reads an address as the kernel writes it: words of four bytes, each in
+    /// the machine's order.
+    fn read_address(hex: &str) -> Option<IpAddr> {
+        let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+        if hex.len() == 8 {
+            return Some(word(0)?.into());
+        }
+        let words = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+        let bytes: [u8; 16] = words.try_into().ok()?;
+        Some(IpAddr::from(bytes).to_canonical())
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod platform {
+    use std::net::IpAddr;
+
     use super::Holder;
 
     pub(super) fn port_holder(port: u16) -> Option<Holder> {
+        ask(&format!("-iTCP:{port}"))
+    }
+
+    pub(super) fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
+        let bracketed = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        ask(&format!("-iTCP@{bracketed}:{port}")).or_else(|| port_holder(port))
+    }
+
+    fn ask(socket: &str) -> Option<Holder> {
         let output = std::process::Command::new("lsof")
-            .args(["-nP", &format!("-iTCP:{port}"), "-sTCP:LISTEN", "-Fpc"])
+            .args(["-nP", socket, "-sTCP:LISTEN", "-Fpc"])
             .output()
             .ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
@@ -131,8 +190,13 @@ mod tests {
     fn the_holder_of_a_port_is_this_process() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let holder = port_holder(port).expect("found");
-        assert_eq!(holder.pid, i32::try_from(std::process::id()).expect("small"));
+        let own = i32::try_from(std::process::id()).expect("small");
+        assert_eq!(port_holder(port).expect("found").pid, own);
+        assert_eq!(holder_at([127, 0, 0, 1].into(), port).expect("found").pid, own);
+        assert_eq!(holder_at([127, 0, 0, 2].into(), port), None);
+        let all = TcpListener::bind("[::]:0").expect("a free port");
+        let everywhere = all.local_addr().expect("bound").port();
+        assert_eq!(holder_at([127, 0, 0, 2].into(), everywhere).expect("found").pid, own);
         assert_eq!(
             try_listen(([127, 0, 0, 1], port).into()).unwrap_err().kind(),
             io::ErrorKind::AddrInUse

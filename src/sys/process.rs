@@ -193,6 +193,11 @@ pub fn signal_process(pid: i32, signal: Signal) {
     let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
 }
 
+/// Returns the group that a process belongs to.
+pub fn group_of(pid: i32) -> Option<i32> {
+    nix::unistd::getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
+}
+
 /// Says whether a group still has a living process.
 pub fn group_alive(group: i32) -> bool {
     platform::group_alive(group)

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["root", "sys"]),
     ("supervisor", &["sys"]),
     ("certs", &["sys"]),
+    ("roots", &["config", "root", "sys"]),
     ("render", &["config", "root", "sys"]),
     ("services", &["config", "root", "sys", "supervisor"]),
     ("clients", &["config", "root", "sys"]),

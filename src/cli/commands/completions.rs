@@ -64,7 +64,15 @@ fn completed(command: clap::Command) -> clap::Command {
         });
     command.mut_subcommand("config", |config| {
         ["get", "set", "unset"].into_iter().fold(config, |config, name| {
-            config.mut_subcommand(name, |command| command.mut_arg("key", |arg| arg.value_parser(keys())))
+            config.mut_subcommand(name, |command| {
+                let command = command.mut_arg("key", |arg| arg.value_parser(keys()));
+                // What is changed moves to the end; the value belongs there.
+                if name == "set" {
+                    command.mut_arg("value", |arg| arg)
+                } else {
+                    command
+                }
+            })
         })
     })
 }

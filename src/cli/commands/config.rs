@@ -19,22 +19,22 @@ use crate::root::Root;
     after_help = "Examples:\n  kdk config get registry.port\n  kdk config set registry.port 5100\n  kdk config list --show-origin\n  kdk config set registry.config '{http: {prefix: /registry/}}'"
 )]
 pub enum ConfigCommand {
-    /// Print the value of a setting or a section
+    /// Print the values of settings or sections
     Get {
-        /// Key, such as registry.port
+        /// Keys, such as registry.port
         #[arg(required = true, value_name = "KEY")]
         key: Vec<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Change a setting in kdk.yml
+    /// Change a setting in kdk.yml: KEY VALUE, or KEY=VALUE
     Set {
         /// Key, such as registry.port
         key: String,
         /// New value; lists as a,b,c and maps as YAML
         #[arg(allow_hyphen_values = true)]
-        value: String,
+        value: Option<String>,
     },
     /// Remove a setting from kdk.yml, so that its default holds
     Unset {
@@ -65,8 +65,16 @@ pub enum ConfigCommand {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
     match command {
-        ConfigCommand::Get { key, json } => get(session, &key.join("."), json),
-        ConfigCommand::Set { key, value } => set(session, &key, &value),
+        ConfigCommand::Get { key, json } => get_all(session, &key, json),
+        ConfigCommand::Set {
+            key,
+            value: Some(value),
+        } => set(session, &key, &value),
+        ConfigCommand::Set { key, value: None } => match key.split_once('=') {
+            Some((key, value)) => set(session, key, value),
+            None => Err(CommandError::user(format!("{key} is to be set to what?"))
+                .hint(format!("name the value, too: kdk config set {key} VALUE"))),
+        },
         ConfigCommand::Unset { key } => unset(session, &key),
         ConfigCommand::List { show_origin, json } => list(session, show_origin, json),
         ConfigCommand::Edit => edit_file(session),
@@ -115,11 +123,30 @@ fn lenient(session: &Session) -> Result<Config, CommandError> {
     }
 }
 
-fn get(session: &Session, key: &str, as_json: bool) -> Result<(), CommandError> {
+/// Prints the value of one setting, or of several with their keys. Parts of
+/// one key may also stand apart, as with KDK.
+fn get_all(session: &Session, keys: &[String], as_json: bool) -> Result<(), CommandError> {
     let config = lenient(session)?;
-    let (value, secret) = match settings::find(key) {
+    let joined = keys.join(".");
+    if keys.len() == 1 || value_of(&config, &joined).is_ok() {
+        return get(session, &config, &joined, as_json);
+    }
+    let mut values = Map::new();
+    for key in keys {
+        values.insert(key.clone(), value_of(&config, key)?.0);
+    }
+    if as_json {
+        return session.ui.json(&values);
+    }
+    session.ui.out(yaml(&Value::Object(values))?.trim_end());
+    Ok(())
+}
+
+/// Returns the value under a key, and whether it is a secret.
+fn value_of(config: &Config, key: &str) -> Result<(Value, bool), CommandError> {
+    Ok(match settings::find(key) {
         Some(setting) => (config.value(setting), setting.is_secret()),
-        None if settings::is_section(key) => (section(&config, key), false),
+        None if settings::is_section(key) => (section(config, key), false),
         None if let Some(setting) = settings::map_around(key) => {
             let inside = key
                 .strip_prefix(setting.key)
@@ -130,7 +157,11 @@ fn get(session: &Session, key: &str, as_json: bool) -> Result<(), CommandError> 
             (found.cloned().unwrap_or(Value::Null), false)
         }
         None => return Err(unknown(key)),
-    };
+    })
+}
+
+fn get(session: &Session, config: &Config, key: &str, as_json: bool) -> Result<(), CommandError> {
+    let (value, secret) = value_of(config, key)?;
     if secret && !value.is_null() {
         session.ui.hint("this is a secret");
     }
@@ -326,28 +357,56 @@ fn list(session: &Session, show_origin: bool, as_json: bool) -> Result<(), Comma
         return session.ui.json(&object);
     }
     if show_origin {
-        let rows: Vec<_> = all
-            .iter()
-            .map(|listed| {
-                let value = match &listed.value {
-                    Value::Null => String::new(),
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let tone = matches!(listed.origin, crate::config::Origin::File(_)).then_some(Tone::Strong);
-                vec![
-                    (listed.setting.key.to_owned(), tone),
-                    (value, None),
-                    (listed.origin.to_string(), Some(Tone::Faint)),
-                ]
-            })
-            .collect();
-        session.ui.table(&["KEY", "VALUE", "ORIGIN"], &rows);
+        for listed in &all {
+            let value = match &listed.value {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let tone = match listed.origin {
+                crate::config::Origin::File(_) => Tone::Strong,
+                _ => Tone::Name,
+            };
+            show_with_origin(session, listed.setting.key, tone, &value, &listed.origin.to_string());
+        }
         return Ok(());
     }
     session.ui.out("---");
     session.ui.out(yaml(&generate::nest(&all))?.trim_end());
     Ok(())
+}
+
+/// Columns that a terminal has at least.
+const COLUMNS: usize = 80;
+
+/// Shows a setting on a line; where it comes from follows on lines of its own
+/// when there is no room for it.
+fn show_with_origin(session: &Session, key: &str, tone: Tone, value: &str, origin: &str) {
+    let width = |text: &str| text.chars().count();
+    let line = format!("{} {value}", paint(tone, key));
+    let used = width(key) + 1 + width(value);
+    if used + 2 + width(origin) <= COLUMNS {
+        let pad = " ".repeat(COLUMNS - used - width(origin));
+        return session.ui.out(&format!("{line}{pad}{}", paint(Tone::Faint, origin)));
+    }
+    if used <= COLUMNS {
+        session.ui.out(line.trim_end());
+    } else {
+        session.ui.out(&paint(tone, key));
+        session.ui.out(&format!("    {value}"));
+    }
+    let mut rest = String::new();
+    for word in origin.split(' ') {
+        if width(&rest) + 1 + width(word) > COLUMNS - 4 {
+            session.ui.out(&format!("    {}", paint(Tone::Faint, &rest)));
+            rest.clear();
+        }
+        if !rest.is_empty() {
+            rest.push(' ');
+        }
+        rest.push_str(word);
+    }
+    session.ui.out(&format!("    {}", paint(Tone::Faint, &rest)));
 }
 
 fn edit_file(session: &Session) -> Result<(), CommandError> {

@@ -40,6 +40,7 @@ pub fn with_server<T>(
             write_atomic(&borrowed(config), b"", PRIVATE)?;
         }
         if state != Some(StateName::Ready) {
+            let _progress = session.ui.progress("starting PostgreSQL");
             run_state::start_quietly(session, config, services::postgresql(config))?;
         }
     }
@@ -52,7 +53,7 @@ pub fn with_server<T>(
         let used = config.registry_database_enabled() != "false"
             && known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
         if !used {
-            run_state::stop_quietly(session, config.root(), POSTGRESQL)?;
+            run_state::stop_quietly(session, config.root(), &[POSTGRESQL.to_owned()])?;
         }
         keep(config);
     }
@@ -121,7 +122,14 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
     }
     run_state::check_data(config, &services::catalogue(config))?;
     let in_use = is_in_use(config);
-    let made = with_server(session, config, || make(session, config))?;
+    let made = with_server(session, config, || {
+        let made = make(session, config)?;
+        if made {
+            // Stopping it would sync thousands of new files, only for the next start.
+            keep(config);
+        }
+        Ok(made)
+    })?;
     if made && in_use {
         session.ui.warn(&format!(
             "the database {} is new and empty, although the storage says that its metadata are in one: if registry.database names the wrong one, set it back and run kdk reconfigure",
@@ -137,7 +145,7 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     let source = source_of(config);
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
-    let made = command::create_database(&source, is_ours(config))?;
+    let made = command::create_database(&source, is_ours(config), &|stage| progress.set(stage))?;
     let outcome = command::migrate(&source, Migrate::Up { skip_post: false }, false)?;
     drop(progress);
     if made {

@@ -1,6 +1,6 @@
 //! `kdk login`: log a container client in, without showing the token.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
@@ -9,17 +9,24 @@ use jiff::SignedDuration;
 use super::token;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::clients::{self, Found, insecure};
 use crate::config::Config;
 use crate::reconfigure::ADMIN;
+use crate::roots::{Rival, Roots};
+use crate::services::{self, REGISTRY};
 use crate::sys;
 
 /// User name that goes with a token, as in the documents.
 const LOGIN_NAME: &str = "khulnasoft-token";
+/// How long a login holds unless told otherwise.
+const HOLDS: &str = "720h";
+/// Variable that says yes beforehand.
+const CONFIRM: &str = "KDK_LOGIN_CONFIRM";
 
 /// Arguments of `kdk login`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A new token is made for every login; it reaches the client on its standard input.\n\nExamples:\n  kdk login\n  kdk login --client podman --user anna --expires 8h"
+    after_help = "A new token is made for every login, and replaces the one before; it reaches the client on its\nstandard input, and goes only where this root's own registry listens.\n\nExamples:\n  kdk login\n  kdk login --client podman --user anna --expires 8h"
 )]
 pub struct LoginArgs {
     /// Client to log in (default: docker where it is installed, else podman)
@@ -29,17 +36,40 @@ pub struct LoginArgs {
     #[arg(long, default_value = ADMIN)]
     user: String,
     /// How long the login holds, such as 8h or 720h
-    #[arg(long, default_value = "720h", value_parser = token::parse_duration)]
+    #[arg(long, default_value = HOLDS, value_parser = token::parse_duration)]
     expires: SignedDuration,
     /// HOST:PORT to log in to (default: the registry's)
     #[arg(long)]
     address: Option<String>,
+    /// Send the token even where the system does not tell who listens there
+    #[arg(long)]
+    force: bool,
+    /// Write what podman needs for plain HTTP without asking
+    #[arg(long, short)]
+    yes: bool,
 }
 
+/// A client that can be logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Client {
+pub enum Client {
     Docker,
     Podman,
+}
+
+/// Returns the client that is asked for, or the one that is there.
+fn find(asked: Option<Client>) -> Result<Found, CommandError> {
+    let named = asked.map(|client| match client {
+        Client::Docker => Found::Docker,
+        Client::Podman => Found::Podman,
+    });
+    match named {
+        Some(client) if client.is_here() => Ok(client),
+        Some(client) => Err(CommandError::user(format!("{client} is not on the PATH"))),
+        None => clients::preferred().ok_or_else(|| {
+            CommandError::user("neither docker nor podman is on the PATH")
+                .hint("any client can log in as khulnasoft-token with a token from: kdk token create")
+        }),
+    }
 }
 
 /// Mints a token and hands it to the client.
@@ -47,7 +77,7 @@ pub fn run(session: &Session, args: &LoginArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     if !config.registry_enabled() {
         return Err(CommandError::user("the registry is not enabled")
-            .hint("enable it with: kdk config set registry.enabled true && kdk reconfigure && kdk start"));
+            .hint("enable it with: kdk config set registry.enabled true && kdk up"));
     }
     if !config.registry_auth_enabled() {
         session
@@ -55,62 +85,159 @@ pub fn run(session: &Session, args: &LoginArgs) -> Result<(), CommandError> {
             .done("The registry asks for no login (registry.auth_enabled is false).");
         return Ok(());
     }
-    let client = pick(args.client)?;
-    let name = if client == Client::Docker { "docker" } else { "podman" };
+    let client = find(args.client)?;
+    log_in(session, &config, client, args)
+}
+
+/// Logs a client in as the administrator; returns which, or nothing where
+/// nobody need log in.
+pub fn log_in_as_admin(
+    session: &Session,
+    config: &Config,
+    client: Option<Client>,
+    yes: bool,
+) -> Result<Option<Found>, CommandError> {
+    if !config.registry_auth_enabled() {
+        return Ok(None);
+    }
+    let client = find(client)?;
+    let args = LoginArgs {
+        client: None,
+        user: ADMIN.to_owned(),
+        expires: token::parse_duration(HOLDS).map_err(CommandError::user)?,
+        address: None,
+        force: false,
+        yes,
+    };
+    log_in(session, config, client, &args)?;
+    Ok(Some(client))
+}
+
+fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -> Result<(), CommandError> {
     let address = args.address.clone().unwrap_or_else(|| config.registry_address());
-    let identity = token::identity(&config)?;
+    check_holder(config, &address, args.force)?;
+    let plain = !clients::needs::is_https(config);
+    let told = client != Found::Podman || !plain || tell_podman(session, &address, args.yes)?;
+    let identity = token::identity(config)?;
     let expires = sys::clock::Clock::System
         .now()
         .checked_add(args.expires)
         .map_err(|error| CommandError::user(error.to_string()))?;
-    let (made, secret) = identity.create_token(&args.user, &format!("kdk login --client {name}"), Some(expires))?;
-    let outcome = log_in(name, &command_line(client, &config, &address), &secret);
-    if outcome.is_err() {
+    let name = format!("kdk login: {client}, {address}, {}", client.login_file());
+    let (made, secret) = identity.create_token(&args.user, &name, Some(expires))?;
+    let mut line: Vec<&str> = vec!["login", "--username", LOGIN_NAME, "--password-stdin"];
+    if !told {
+        line.push("--tls-verify=false");
+    }
+    line.push(&address);
+    if let Err(error) = feed(client, &line, &secret) {
         // Nobody knows the token: it must not stay.
         identity.revoke_token(made.id)?;
+        return Err(error);
     }
-    outcome?;
+    // The one before is overwritten where it was kept, so nobody uses it any more.
+    for earlier in identity.tokens()? {
+        if earlier.name == name && earlier.id != made.id {
+            identity.revoke_token(earlier.id)?;
+        }
+    }
     session.ui.done(&format!(
-        "{name} is logged in to {address} as {} until {}.",
+        "{client} is logged in to {address} as {} until {}.",
         args.user,
         expires.strftime("%Y-%m-%d %H:%M UTC")
+    ));
+    session.ui.say(&format!(
+        "  This login is read by {} ({}).",
+        client.readers(),
+        client.login_file()
     ));
     Ok(())
 }
 
-fn pick(asked: Option<Client>) -> Result<Client, CommandError> {
-    let installed = |client: Client| {
-        sys::process::find_program(if client == Client::Docker { "docker" } else { "podman" }).is_some()
+/// Offers to tell podman that an address speaks plain HTTP; says whether it knows.
+fn tell_podman(session: &Session, address: &str, yes: bool) -> Result<bool, CommandError> {
+    let ui = &session.ui;
+    if insecure::podman_is_told(address) {
+        return Ok(true);
+    }
+    let file = insecure::podman_file();
+    let given = yes || sys::env::flag(CONFIRM);
+    if !given && !std::io::stdin().is_terminal() {
+        ui.hint(&format!(
+            "{address} speaks plain HTTP: give podman --tls-verify=false, or let {file} say so with: kdk login --client podman --yes"
+        ));
+        return Ok(false);
+    }
+    let question =
+        format!("{address} speaks plain HTTP. Let {file} say so, so that podman needs no --tls-verify=false?");
+    if given || ui.asks(&question)? {
+        insecure::tell_podman(&[address.to_owned()])?;
+        ui.say(&format!("  {file} says that {address} speaks plain HTTP."));
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Checks that this root's registry, and nobody else, listens where a token
+/// is about to be sent.
+fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), CommandError> {
+    let endpoint = services::registry_endpoint(config);
+    let job = services::supervisor(config.root())
+        .status()?
+        .into_iter()
+        .find(|job| job.name == REGISTRY && job.state.is_alive());
+    let Some(own) = job.and_then(|job| job.pid) else {
+        let holder = Roots::open()?
+            .and_then(|roots| roots.rival(endpoint.port, config.root().path()))
+            .or_else(|| crate::roots::taken(endpoint.port));
+        let belongs = match holder {
+            Some(Rival::Root(root)) => format!(": port {} belongs to the root {root}", endpoint.port),
+            Some(Rival::Process(Some(holder))) => format!(
+                ": port {} belongs to {} (process {})",
+                endpoint.port, holder.name, holder.pid
+            ),
+            _ => String::new(),
+        };
+        return Err(
+            CommandError::user(format!("this root's registry is not running{belongs}"))
+                .hint("start it with: kdk start"),
+        );
     };
-    match asked {
-        Some(client) if installed(client) => Ok(client),
-        Some(client) => Err(CommandError::user(format!(
-            "{} is not on the PATH",
-            if client == Client::Docker { "docker" } else { "podman" }
-        ))),
-        None => [Client::Docker, Client::Podman]
-            .into_iter()
-            .find(|client| installed(*client))
-            .ok_or_else(|| {
-                CommandError::user("neither docker nor podman is on the PATH")
-                    .hint("any client can log in as khulnasoft-token with a token from: kdk token create")
-            }),
+    let Some((host, port)) = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
+        .filter(|(_, port)| *port == endpoint.port)
+    else {
+        // Behind a proxy: who listens there is for its certificate to say.
+        return Ok(());
+    };
+    let mut ours = false;
+    for ip in sys::net::resolve(host)? {
+        match sys::net::holder_at(ip, port) {
+            Some(holder) if holder.pid == own || sys::process::group_of(holder.pid) == Some(own) => ours = true,
+            Some(holder) => {
+                return Err(CommandError::user(format!(
+                    "{} belongs to {} (process {}), not to this root's registry: no token is sent there",
+                    sys::net::host_port(&ip.to_string(), port),
+                    holder.name,
+                    holder.pid
+                ))
+                .hint("log in to the address that kdk status shows, or let the registry listen there: registry.listen_address"));
+            }
+            None => {}
+        }
     }
+    if ours || force {
+        return Ok(());
+    }
+    Err(CommandError::user(format!(
+        "the system does not tell whether this root's registry listens on {address}: no token is sent there"
+    ))
+    .hint("where you are sure that it does, say so with --force"))
 }
 
-fn command_line(client: Client, config: &Config, address: &str) -> Vec<String> {
-    let mut line: Vec<String> = ["login", "--username", LOGIN_NAME, "--password-stdin"]
-        .map(str::to_owned)
-        .to_vec();
-    if client == Client::Podman && !config.registry_self_signed() {
-        line.push("--tls-verify=false".to_owned());
-    }
-    line.push(address.to_owned());
-    line
-}
-
-fn log_in(program: &str, arguments: &[String], secret: &str) -> Result<(), CommandError> {
-    let mut child = Command::new(program)
+fn feed(client: Found, arguments: &[&str], secret: &str) -> Result<(), CommandError> {
+    let mut child = Command::new(client.program())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -124,14 +251,37 @@ fn log_in(program: &str, arguments: &[String], secret: &str) -> Result<(), Comma
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let mut error = CommandError::user(format!("{program} login failed: {said}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut error = CommandError::user(format!("{client} login failed: {}", reason(&said)));
     if said.contains("certificate") || said.contains("x509") {
         error = error.hint("let it trust the registry with: kdk trust-docker-registry");
     } else if said.contains("HTTP response to HTTPS client") {
-        error = error.hint("the registry speaks plain HTTP; add it to insecure-registries of the Docker daemon, or set registry.self_signed");
+        error = error.hint("the registry speaks plain HTTP, which docker takes elsewhere than on loopback only when told; see: kdk trust-docker-registry");
+    } else if said.contains("Cannot connect to the Docker daemon") {
+        error = error.hint("start Docker, or log podman in with: kdk login --client podman");
     } else if said.contains("refused") || said.contains("no such host") {
         error = error.hint("see whether it runs with: kdk status");
     }
     Err(error)
+}
+
+/// Returns the sentence that says why, without warnings around it and
+/// without what a program prints for its makers.
+fn reason(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines
+        .iter()
+        .rev()
+        .find(|line| line.to_lowercase().starts_with("error"))
+        .or(lines.last())
+        .copied()
+        .unwrap_or("it did not say why");
+    let line = line
+        .trim_start_matches("Error response from daemon: ")
+        .trim_start_matches("Error: ");
+    line.split(" &{")
+        .next()
+        .unwrap_or(line)
+        .trim_end_matches([':', ' '])
+        .to_owned()
 }

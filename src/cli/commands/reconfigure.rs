@@ -9,6 +9,7 @@ use crate::certs::Verdict;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
+use crate::reconfigure::applied::{Applied, Change};
 use crate::reconfigure::{Action, Plan, apply, plan};
 use crate::registry::command;
 use crate::services::{self, REGISTRY, source};
@@ -17,8 +18,9 @@ use crate::sys::clock::Clock;
 use crate::sys::fs::Lock;
 
 /// Arguments of `kdk reconfigure`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "Exit codes: 0 done or nothing to do, 1 failed, 3 --dry-run and something would change.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct ReconfigureArgs {
     /// Change nothing; exit with 3 when something would change
     #[arg(long)]
@@ -26,54 +28,148 @@ pub struct ReconfigureArgs {
     /// Do not restart running services; say which ones should be
     #[arg(long)]
     no_restart: bool,
+    /// Show what changes in the files, and where their old versions are kept
+    #[arg(long, short)]
+    verbose: bool,
+    /// Whether new files are passed over: the root was made a moment ago
+    #[arg(skip)]
+    brief: bool,
+}
+
+impl ReconfigureArgs {
+    /// Those of a `kdk up`.
+    pub fn for_up() -> Self {
+        Self {
+            brief: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Plans, shows, applies, restarts.
 pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError> {
     let config = session.config()?;
+    if args.dry_run {
+        return dry_run(session, &config, &plan(&config, Clock::System.now())?);
+    }
+    if !bring_in_line(session, &config, args)? {
+        session.ui.done("Nothing to change: everything is as kdk.yml says.");
+    }
+    Ok(())
+}
+
+/// Brings everything in line with the settings; says what it did, and returns
+/// whether there was anything to do.
+pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs) -> Result<bool, CommandError> {
     let ui = &session.ui;
     let now = Clock::System.now();
     let root = config.root();
-    if args.dry_run {
-        return dry_run(session, &config, &plan(&config, now)?);
-    }
     crate::sys::fs::create_private_dir(&root.state())?;
     let _lock = Lock::take(&root.state().join("reconfigure.lock"))?;
-    let plan = plan(&config, now)?;
+    let plan = plan(config, now)?;
+    let before = Applied::load(config);
     plan.notices.iter().for_each(|notice| ui.warn(notice));
-    show(session, &config, &plan);
+    let new = args.brief && before.is_none();
+    if !new {
+        show_certificates(session, config, &plan);
+        show_files(session, config, &plan, args.verbose);
+    }
     let applied = {
         let _progress = ui.progress("writing files and certificates");
-        apply(&config, &plan, now)?
+        apply(config, &plan, now)?
     };
-    for backup in &applied.backups {
-        ui.say(&format!("  the old version is kept in {}", root.relative(backup)));
-    }
-    let built = build(session, &config);
-    let prepared = super::database::prepare(session, &config);
-    if let (Ok(built), Ok(())) = (&built, &prepared) {
-        let (stale, disabled) = out_of_date(&config)?;
-        let restarts = !stale.is_empty() || !disabled.is_empty();
-        if plan.changes_anything() || restarts || matches!(built, Some(source::Prepared::Built(_))) {
-            ui.done("Successfully reconfigured!");
-        } else {
-            ui.done("Nothing to change: everything is as kdk.yml says.");
+    if args.verbose {
+        for backup in &applied.backups {
+            ui.say(&format!("  the old version is kept in {}", root.relative(backup)));
         }
     }
+    super::roots::enter(session, config);
+    let built = build(session, config);
+    let prepared = super::database::prepare(session, config);
     // Even when the build failed: what was written must come to be used.
-    let restarted = restart(session, &config, args.no_restart, built.is_err());
-    built?;
+    let restarted = restart(session, config, args.no_restart, built.is_err());
+    let rebuilt = matches!(built?, Some(source::Prepared::Built(_)));
     prepared?;
-    restarted?;
+    let (restarted, stopped) = restarted?;
+    let changes = before.map(|before| before.changes(config));
+    Applied::of(config).save(config)?;
+    let did = plan.changes_anything() || rebuilt || !restarted.is_empty() || !stopped.is_empty();
+    if did && !new {
+        ui.done(&summary(
+            config,
+            &plan,
+            changes.as_deref(),
+            &restarted,
+            &stopped,
+            args.verbose,
+        ));
+    }
     if config.registry_enabled()
-        && let Some(reason) = command::misplaced(&source_of(&config))
+        && let Some(reason) = command::misplaced(&source_of(config))
     {
         ui.warn(&format!("the registry will not start like this: {reason}"));
     }
     if applied.trust_again && config.registry_self_signed() {
         ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
     }
-    Ok(())
+    Ok(did)
+}
+
+/// Changed settings that are named without being asked for.
+const NAMED: usize = 3;
+
+/// Says in a line what was done.
+fn summary(
+    config: &Config,
+    plan: &Plan,
+    changes: Option<&[Change]>,
+    restarted: &[String],
+    stopped: &[String],
+    verbose: bool,
+) -> String {
+    let updated: Vec<&str> = plan
+        .files
+        .iter()
+        .filter(|file| file.action == Action::Update)
+        .map(|file| config.root().relative(&file.path).as_str())
+        .collect();
+    let first = match changes {
+        Some(changes) if !changes.is_empty() => {
+            let shown = if verbose { changes.len() } else { NAMED };
+            let named: Vec<String> = changes.iter().take(shown).map(ToString::to_string).collect();
+            let more = changes.len().saturating_sub(shown);
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more settings")
+            };
+            format!("Changed {}{more}", named.join(", "))
+        }
+        // No setting changed: somebody edited the files, or another version wrote them.
+        Some(_) if !updated.is_empty() => format!("Rewrote {} as kdk.yml says", updated.join(", ")),
+        _ => "Successfully reconfigured!".to_owned(),
+    };
+    let list = |did: &str, names: &[String]| (!names.is_empty()).then(|| format!("{did} {}", names.join(", ")));
+    let rest: Vec<String> = [list("restarted", restarted), list("stopped", stopped)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if rest.is_empty() && first.ends_with('!') {
+        return first;
+    }
+    let separator = if rest.is_empty() || first.ends_with('!') {
+        ""
+    } else {
+        "; "
+    };
+    let rest = rest.join("; ");
+    if first.ends_with('!') {
+        let mut rest = rest;
+        rest[..1].make_ascii_uppercase();
+        format!("{first} {rest}.")
+    } else {
+        format!("{first}{separator}{rest}.")
+    }
 }
 
 /// Builds the development version that the settings ask for, if they do.
@@ -92,7 +188,8 @@ fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>,
 fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {
     let ui = &session.ui;
     plan.notices.iter().for_each(|notice| ui.warn(notice));
-    show(session, config, plan);
+    show_certificates(session, config, plan);
+    show_files(session, config, plan, true);
     if source::is_wanted(config) {
         ui.say(&format!(
             "  {} would be fetched and, where it changed, built",
@@ -141,8 +238,14 @@ fn out_of_date(config: &Config) -> Result<(Vec<String>, Vec<String>), CommandErr
     Ok((stale, disabled))
 }
 
-/// Restarts running services that read something new; ends those that are not enabled any more.
-fn restart(session: &Session, config: &Config, only_say: bool, build_failed: bool) -> Result<(), CommandError> {
+/// Restarts running services that read something new, and ends those that are
+/// not enabled any more; returns both.
+fn restart(
+    session: &Session,
+    config: &Config,
+    only_say: bool,
+    build_failed: bool,
+) -> Result<(Vec<String>, Vec<String>), CommandError> {
     let (mut stale, disabled) = out_of_date(config)?;
     if build_failed {
         // What ran before goes on running.
@@ -160,28 +263,16 @@ fn restart(session: &Session, config: &Config, only_say: bool, build_failed: boo
                 disabled.join(" ")
             ));
         }
-        return Ok(());
+        return Ok((Vec::new(), Vec::new()));
     }
+    // What they did is said once, at the end.
     if !disabled.is_empty() {
-        session
-            .ui
-            .say(&format!("Stopping {}, not enabled any more.", disabled.join(", ")));
-        run_state::stop_named(session, config.root(), Some(disabled))?;
+        run_state::stop_quietly(session, config.root(), &disabled)?;
     }
     if !stale.is_empty() {
-        session.ui.say(&format!(
-            "Restarting {}, whose configuration changed.",
-            stale.join(", ")
-        ));
-        run_state::restart_named(session, config, &stale)?;
+        run_state::restart_quietly(session, config, &stale)?;
     }
-    Ok(())
-}
-
-/// Says what the plan does to certificates and files.
-fn show(session: &Session, config: &Config, plan: &Plan) {
-    show_certificates(session, config, plan);
-    show_files(session, config, plan);
+    Ok((stale, disabled))
 }
 
 /// Says what the plan does to certificates.
@@ -205,7 +296,7 @@ pub fn show_certificates(session: &Session, config: &Config, plan: &Plan) {
     }
 }
 
-fn show_files(session: &Session, config: &Config, plan: &Plan) {
+fn show_files(session: &Session, config: &Config, plan: &Plan, verbose: bool) {
     let ui = &session.ui;
     let root = config.root();
     for file in &plan.files {
@@ -217,6 +308,8 @@ fn show_files(session: &Session, config: &Config, plan: &Plan) {
             Action::Protected => ui.warn(&format!(
                 "Changes to '{name}' not applied because it's protected in kdk.yml."
             )),
+            // The summary says which settings changed.
+            Action::Update if !verbose => {}
             Action::Update => {
                 ui.say(&format!("  changed file {name}"));
                 if !file.is_key {

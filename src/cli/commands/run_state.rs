@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::ui::{Tone, Ui, paint};
+use crate::cli::ui::{Tone, paint};
+use crate::cli::welcome;
 use crate::config::Config;
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
@@ -62,14 +63,22 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     check_data(&config, &specs)?;
     super::database::keep(&config);
     warn_of_pending(session, &config);
-    if let Some(notice) = crate::reconfigure::exposure(&config) {
+    if let Some(notice) = crate::reconfigure::notices::exposure(&config) {
         session.ui.warn(&notice);
     }
-    bring_up(session, &config, specs, false)?;
+    bring_up(session, &config, specs, Manner::Start)?;
     if args.services.is_empty() {
-        what_next(session, &config);
+        welcome::next(session, &config, None);
     }
     Ok(())
+}
+
+/// Starts everything that is enabled and does not run.
+pub fn start_all(session: &Session, config: &Config) -> Result<(), CommandError> {
+    let specs = services::pick(config, &[])?;
+    check_data(config, &specs)?;
+    super::database::keep(config);
+    bring_up(session, config, specs, Manner::Start)
 }
 
 /// `kdk stop`.
@@ -100,9 +109,9 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
             stop_named(session, config.root(), Some(others))?;
         }
     }
-    bring_up(session, &config, specs, true)?;
+    bring_up(session, &config, specs, Manner::Restart)?;
     if args.services.is_empty() {
-        what_next(session, &config);
+        welcome::next(session, &config, None);
     }
     Ok(())
 }
@@ -124,7 +133,12 @@ pub fn kill(session: &Session, args: &KillArgs) -> Result<(), CommandError> {
 
 /// Stops and starts services that run.
 pub fn restart_named(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
-    bring_up(session, config, services::pick(config, names)?, true)
+    bring_up(session, config, services::pick(config, names)?, Manner::Restart)
+}
+
+/// Restarts services without a word, unless one fails.
+pub fn restart_quietly(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
+    bring_up(session, config, services::pick(config, names)?, Manner::RestartSilently)
 }
 
 /// Stops services, all when none is named.
@@ -156,21 +170,17 @@ fn named(session: &Session, root: &Root, names: &[String]) -> Result<Option<Vec<
 
 /// Starts services that do not run.
 pub fn start_named(session: &Session, config: &Config, names: &[String]) -> Result<(), CommandError> {
-    bring_up(session, config, services::pick(config, names)?, false)
+    bring_up(session, config, services::pick(config, names)?, Manner::Start)
 }
 
 /// Starts a service without a word, unless it fails.
 pub fn start_quietly(session: &Session, config: &Config, spec: JobSpec) -> Result<(), CommandError> {
-    let quiet = Session {
-        ui: Ui::new(true),
-        root: session.root.clone(),
-    };
-    bring_up(&quiet, config, vec![spec], false)
+    bring_up(session, config, vec![spec], Manner::StartSilently)
 }
 
-/// Stops a service without a word, unless it fails.
-pub fn stop_quietly(session: &Session, root: &Root, name: &str) -> Result<(), CommandError> {
-    match ask_stop(session, root, Some(vec![name.to_owned()]), false)? {
+/// Stops services without a word, unless one fails.
+pub fn stop_quietly(session: &Session, root: &Root, names: &[String]) -> Result<(), CommandError> {
+    match ask_stop(session, root, Some(names.to_vec()), false)? {
         Some(outcome) if !outcome.failures.is_empty() => report_stop(session, &outcome),
         _ => Ok(()),
     }
@@ -231,8 +241,21 @@ fn ready(config: &Config, mut specs: Vec<JobSpec>) -> Result<(Vec<JobSpec>, Opti
     Ok((specs, later))
 }
 
+/// How services are brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// What is down is started.
+    Start,
+    /// So it is, and only failures are told.
+    StartSilently,
+    /// What runs is stopped first.
+    Restart,
+    /// So it is, and only failures are told.
+    RestartSilently,
+}
+
 /// Starts services, or restarts them, and waits until they are ready.
-fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool) -> Result<(), CommandError> {
+fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Manner) -> Result<(), CommandError> {
     let ui = &session.ui;
     let (mut specs, later) = ready(config, with_needed(config, specs)?)?;
     if let Some(error) = &later {
@@ -254,7 +277,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
         .map(|spec| (spec.name.clone(), spec.fingerprint.clone()))
         .collect();
     let wait_seconds = config.wait_seconds();
-    let request = if again {
+    let request = if matches!(manner, Manner::Restart | Manner::RestartSilently) {
         Request::Restart {
             jobs: specs,
             wait_seconds,
@@ -276,12 +299,15 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
             progress.set(&format!("{}: {}", status.name, status.state.text()));
         })?
     };
+    let silent = matches!(manner, Manner::StartSilently | Manner::RestartSilently);
     let mut registry_answers = false;
     for job in outcome.jobs.iter().filter(|job| names.contains(&job.name)) {
         if outcome.failures.iter().any(|failure| failure.name == job.name) {
             continue;
         }
-        ui.say(&format!("  {}", job_line(job)));
+        if !silent {
+            ui.say(&format!("  {}", job_line(job)));
+        }
         let current = wanted
             .iter()
             .any(|(name, fingerprint)| *name == job.name && *fingerprint == job.fingerprint);
@@ -293,8 +319,8 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
         }
         registry_answers |= job.name == REGISTRY && job.state == StateName::Ready && current;
     }
-    if registry_answers {
-        announce(session, config);
+    if registry_answers && !silent {
+        welcome::announce(session, config);
     }
     failed(session, config, &outcome, &since)?;
     // Its message stands above.
@@ -304,31 +330,6 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, again: bool
             ..error
         })
     })
-}
-
-/// Says where the registry is, which answers; but only by a name that leads to it.
-fn announce(session: &Session, config: &Config) {
-    let ui = &session.ui;
-    let endpoint = services::registry_endpoint(config);
-    let unresolved = unresolved_hosts(config);
-    if endpoint.port != config.registry_port() {
-        let at = sys::net::host_port(&config.registry_host(), endpoint.port);
-        ui.warn(&format!(
-            "the registry listens on port {}, at {at}: its file says so, not kdk.yml",
-            endpoint.port
-        ));
-    } else if unresolved
-        .iter()
-        .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
-    {
-        ui.warn("the registry answers, but nobody finds it by its name:");
-    } else {
-        ui.done(&format!(
-            "A container registry is available at {}.",
-            config.registry_address()
-        ));
-    }
-    unresolved.iter().for_each(|line| ui.warn(line));
 }
 
 /// Says so when `kdk.yml` was changed and nothing of it was applied yet.
@@ -345,19 +346,6 @@ fn warn_of_pending(session: &Session, config: &Config) {
             .ui
             .warn("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure");
     }
-}
-
-fn unresolved_hosts(config: &Config) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for (key, host) in [
-        ("hostname", config.hostname()),
-        ("registry.host", config.registry_host()),
-    ] {
-        let line = crate::reconfigure::unresolved(key, &host);
-        let known = lines.iter().any(|known| known.ends_with(&format!(" {host}")));
-        lines.extend(line.filter(|_| !known));
-    }
-    lines
 }
 
 fn job_line(job: &JobStatus) -> String {
@@ -443,7 +431,7 @@ fn advice(config: &Config, failure: &Failure) -> Vec<String> {
         advice.push("a kdk service of this root or another holds it; end it there with: kdk stop".to_owned());
     }
     if failure.reason.contains("does not resolve") {
-        advice.extend(unresolved_hosts(config));
+        advice.extend(welcome::unresolved_hosts(config));
     }
     advice
 }
@@ -500,60 +488,6 @@ fn report_stop(session: &Session, outcome: &Outcome) -> Result<(), CommandError>
         .map(|failure| format!("{}: {}", failure.name, failure.reason))
         .collect();
     Err(CommandError::user(reasons.join("\n")).hint("end it without grace: kdk kill"))
-}
-
-/// Says what to do with what runs.
-fn what_next(session: &Session, config: &Config) {
-    let ui = &session.ui;
-    let root = config.root();
-    if config.rails_mode() == "embedded" {
-        ui.say(&format!(
-            "KhulnaSoft (the stand-in) is available at {}.",
-            paint(Tone::Name, &config.url())
-        ));
-    }
-    if !config.registry_enabled() {
-        ui.hint("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
-        return;
-    }
-    let address = config.registry_address();
-    let kdk = command_name(root);
-    ui.say(&format!("\n{}", paint(Tone::Strong, "What next:")));
-    let mut steps = Vec::new();
-    if config.registry_auth_enabled() {
-        steps.push((format!("{kdk} login"), "log docker or podman in"));
-    }
-    steps.push((
-        format!("docker push {address}/my-image"),
-        "after: docker tag IMAGE the same name",
-    ));
-    steps.push((format!("{kdk} tail registry"), "watch the registry"));
-    steps.push((format!("{kdk} stop"), "stop everything"));
-    let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    for (command, meaning) in steps {
-        ui.say(&format!("  {command:width$}  {}", paint(Tone::Faint, meaning)));
-    }
-}
-
-/// Returns how this kdk is called from here: by its name where that finds
-/// it, with the root where that is not found by itself.
-fn command_name(root: &Root) -> String {
-    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
-    let on_path = sys::process::find_program("kdk").and_then(|found| found.canonicalize_utf8().ok());
-    let name = if on_path == exe.canonicalize_utf8().ok() && on_path.is_some() {
-        "kdk".to_owned()
-    } else {
-        exe.into_string()
-    };
-    let here = sys::env::current_dir()
-        .ok()
-        .and_then(|here| here.canonicalize_utf8().ok());
-    let inside = here.is_some_and(|here| here.starts_with(root.path()));
-    if inside {
-        name
-    } else {
-        format!("{name} --root {}", root.path())
-    }
 }
 
 /// Arguments of `kdk run-as`.

@@ -24,6 +24,9 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Accepted for habit's sake: services that are down are shown anyway
+    #[arg(long, short, hide = true)]
+    all: bool,
 }
 
 /// Shows services. Works with a broken `kdk.yml` too: what runs is known without it.
@@ -66,7 +69,7 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     for ((job, health), reason) in jobs.iter().zip(&mut health).zip(&mut reasons) {
         if job.name == REGISTRY
             && *health == "ok"
-            && let Some(service) = config.as_ref().and_then(|config| unreachable_token_service(config))
+            && let Some(service) = config.as_ref().and_then(unreachable_token_service)
         {
             *health = "no logins";
             *reason = Some(format!(
@@ -92,11 +95,6 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         .iter()
         .zip(&health)
         .map(|(job, health)| {
-            let state = if job.detail.is_empty() {
-                job.state.text().to_owned()
-            } else {
-                format!("{} ({})", job.state.text(), job.detail)
-            };
             let health_tone = match *health {
                 "ok" => Some(Tone::Good),
                 "-" => Some(Tone::Faint),
@@ -104,7 +102,7 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
             };
             vec![
                 (job.name.clone(), Some(Tone::Strong)),
-                (state, Some(tone(job.state))),
+                (job.state.text().to_owned(), Some(tone(job.state))),
                 (job.pid.map_or("-".to_owned(), |pid| pid.to_string()), None),
                 (job.uptime_seconds.map_or("-".to_owned(), human_duration), None),
                 (job.restarts.to_string(), (job.restarts > 0).then_some(Tone::Odd)),
@@ -118,7 +116,9 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         &rows,
     );
     for (job, reason) in jobs.iter().zip(&reasons) {
-        if let Some(reason) = reason {
+        // A reason is a sentence, which no column holds.
+        let detail = Some(&job.detail).filter(|detail| !detail.is_empty());
+        for reason in detail.into_iter().chain(reason) {
             session.ui.warn(&format!("{}: {reason}", job.name));
         }
     }

@@ -11,6 +11,41 @@ use crate::services;
 use crate::supervisor::tail::{Line, Source, follow};
 use crate::sys::clock::{Clock, log_stamp};
 
+/// Lines that are shown of each log unless told otherwise.
+const LINES: usize = 20;
+
+/// Arguments of `kdk logs`: as docker's.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kdk logs registry\n  kdk logs -f -n 100")]
+pub struct LogsArgs {
+    /// Services whose logs to show (default: all)
+    services: Vec<String>,
+    /// Follow what comes
+    #[arg(long, short)]
+    follow: bool,
+    /// How many of the last lines to show of each service (default: all)
+    #[arg(long, short = 'n', alias = "tail")]
+    lines: Option<usize>,
+    /// Only lines since a time (2024-09-26T21:36:00Z) or for a while (10m, 2h)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<LogsArgs> for TailArgs {
+    fn from(args: LogsArgs) -> Self {
+        Self {
+            services: args.services,
+            lines: Some(args.lines.unwrap_or(usize::MAX)),
+            no_follow: !args.follow,
+            since: args.since,
+            json: args.json,
+        }
+    }
+}
+
 /// Arguments of `kdk tail`.
 #[derive(Debug, Args)]
 #[command(
@@ -19,9 +54,9 @@ use crate::sys::clock::{Clock, log_stamp};
 pub struct TailArgs {
     /// Services whose logs to show (default: all)
     services: Vec<String>,
-    /// How many of the last lines to show
-    #[arg(long, short = 'n', default_value_t = 20)]
-    lines: usize,
+    /// How many of the last lines to show of each service (default: 20, or all with --since)
+    #[arg(long, short = 'n')]
+    lines: Option<usize>,
     /// Show what is there and end
     #[arg(long)]
     no_follow: bool,
@@ -82,8 +117,8 @@ pub fn run(session: &Session, args: &TailArgs) -> Result<(), CommandError> {
     };
     let mut last = Vec::new();
     for source in &mut sources {
-        // With a time given, that alone limits what is shown.
-        let count = if since.is_some() { usize::MAX } else { args.lines };
+        // With only a time given, that alone limits what is shown.
+        let count = args.lines.unwrap_or(if since.is_some() { usize::MAX } else { LINES });
         last.extend(source.last(count, since.as_deref())?);
     }
     last.sort_by(|a, b| a.stamp.cmp(&b.stamp));

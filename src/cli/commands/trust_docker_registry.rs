@@ -7,7 +7,8 @@ use super::run_state;
 use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
-use crate::clients::trust::{Done, Placed, place, remove};
+use crate::clients::trust::{self, Done, Placed};
+use crate::clients::{insecure, needs};
 use crate::config::Config;
 use crate::reconfigure::{make_pair, registry_pair};
 use crate::services::{self, REGISTRY};
@@ -25,28 +26,83 @@ pub struct TrustArgs {
     json: bool,
 }
 
-/// Makes a missing pair, restarts a registry that serves another, and places the certificate.
+/// Tells the clients of this machine what they must know of the registry: its
+/// certificate, or that it speaks plain HTTP. With `--remove` takes that back.
 pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     let config = session.config()?;
-    let wanted = registry_pair(&config);
-    let placed = if args.remove {
-        let pem = bundle(&config)?.ok_or_else(|| {
-            CommandError::user(format!(
-                "{} does not exist, so there is nothing to take away",
-                wanted.certificate
-            ))
-        })?;
-        remove(&config, &pem)
-    } else {
-        ensure_pair(session, &config)?;
-        refresh_registry(session, &config, &crate::sys::fs::read(&wanted.certificate)?)?;
-        let pem = bundle(&config)?.unwrap_or_default();
-        // What administrators copy by hand where rights are missing.
-        let file = config.root().state().join("ca.crt");
-        crate::sys::fs::write_atomic(&file, pem.as_bytes(), crate::sys::fs::PUBLIC)?;
-        place(&config, &file, &pem)
-    };
-    report(session, &config, args, &placed)
+    let names = trust::names(&config);
+    if args.remove {
+        let placed = trust::remove(&config, bundle(&config)?.as_deref())?;
+        let untold = insecure::untell_podman(&names)?;
+        if untold && !args.json {
+            session.ui.say(&format!(
+                "  removed      {} (podman, buildah, skopeo)",
+                insecure::podman_file()
+            ));
+        }
+        return report(session, &config, args, &placed, untold);
+    }
+    if !needs::is_https(&config) {
+        return plain(session, &config, args, &names);
+    }
+    if !config.registry_self_signed() {
+        session.ui.say(&format!(
+            "{} is HTTPS behind a proxy, whose certificate is not kdk's: nothing to install.",
+            config.registry_url()
+        ));
+        return Ok(());
+    }
+    ensure_pair(session, &config)?;
+    refresh_registry(
+        session,
+        &config,
+        &crate::sys::fs::read(&registry_pair(&config).certificate)?,
+    )?;
+    let pem = bundle(&config)?.unwrap_or_default();
+    // What administrators copy by hand where rights are missing.
+    let file = config.root().state().join("ca.crt");
+    crate::sys::fs::write_atomic(&file, pem.as_bytes(), crate::sys::fs::PUBLIC)?;
+    let placed = trust::place(&config, &file, &pem)?;
+    // It may have spoken plain HTTP before.
+    insecure::untell_podman(&names)?;
+    report(session, &config, args, &placed, false)?;
+    still_needed(session, &config);
+    Ok(())
+}
+
+/// Over plain HTTP there is no certificate to trust: clients are told that instead.
+fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String]) -> Result<(), CommandError> {
+    let ui = &session.ui;
+    // Certificates of an earlier mode are in the way of nobody, and of no use.
+    let placed = trust::remove(config, None)?;
+    let told = insecure::tell_podman(names)?;
+    let file = insecure::podman_file();
+    let word = if told { "added" } else { "unchanged" };
+    if args.json {
+        let list = [json!({"client": "podman, buildah, skopeo", "path": file, "result": word})];
+        return ui.json(&list);
+    }
+    ui.say("The registry speaks plain HTTP: there is no certificate to trust.");
+    for item in placed.iter().filter(|item| item.done == Done::Removed) {
+        ui.say(&format!("  removed      {} ({})", item.path, item.client));
+    }
+    ui.say(&format!("  {word:12} {file} (podman, buildah, skopeo)"));
+    still_needed(session, config);
+    Ok(())
+}
+
+/// Says what clients that are found on this machine still need.
+fn still_needed(session: &Session, config: &Config) {
+    let needs = needs::of_all(config);
+    if needs.is_empty() {
+        session.ui.done(&format!(
+            "The clients found here take {} as it is.",
+            config.registry_address()
+        ));
+    }
+    for need in needs {
+        session.ui.hint(&need);
+    }
 }
 
 /// Returns what clients must trust: the registry's certificate, and that of
@@ -79,14 +135,6 @@ fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
             ));
         }
     }
-    if !config.registry_self_signed() {
-        session
-            .ui
-            .warn("registry.self_signed is false: the registry speaks plain HTTP, for which no certificate counts");
-        session
-            .ui
-            .hint("serve HTTPS with: kdk config set registry.self_signed true && kdk reconfigure");
-    }
     Ok(())
 }
 
@@ -113,7 +161,13 @@ fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(),
     Ok(())
 }
 
-fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Placed]) -> Result<(), CommandError> {
+fn report(
+    session: &Session,
+    config: &Config,
+    args: &TrustArgs,
+    placed: &[Placed],
+    untold: bool,
+) -> Result<(), CommandError> {
     let ui = &session.ui;
     let word = |done: &Done| match done {
         Done::Added => "added",
@@ -135,7 +189,7 @@ fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Placed
         for item in placed.iter().filter(|item| item.done != Done::Absent) {
             ui.say(&format!("  {:12} {} ({})", word(&item.done), item.path, item.client));
         }
-        if placed.iter().all(|item| item.done == Done::Absent) {
+        if !untold && placed.iter().all(|item| item.done == Done::Absent) {
             ui.say("No client had the certificate.");
         }
     }
@@ -161,12 +215,12 @@ fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Placed
         .iter()
         .any(|item| item.restart && matches!(item.done, Done::Added | Done::Replaced | Done::Removed));
     if changed {
-        ui.say("Don't forget to restart Docker!");
+        ui.say("Don't forget to restart Docker Desktop!");
     }
     if !failures.is_empty() {
         return Err(CommandError::user(failures.join("\n")));
     }
-    if args.remove || !config.registry_self_signed() {
+    if args.remove || args.json {
         return Ok(());
     }
     let trusting = |denied: bool| {
@@ -174,6 +228,7 @@ fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Placed
         for item in placed
             .iter()
             .filter(|item| matches!(item.done, Done::Denied(_)) == denied)
+            .filter(|item| item.done != Done::Removed)
         {
             if !clients.contains(&item.client) {
                 clients.push(item.client);

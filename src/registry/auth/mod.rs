@@ -87,7 +87,7 @@ impl Authorizer {
     pub fn new(config: Option<&AuthConfig>) -> Result<Self, AuthError> {
         Ok(match config {
             None => Self::Open,
-            Some(AuthConfig::Token(token)) => Self::Token(Box::new(token::TokenAuthorizer::new(token.clone())?)),
+            Some(AuthConfig::Token(token)) => Self::Token(Box::new(token::TokenAuthorizer::new((**token).clone())?)),
             Some(AuthConfig::Htpasswd(file)) => Self::Htpasswd(Box::new(htpasswd::Htpasswd::new(file.clone())?)),
         })
     }

@@ -180,7 +180,7 @@ fn storage(storage: raw::Storage, warnings: &mut Vec<String>) -> Result<StorageC
 fn auth(auth: raw::Auth) -> Result<AuthConfig, Wrong> {
     // What guards the registry must not be passed over in silence.
     match (auth.token, auth.htpasswd, auth.silly) {
-        (Some(given), None, None) => token(given).map(AuthConfig::Token),
+        (Some(given), None, None) => token(given).map(Box::new).map(AuthConfig::Token),
         (None, Some(htpasswd), None) => {
             if htpasswd.realm.contains(['"', '\\']) {
                 return wrong("auth.htpasswd.realm", "must not hold quotes or backslashes");

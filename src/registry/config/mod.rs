@@ -96,7 +96,7 @@ pub struct UploadPurging {
 #[derive(Clone, Debug)]
 pub enum AuthConfig {
     /// By bearer token.
-    Token(TokenConfig),
+    Token(Box<TokenConfig>),
     /// By name and password.
     Htpasswd(HtpasswdConfig),
 }

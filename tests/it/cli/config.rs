@@ -13,7 +13,7 @@ fn values_are_read_in_forms_that_scripts_use() {
     assert_eq!(get("registry.enabled"), "true\n");
     assert_eq!(get("registry?"), "true\n");
     assert_eq!(get("registry.external_url"), "");
-    assert_eq!(get("registry.token_realm"), "http://kdk.test:3000/jwt/auth\n");
+    assert_eq!(get("registry.token_realm"), "http://registry.test:5000/jwt/auth\n");
     assert_eq!(
         root.kdk(&["config", "get", "registry", "api_url"]).ok(),
         "http://kdk.test:5000\n"
@@ -105,7 +105,7 @@ fn a_bad_file_is_named_with_line_and_column_and_left_alone() {
         "a: [\n",
         "- a list\n",
         "hostname: a\nhostname: b\n",
-        "registry:\n  enabled: true\n  listen_address: 0.0.0.0\n",
+        "registry:\n  enabled: true\n  listen_address: 0.0.0.0\n  token_realm: http://127.0.0.1:3000/jwt/auth\n",
         "registry:\n  external_url: registry.example.com\n",
     ] {
         let root = TestRoot::with(text);

@@ -4,3 +4,4 @@ mod config;
 mod metadata_database;
 mod output;
 mod reconfigure;
+mod up;

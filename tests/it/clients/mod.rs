@@ -2,5 +2,6 @@
 //!
 //! The walkthroughs of the user document, in its order, with its names.
 
+mod nginx;
 mod trust;
 mod walkthroughs;

@@ -38,20 +38,13 @@ fn https_with_a_trusted_certificate() {
     // The document's line.
     let before = std::fs::read_to_string(namespace.join("root/registry_host.crt")).expect("read");
     let trusted = namespace.sh("root", "rm -f registry_host.{key,crt} && make trust-docker-registry");
-    assert!(
-        // The registry takes up the new certificate by itself.
-        trusted.stderr.contains("restart Docker"),
-        "{}",
-        trusted.stderr
-    );
+    // The Engine needs no restart, and looks in one place only.
+    assert!(!trusted.stderr.contains("restart Docker"), "{}", trusted.stderr);
     trusted.ok();
+    assert!(!namespace.join("home/.docker/certs.d").exists());
     let certificate = std::fs::read_to_string(namespace.join("root/registry_host.crt")).expect("read");
     assert_ne!(certificate, before);
-    for place in [
-        "home/.docker/certs.d",
-        "home/.config/containers/certs.d",
-        "etc/docker/certs.d",
-    ] {
+    for place in ["home/.config/containers/certs.d", "etc/docker/certs.d"] {
         for name in ["registry.test:5000", "kdk.test:5000"] {
             let placed = namespace.join(place).join(name).join("ca.crt");
             assert_eq!(
@@ -102,6 +95,29 @@ fn https_with_a_trusted_certificate() {
         untrusted.contains("x509: certificate signed by unknown authority"),
         "{untrusted}"
     );
+    // The names of before go with the others.
+    namespace.sh("root", "kdk trust-docker-registry").ok();
+    namespace
+        .sh(
+            "root",
+            "kdk config set registry.host kdk.test && kdk reconfigure && kdk trust-docker-registry",
+        )
+        .ok();
+    assert!(!namespace.docker_certificate("registry.test:5000").exists());
+    namespace
+        .sh("root", "kdk config set registry.host registry.test && kdk config set registry.self_signed false && kdk reconfigure")
+        .ok();
+    let plain = namespace.sh("root", "kdk trust-docker-registry");
+    assert!(
+        plain.stderr.contains("there is no certificate to trust") && plain.stderr.contains("insecure-registries"),
+        "{}",
+        plain.stderr
+    );
+    plain.ok();
+    assert!(!namespace.docker_certificate("kdk.test:5000").exists());
+    namespace
+        .sh("root", "kdk config set registry.self_signed true && kdk reconfigure")
+        .ok();
     // What is there already is overwritten, and said so.
     let foreign = namespace.docker_certificate("registry.test:5000");
     std::fs::create_dir_all(foreign.parent().expect("a parent")).expect("made");

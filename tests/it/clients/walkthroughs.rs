@@ -13,6 +13,61 @@ fn root(namespace: &Namespace, settings: &str) {
 
 const TOKEN: &str = "export KHULNASOFT_TOKEN=$(kdk token create --user root --json | jq -r .token)";
 
+/// The README's first section: two commands, and an image is in the registry.
+#[test]
+fn from_an_empty_directory_to_a_push() {
+    let Some(namespace) = Namespace::new("127.0.0.1") else {
+        return;
+    };
+    namespace.start_docker("{}");
+    image::context(&namespace.join("project"), 1);
+    namespace
+        .sh("project", "docker build -q -t 127.0.0.1:5000/my-image .")
+        .ok();
+    let up = namespace.sh("new", "kdk up --yes --login");
+    for line in [
+        "docker is logged in to 127.0.0.1:5000 as root until",
+        "  Log in  done, for docker, crane, oras, regctl, helm, cosign and skopeo",
+        "  Push    docker push 127.0.0.1:5000/my-image",
+        "  Look    http://127.0.0.1:3000",
+    ] {
+        assert!(up.stderr.contains(line), "{line}: {}", up.stderr);
+    }
+    up.ok();
+    namespace.sh("new", "docker push 127.0.0.1:5000/my-image").ok();
+    // docker's login serves skopeo.
+    let digest = "skopeo inspect --tls-verify=false --format '{{.Digest}}' docker://127.0.0.1:5000/my-image";
+    let pushed = namespace.sh("new", digest).ok();
+    assert!(pushed.starts_with("sha256:"), "{pushed}");
+    namespace.sh("new", "kdk down").ok();
+
+    // podman the same way, in a root of its own beside it.
+    let up = namespace.sh("other", "kdk up --yes --login=podman");
+    assert!(up.stderr.contains("5001"), "{}", up.stderr);
+    assert!(
+        up.stderr.contains("  Push    podman push 127.0.0.1:5001/my-image"),
+        "{}",
+        up.stderr
+    );
+    up.ok();
+    let top = namespace.path().display();
+    let podman = format!(
+        "podman --root {top}/cr --runroot {top}/cx --storage-driver vfs --tmpdir {top}/pt --cgroup-manager cgroupfs --events-backend none"
+    );
+    let buildah = format!("buildah --root {top}/cr --runroot {top}/cx --storage-driver vfs");
+    let image = "127.0.0.1:5001/my-image";
+    namespace
+        .sh(
+            "project",
+            &format!("{buildah} bud -q --isolation chroot -t {image} . && {podman} push -q {image}"),
+        )
+        .ok();
+    namespace
+        .sh("project", &format!("{podman} rmi -af && {podman} pull -q {image}"))
+        .ok();
+    namespace.sh("other", "kdk down").ok();
+}
+
 /// "Set up Container Registry to display in UI only."
 #[test]
 fn interface_only() {

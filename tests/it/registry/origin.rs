@@ -220,7 +220,7 @@ fn of_a_request_only_what_is_needed_goes_along() {
         Some("GET /jwt/auth?service=container_registry&scope=repository:a:pull HTTP/1.1")
     );
     let mut headers: Vec<String> = lines
-        .map(|line| line.to_lowercase())
+        .map(str::to_lowercase)
         .map(|line| {
             if line.starts_with("via: 1.1 kdk-") {
                 "via: own".to_owned()

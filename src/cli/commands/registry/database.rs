@@ -176,7 +176,7 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
     let outcome = with_server_of(session, &source, || {
         if own && !args.dry_run && matches!(direction, Migrate::Up { .. }) {
             // Empty: what is in it is what is asked for.
-            command::create_database(&source, false)?;
+            command::create_database(&source, false, &|_| {})?;
         }
         Ok(command::migrate(&source, direction, args.dry_run)?)
     })?;

@@ -1,0 +1,123 @@
+//! `kdk env`: what a shell exports for other clients.
+
+use std::io::IsTerminal as _;
+
+use clap::Args;
+use serde_json::json;
+
+use super::token;
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::clients::shell::{self, BEFORE, BUNDLE, quote};
+use crate::config::Config;
+use crate::reconfigure::ADMIN;
+use crate::root::Root;
+use crate::sys;
+
+/// Variable with the personal access token, as in the documents.
+const TOKEN: &str = "KHULNASOFT_TOKEN";
+/// What the token is for.
+const PURPOSE: &str = "kdk env --with-token";
+
+/// Arguments of `kdk env`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "REGISTRY_HOST and REGISTRY_PORT name the registry. Over HTTPS SSL_CERT_FILE lets crane, oras, helm, cosign,\nregctl, curl and others trust its certificate beside the system's. kdk_jwt SCOPE prints a token for the API.\n\nExamples:\n  eval \"$(kdk env)\"\n  curl -H \"Authorization: Bearer $(kdk_jwt registry:catalog:*)\" http://$REGISTRY_HOST:$REGISTRY_PORT/v2/_catalog\n  eval \"$(kdk env --unset)\""
+)]
+pub struct EnvArgs {
+    /// Export a personal access token, too; it holds for a day, and replaces the one before
+    #[arg(long, conflicts_with = "unset")]
+    with_token: bool,
+    /// Take everything back
+    #[arg(long)]
+    unset: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "unset")]
+    json: bool,
+}
+
+/// Prints lines for a shell to evaluate.
+pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
+    if args.unset {
+        restored().iter().for_each(|line| session.ui.out(line));
+        for name in ["REGISTRY_HOST", "REGISTRY_PORT", TOKEN] {
+            session.ui.out(&format!("unset {name}"));
+        }
+        session.ui.out("unset -f kdk_jwt 2>/dev/null || true");
+        return Ok(());
+    }
+    let config = session.config()?;
+    let (host, port) = shell::host_and_port(&config);
+    let bundle = if shell::needs_bundle(&config) {
+        Some(shell::make_bundle(&config).map_err(|error| {
+            CommandError::from(error).hint("make the certificate, and all the rest, with: kdk reconfigure")
+        })?)
+    } else {
+        None
+    };
+    let token = if args.with_token { Some(made(&config)?) } else { None };
+    if args.json {
+        return session
+            .ui
+            .json(&json!({"REGISTRY_HOST": host, "REGISTRY_PORT": port.to_string(), BUNDLE: bundle, TOKEN: token}));
+    }
+    let export = |name: &str, value: &str| session.ui.out(&format!("export {name}={}", quote(value)));
+    export("REGISTRY_HOST", &host);
+    export("REGISTRY_PORT", &port.to_string());
+    match &bundle {
+        Some(path) if cfg!(target_os = "macos") => {
+            export(BUNDLE, path.as_str());
+            session.ui.hint(&format!(
+                "Go programs on macOS read no SSL_CERT_FILE, only the keychain: security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {}",
+                quote(config.root().registry_pair().0.as_str())
+            ));
+        }
+        Some(path) => {
+            if let Some(before) = shell::before() {
+                export(BEFORE, &before);
+            }
+            export(BUNDLE, path.as_str());
+        }
+        // One that was exported while the registry spoke HTTPS.
+        None => restored().iter().for_each(|line| session.ui.out(line)),
+    }
+    if let Some(token) = &token {
+        export(TOKEN, token);
+    }
+    let exe = sys::env::current_exe()?;
+    session.ui.out(&format!(
+        "kdk_jwt() {{ {} --root {} registry token --scope \"$1\"; }}",
+        quote(exe.as_str()),
+        quote(config.root().path().as_str())
+    ));
+    if std::io::stdout().is_terminal() {
+        session
+            .ui
+            .hint("let your shell take these over with: eval \"$(kdk env)\"");
+    }
+    Ok(())
+}
+
+/// Returns the lines that put back what kdk's bundle replaced.
+fn restored() -> Vec<String> {
+    if !sys::env::var(BUNDLE).is_some_and(|bundle| Root::is_ca_bundle(&bundle)) {
+        return Vec::new();
+    }
+    match shell::before() {
+        Some(before) => vec![format!("export {BUNDLE}={}", quote(&before)), format!("unset {BEFORE}")],
+        None => vec![format!("unset {BUNDLE}")],
+    }
+}
+
+/// Makes a token for the shell, and revokes the one before.
+fn made(config: &Config) -> Result<String, CommandError> {
+    let identity = token::identity(config)?;
+    let end = sys::clock::Clock::System.now() + jiff::SignedDuration::from_hours(24);
+    let (made, secret) = identity.create_token(ADMIN, PURPOSE, Some(end))?;
+    for earlier in identity.tokens()? {
+        if earlier.name == PURPOSE && earlier.id != made.id {
+            identity.revoke_token(earlier.id)?;
+        }
+    }
+    Ok(secret)
+}

@@ -1,0 +1,81 @@
+//! `kdk up`: from nothing to a registry that takes pushes.
+
+use camino::Utf8PathBuf;
+use clap::Args;
+
+use super::login::{self, Client};
+use super::{init, reconfigure, run_state};
+use crate::cli::Session;
+use crate::cli::error::CommandError;
+use crate::cli::welcome;
+use crate::root::Root;
+
+/// Variable that says yes beforehand.
+const CONFIRM: &str = "KDK_UP_CONFIRM";
+
+/// Arguments of `kdk up`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down. Elsewhere it makes a root\nwith a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login        in an empty directory: a registry, and docker logged in to it\n  kdk up ~/kdk"
+)]
+pub struct UpArgs {
+    /// The root (default: the one around the working directory, else that directory)
+    directory: Option<Utf8PathBuf>,
+    /// Make a root, and write what podman needs for plain HTTP, without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Log a client in, too (docker where it is installed, else podman)
+    #[arg(long, value_name = "CLIENT", num_args = 0..=1, require_equals = true)]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's form of an option whose value may be left out"
+    )]
+    login: Option<Option<Client>>,
+    /// Refuse when a default port is taken, instead of using the next free one
+    #[arg(long)]
+    strict_ports: bool,
+    /// Accepted for habit's sake: services always run in the background
+    #[arg(long, short, hide = true)]
+    detach: bool,
+}
+
+/// Makes a root where there is none, applies its settings, starts it, and says what next.
+pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
+    let root = find_or_make(session, args)?;
+    let session = session.at(&root);
+    let config = session.config()?;
+    reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up())?;
+    run_state::start_all(&session, &config)?;
+    let logged_in = match args.login {
+        Some(client) if config.registry_enabled() => login::log_in_as_admin(&session, &config, client, args.yes)?,
+        _ => None,
+    };
+    welcome::next(&session, &config, logged_in);
+    Ok(())
+}
+
+fn find_or_make(session: &Session, args: &UpArgs) -> Result<Root, CommandError> {
+    let directory = match &args.directory {
+        Some(directory) if directory.join("kdk.yml").is_file() => {
+            return Ok(Root::find(Some(directory))?);
+        }
+        Some(directory) => directory.clone(),
+        None => match session.root() {
+            Ok(root) => return Ok(root),
+            Err(_) if !session.names_root() => crate::sys::env::current_dir()?,
+            // A root that is named and is none was not meant to be made here.
+            Err(error) => return Err(error),
+        },
+    };
+    let shown = crate::sys::env::current_dir().map_or(directory.clone(), |here| here.join(&directory));
+    let beside = directory
+        .read_dir_utf8()
+        .is_ok_and(|mut entries| entries.next().is_some());
+    let beside = if beside { ", beside what is in it" } else { "" };
+    session.ui.consent(
+        &format!("Make {shown} a KDK root with a container registry{beside}?"),
+        args.yes,
+        CONFIRM,
+    )?;
+    init::make(session, &directory, true, args.strict_ports)
+}

@@ -1,0 +1,114 @@
+//! What is said once services run: where they are, and what to do with them.
+
+use super::Session;
+use super::ui::{Tone, paint};
+use crate::clients::{self, Found};
+use crate::config::Config;
+use crate::root::Root;
+use crate::services;
+use crate::sys;
+
+/// Says where the registry is, which answers; but only by a name that leads to it.
+pub fn announce(session: &Session, config: &Config) {
+    let ui = &session.ui;
+    let endpoint = services::registry_endpoint(config);
+    let unresolved = unresolved_hosts(config);
+    if endpoint.port != config.registry_port() {
+        let at = sys::net::host_port(&config.registry_host(), endpoint.port);
+        ui.warn(&format!(
+            "the registry listens on port {}, at {at}: its file says so, not kdk.yml",
+            endpoint.port
+        ));
+    } else if unresolved
+        .iter()
+        .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
+    {
+        ui.warn("the registry answers, but nobody finds it by its name:");
+    } else {
+        ui.done(&format!(
+            "A container registry is available at {}.",
+            config.registry_address()
+        ));
+    }
+    unresolved.iter().for_each(|line| ui.warn(line));
+}
+
+/// Returns what the hosts file lacks.
+pub fn unresolved_hosts(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (key, host) in [
+        ("hostname", config.hostname()),
+        ("registry.host", config.registry_host()),
+    ] {
+        let line = crate::reconfigure::notices::unresolved(key, &host);
+        let known = lines.iter().any(|known| known.ends_with(&format!(" {host}")));
+        lines.extend(line.filter(|_| !known));
+    }
+    lines
+}
+
+/// Says in three lines how to log in, push and look; and what a client needs
+/// besides, where these lines alone would fail. `logged_in` is who is logged in
+/// already.
+pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
+    let ui = &session.ui;
+    let kdk = command_name(config.root());
+    if !config.registry_enabled() {
+        if config.rails_mode() == "embedded" {
+            ui.say(&format!("  Look    {}", paint(Tone::Name, &config.url())));
+        }
+        ui.hint("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
+        return;
+    }
+    let client = logged_in.or_else(clients::preferred).unwrap_or(Found::Docker);
+    let address = config.registry_address();
+    let needs = clients::needs::of(config, client);
+    let log_in = match (config.registry_auth_enabled(), logged_in) {
+        (false, _) => "not needed".to_owned(),
+        (true, Some(client)) => format!("done, for {}", client.readers()),
+        (true, None) => format!("{kdk} login"),
+    };
+    let flag = if client == Found::Podman && !needs.is_empty() && !clients::needs::is_https(config) {
+        "--tls-verify=false "
+    } else {
+        ""
+    };
+    let push = format!("{client} push {flag}{address}/my-image");
+    let look = if config.rails_mode() == "embedded" {
+        config.url()
+    } else if config.registry_auth_enabled() {
+        format!(
+            "curl -H \"Authorization: Bearer $({kdk} registry token --scope 'registry:catalog:*')\" {}/v2/_catalog",
+            config.registry_url()
+        )
+    } else {
+        format!("curl {}/v2/_catalog", config.registry_url())
+    };
+    for (what, how) in [("Log in", log_in), ("Push", push), ("Look", look)] {
+        ui.say(&format!("  {} {how}", paint(Tone::Strong, &format!("{what:7}"))));
+    }
+    for need in needs {
+        ui.hint(&need);
+    }
+}
+
+/// Returns how this kdk is called from here: by its name where that finds
+/// it, with the root where that is not found by itself.
+pub fn command_name(root: &Root) -> String {
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    let on_path = sys::process::find_program("kdk").and_then(|found| found.canonicalize_utf8().ok());
+    let name = if on_path == exe.canonicalize_utf8().ok() && on_path.is_some() {
+        "kdk".to_owned()
+    } else {
+        exe.into_string()
+    };
+    let here = sys::env::current_dir()
+        .ok()
+        .and_then(|here| here.canonicalize_utf8().ok());
+    let inside = here.is_some_and(|here| here.starts_with(root.path()));
+    if inside {
+        name
+    } else {
+        format!("{name} --root {}", root.path())
+    }
+}

@@ -1,0 +1,120 @@
+//! What clients must still be told, so that they take the registry as it is.
+
+use super::found::Found;
+use super::{insecure, trust};
+use crate::config::Config;
+use crate::sys;
+
+/// Says whether clients reach the registry by HTTPS.
+pub fn is_https(config: &Config) -> bool {
+    config.registry_url().starts_with("https:")
+}
+
+/// Says whether the name by which clients reach the registry leads to this
+/// machine's loopback, whose plain HTTP Docker takes without being told to.
+fn is_loopback(config: &Config) -> bool {
+    let host = config
+        .registry_external_url()
+        .and_then(|url| url::Url::parse(&url).ok()?.host_str().map(str::to_owned))
+        .unwrap_or_else(|| config.registry_host());
+    let addresses = sys::net::resolve(&host).unwrap_or_default();
+    !addresses.is_empty() && addresses.iter().all(std::net::IpAddr::is_loopback)
+}
+
+/// Says what a client must still be told, so that it takes the registry
+/// without a flag of its own; nothing where it does already.
+pub fn of(config: &Config, client: Found) -> Vec<String> {
+    let address = config.registry_address();
+    if is_https(config) {
+        // Behind a proxy the certificate is that one's business.
+        let own = config.registry_self_signed() && config.registry_external_url().is_none();
+        if !own || trust::is_trusted(client, &address, &config.root().registry_pair().0) {
+            return Vec::new();
+        }
+        return vec![format!(
+            "let {client} trust the certificate with: kdk trust-docker-registry"
+        )];
+    }
+    match client {
+        Found::Docker if is_loopback(config) => Vec::new(),
+        Found::Docker => vec![insecure::docker_line(config)],
+        Found::Podman if insecure::podman_is_told(&address) => Vec::new(),
+        Found::Podman => vec![format!(
+            "podman takes plain HTTP without --tls-verify=false once {} says so: kdk trust-docker-registry writes it",
+            insecure::podman_file()
+        )],
+    }
+}
+
+/// A client that is configured by flags and variables alone.
+struct Tool {
+    program: &'static str,
+    /// The flag by which it takes plain HTTP; nothing where it finds out by itself.
+    plain: Option<&'static str>,
+    /// Whether it finds out by itself for addresses on loopback.
+    knows_loopback: bool,
+}
+
+/// Clients of the field, tried at the versions that the tests pin.
+const TOOLS: [Tool; 6] = [
+    Tool {
+        program: "crane",
+        plain: Some("--insecure"),
+        knows_loopback: true,
+    },
+    Tool {
+        program: "oras",
+        plain: Some("--plain-http"),
+        knows_loopback: false,
+    },
+    Tool {
+        program: "regctl",
+        plain: Some("--host reg=ADDRESS,tls=disabled"),
+        knows_loopback: false,
+    },
+    Tool {
+        program: "helm",
+        plain: Some("--plain-http"),
+        knows_loopback: false,
+    },
+    Tool {
+        program: "cosign",
+        plain: Some("--allow-http-registry"),
+        knows_loopback: true,
+    },
+    Tool {
+        program: "ko",
+        plain: Some("--insecure-registry"),
+        knows_loopback: true,
+    },
+];
+
+/// Says what each client that is found on this machine must still be told.
+pub fn of_all(config: &Config) -> Vec<String> {
+    let mut all: Vec<String> = [Found::Docker, Found::Podman]
+        .into_iter()
+        .filter(|client| client.is_here())
+        .flat_map(|client| of(config, client))
+        .collect();
+    let here = TOOLS
+        .iter()
+        .filter(|tool| sys::process::find_program(tool.program).is_some());
+    if is_https(config) {
+        let names: Vec<&str> = here.map(|tool| tool.program).collect();
+        if !names.is_empty() && config.registry_self_signed() && config.registry_external_url().is_none() {
+            all.push(format!(
+                "{} read the certificate from SSL_CERT_FILE: eval \"$(kdk env)\"",
+                names.join(", ")
+            ));
+        }
+        return all;
+    }
+    let loopback = is_loopback(config);
+    for tool in here.filter(|tool| !(tool.knows_loopback && loopback)) {
+        if let Some(flag) = tool.plain {
+            let flag = flag.replace("ADDRESS", &config.registry_address());
+            all.push(format!("{} takes plain HTTP with {flag}", tool.program));
+        }
+    }
+    all
+}

@@ -1,0 +1,120 @@
+//! The settings that the last reconfigure applied, so that the next one can
+//! say what changed since.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::settings::{self, Setting};
+use crate::config::{Config, redact::redact};
+use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
+
+/// Version of the file's format.
+const VERSION: u32 = 1;
+
+/// Settings as they stood in `kdk.yml`, by key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Applied {
+    version: u32,
+    /// Texts that people read.
+    settings: BTreeMap<String, String>,
+}
+
+/// One setting that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its key.
+    pub key: &'static str,
+    /// What it was; the default where it did not stand in the file.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |text: &str| match text {
+            "" => "nothing".to_owned(),
+            text if text.starts_with("sha256:") => "(secret)".to_owned(),
+            text => text.to_owned(),
+        };
+        let (from, to) = (shown(&self.from), shown(&self.to));
+        let long = from.chars().count() + to.chars().count() > 60 || from.contains('\n') || to.contains('\n');
+        if from == to || long {
+            f.write_str(self.key)
+        } else {
+            write!(f, "{} {from} → {to}", self.key)
+        }
+    }
+}
+
+/// Writes a value as a person would; a secret as its hash.
+fn text(setting: &Setting, value: &Value) -> String {
+    let plain = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other if setting.is_secret() => other.to_string(),
+        other => redact(other).to_string(),
+    };
+    if setting.is_secret() && !plain.is_empty() {
+        format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(plain.as_bytes())))
+    } else {
+        plain
+    }
+}
+
+impl Applied {
+    /// Takes down the settings that stand in `kdk.yml`.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            version: VERSION,
+            settings: settings::all()
+                .filter(|setting| config.is_given(setting.key))
+                .map(|setting| (setting.key.to_owned(), text(setting, &config.value(setting))))
+                .collect(),
+        }
+    }
+
+    /// Returns what was applied last; nothing where that is not known.
+    pub fn load(config: &Config) -> Option<Self> {
+        let text = read_optional(&config.root().applied()).ok()??;
+        serde_json::from_str::<Self>(&text)
+            .ok()
+            .filter(|applied| applied.version == VERSION)
+    }
+
+    /// Keeps it for the next time.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, config: &Config) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
+        write_atomic(&config.root().applied(), text.as_bytes(), PRIVATE)
+    }
+
+    /// Returns what differs from the settings as they are now.
+    pub fn changes(&self, config: &Config) -> Vec<Change> {
+        settings::all()
+            .filter_map(|setting| {
+                let before = self.settings.get(setting.key);
+                if before.is_none() && !config.is_given(setting.key) {
+                    return None;
+                }
+                let default = || text(setting, &(setting.default)(config));
+                let (from, to) = (
+                    before.cloned().unwrap_or_else(default),
+                    text(setting, &config.value(setting)),
+                );
+                (from != to).then_some(Change {
+                    key: setting.key,
+                    from,
+                    to,
+                })
+            })
+            .collect()
+    }
+}

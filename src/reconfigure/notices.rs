@@ -1,0 +1,87 @@
+//! What a user should know before settings are applied.
+
+use crate::config::Config;
+
+/// Files of old times that KDK once read, and the settings instead of them.
+const LOOSE_FILES: [(&str, &str); 8] = [
+    ("registry_enabled", "registry.enabled"),
+    ("registry_port", "registry.port"),
+    ("registry_host", "registry.host"),
+    ("registry_image", "registry.bin, or registry.version for a git ref"),
+    ("registry_external_port", "registry.external_url"),
+    ("host", "hostname"),
+    ("port", "port"),
+    (
+        "auto_devops_enabled",
+        "nothing: the tunnel for Auto DevOps was removed in 2020",
+    ),
+];
+
+/// Returns everything that is worth a word.
+pub fn notices(config: &Config) -> Vec<String> {
+    let root = config.root();
+    let mut notices = Vec::new();
+    for (file, instead) in LOOSE_FILES {
+        if root.join(file).is_file() {
+            notices.push(format!(
+                "the file {file} is not read any more; use the setting {instead}, and remove the file"
+            ));
+        }
+    }
+    let unmanaged = config.unmanaged();
+    let removed = crate::config::schema::REMOVED
+        .iter()
+        .filter(|(key, _)| unmanaged.contains(key));
+    notices.extend(removed.map(|(key, instead)| format!("{key} in kdk.yml has no effect: {instead}")));
+    let others: Vec<&str> = unmanaged
+        .into_iter()
+        .filter(|name| !crate::config::schema::REMOVED.iter().any(|(key, _)| key == name))
+        .collect();
+    if !others.is_empty() {
+        notices.push(format!(
+            "kdk.yml has sections that this tool does not manage; they are kept: {}",
+            others.join(", ")
+        ));
+    }
+    let without_effect = [("object_store.enabled", config.object_store_enabled())];
+    for (key, _) in without_effect.iter().filter(|(_, enabled)| *enabled) {
+        notices.push(format!("{key} has no effect in this version"));
+    }
+    for (key, host) in [
+        ("hostname", config.hostname()),
+        ("registry.host", config.registry_host()),
+    ] {
+        if (key == "hostname" || config.registry_enabled()) && !notices.iter().any(|text| text.contains(&host)) {
+            notices.extend(unresolved(key, &host));
+        }
+    }
+    notices.extend(exposure(config));
+    notices
+}
+
+/// Says so when tokens and passwords would cross a network readable.
+pub fn exposure(config: &Config) -> Option<String> {
+    let listen = config.registry_listen_address();
+    let url = config.registry_url();
+    if !config.registry_enabled()
+        || !config.registry_auth_enabled()
+        || config.registry_scheme() == "https"
+        || url.starts_with("https:")
+    {
+        return None;
+    }
+    let addresses = crate::sys::net::resolve(&listen).unwrap_or_default();
+    if addresses.iter().all(std::net::IpAddr::is_loopback) {
+        return None;
+    }
+    Some(format!(
+        "the registry listens on {listen} over plain HTTP: tokens and passwords cross the network readable; serve HTTPS with: kdk config set registry.self_signed true"
+    ))
+}
+
+/// Returns the line for the hosts file that a name needs.
+pub fn unresolved(key: &str, host: &str) -> Option<String> {
+    crate::sys::net::resolve(host)
+        .is_err()
+        .then(|| format!("{key} {host} does not resolve; add this line to /etc/hosts: 127.0.0.1 {host}"))
+}
