@@ -16,9 +16,7 @@ build: ## build the release binary
 	cargo build --release --locked
 
 run: build ## make a KDK root with a registry, start it, say what next
-	@test -f "$(KDK_ROOT)/kdk.yml" || "$(KDK)" init --with-registry "$(KDK_ROOT)"
-	@"$(KDK)" --root "$(KDK_ROOT)" reconfigure
-	@"$(KDK)" --root "$(KDK_ROOT)" start
+	@"$(KDK)" up --yes "$(KDK_ROOT)"
 
 bootstrap: ## install what the tests need
 	support/bootstrap

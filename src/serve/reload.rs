@@ -63,7 +63,7 @@ impl Watched {
 /// Files that become unusable (emptied, garbled, removed) guard like an empty
 /// list: what was revoked that way must not go on being let in. So that a file
 /// which is just being rewritten locks nobody out, it counts as unusable only
-/// when it was left like that for [`PAUSE`].
+/// when it was left like that for a second.
 #[derive(Debug)]
 pub struct Guard<T> {
     /// What it is, for the log.
