@@ -11,14 +11,15 @@
 //! 2. `config`, `root`.
 //! 1. `sys`: the edges to the operating system.
 //!
-//! Apart stand `serve` (HTTP plumbing; uses `sys`), `registry` (uses `sys` and
-//! `serve`) and `rails` (uses `sys`, `serve`, `registry::oci` and
+//! Apart stand `serve` (HTTP plumbing; uses `sys`), `registry` and `front` (use
+//! `sys` and `serve`) and `rails` (uses `sys`, `serve`, `registry::oci` and
 //! `registry::token`): servers that never heard of kdk.
 
 pub mod certs;
 pub mod cli;
 pub mod clients;
 pub mod config;
+pub mod front;
 pub mod rails;
 pub mod reconfigure;
 pub mod registry;

@@ -204,6 +204,11 @@ impl Root {
         self.state().join("rails/stand-in.yml")
     }
 
+    /// The front's configuration.
+    pub fn front(&self) -> Utf8PathBuf {
+        self.state().join("front.yml")
+    }
+
     /// Users and tokens of the Rails stand-in.
     pub fn identity(&self) -> Utf8PathBuf {
         self.state().join("rails/identity.json")

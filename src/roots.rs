@@ -111,11 +111,15 @@ impl Roots {
 
     /// Says who has a port, apart from the root at `own`.
     pub fn rival(&self, port: u16, own: &Utf8Path) -> Option<Rival> {
-        let other = self
-            .known
-            .iter()
-            .find(|root| root.path != own && root.ports.values().any(|claimed| *claimed == port));
-        other.map(|root| Rival::Root(root.path.clone())).or_else(|| taken(port))
+        let other = self.claimed(port, own).map(|root| Rival::Root(root.to_owned()));
+        other.or_else(|| taken(port))
+    }
+
+    /// Returns the root that claims a port, apart from the one at `own`.
+    pub fn claimed(&self, port: u16, own: &Utf8Path) -> Option<&Utf8Path> {
+        let mut others = self.known.iter().filter(|root| root.path != own);
+        let other = others.find(|root| root.ports.values().any(|claimed| *claimed == port))?;
+        Some(&other.path)
     }
 
     /// Adds a root, or what it claims now.
@@ -140,10 +144,14 @@ impl Roots {
 
 /// Returns the ports that a root's settings claim.
 pub fn claims(config: &Config) -> BTreeMap<String, u16> {
-    BTreeMap::from([
+    let mut claims = BTreeMap::from([
         ("port".to_owned(), config.port()),
         ("registry.port".to_owned(), config.registry_port()),
-    ])
+    ]);
+    if config.registry_has_front() {
+        claims.insert("registry.backend_port".to_owned(), config.registry_backend_port());
+    }
+    claims
 }
 
 /// Says who listens on a port, on whichever address.

@@ -75,6 +75,7 @@ from!(
     crate::reconfigure::ReconfigureError,
     crate::certs::CertError,
     crate::supervisor::client::ClientError,
+    crate::front::StartError,
     crate::rails::StartError,
     crate::rails::config::ConfigError,
     crate::rails::jwt_auth::KeyError,

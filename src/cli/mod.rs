@@ -11,10 +11,10 @@ use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::root::Root;
+use crate::root::{Root, RootError};
 use commands::{
-    completions, config, diff_config, env, import_registry_data, init, login, psql, rails, reconfigure, registry,
-    reset_registry_data, roots, run_state, status, tail, token, trust_docker_registry, up, user,
+    completions, config, diff_config, env, front, import_registry_data, init, login, psql, rails, reconfigure,
+    registry, reset_registry_data, roots, run_state, status, tail, token, trust_docker_registry, up, user,
 };
 use error::CommandError;
 use ui::Ui;
@@ -107,6 +107,9 @@ enum Command {
     Man(completions::ManArgs),
     /// Print the version
     Version,
+    /// The address of a registry that is not the built-in one
+    #[command(subcommand, hide = true)]
+    Front(front::FrontCommand),
     /// Run a program as another user
     #[command(hide = true)]
     RunAs(run_state::RunAsArgs),
@@ -126,9 +129,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Says whether a root was named, by --root or `KDK_ROOT`.
-    pub fn names_root(&self) -> bool {
-        self.root.is_some() || crate::sys::env::var("KDK_ROOT").is_some()
+    /// Finds the root, if there is one: nothing where no directory upwards is
+    /// one, and none was named.
+    ///
+    /// # Errors
+    /// When one was named that is none, or it is not safe.
+    pub fn find_root(&self) -> Result<Option<Root>, CommandError> {
+        match Root::find(self.root.as_deref()) {
+            Ok(root) => Ok(Some(root)),
+            Err(RootError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Finds the root.
@@ -205,6 +216,7 @@ impl Command {
             Self::Supervise
                 | Self::Login(_)
                 | Self::Up(_)
+                | Self::Front(_)
                 | Self::Rails(rails::RailsCommand::Serve { .. })
                 | Self::Registry(registry::RegistryCommand::Serve { .. })
         )
@@ -232,6 +244,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::ImportRegistryData(args) => import_registry_data::run(session, &args),
         Command::ResetRegistryData(args) => reset_registry_data::run(session, &args),
         Command::Psql(args) => psql::run(session, &args),
+        Command::Front(command) => front::run(command),
         Command::RunAs(args) => run_state::run_as(&args),
         Command::User(command) => user::run(session, command),
         Command::Token(command) => token::run(session, command),

@@ -11,7 +11,7 @@ use crate::sys;
 /// Says where the registry is, which answers; but only by a name that leads to it.
 pub fn announce(session: &Session, config: &Config) {
     let ui = &session.ui;
-    let endpoint = services::registry_endpoint(config);
+    let endpoint = services::public_endpoint(config);
     let unresolved = unresolved_hosts(config);
     if endpoint.port != config.registry_port() {
         let at = sys::net::host_port(&config.registry_host(), endpoint.port);
@@ -65,7 +65,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
     let needs = clients::needs::of(config, client);
     let log_in = match (config.registry_auth_enabled(), logged_in) {
         (false, _) => "not needed".to_owned(),
-        (true, Some(client)) => format!("done, for {}", client.readers()),
+        (true, Some(client)) => format!("done, with {client}"),
         (true, None) => format!("{kdk} login"),
     };
     let flag = if client == Found::Podman && !needs.is_empty() && !clients::needs::is_https(config) {

@@ -5,12 +5,15 @@ use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::found::Found;
 use crate::config::Config;
 use crate::sys;
 use crate::sys::fs::PUBLIC;
+
+const DESKTOP: &str = "Docker Desktop";
 
 /// A client's directory of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub fn places(config: &Config) -> Vec<Place> {
     let desktop = cfg!(not(target_os = "linux")) || home.join(".docker/desktop").is_dir();
     if desktop || config.runner_enabled() {
         places.push(Place {
-            client: if desktop { "Docker Desktop" } else { "CI/CD jobs" },
+            client: if desktop { DESKTOP } else { "CI/CD jobs" },
             directory: home.join(".docker/certs.d"),
             restart: desktop,
         });
@@ -122,9 +125,19 @@ pub fn names(config: &Config) -> Vec<String> {
     unique
 }
 
-/// Files that were put where clients look, with the SHA-256 of what was put
-/// there: what somebody else put there since is not ours to take away.
-type Record = BTreeMap<Utf8PathBuf, String>;
+/// Files that were put where clients look: what somebody else put there since
+/// is not ours to take away.
+type Record = BTreeMap<Utf8PathBuf, Put>;
+
+/// What was put into a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Put {
+    /// SHA-256 of it.
+    sha256: String,
+    /// What stood there before, which comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+}
 
 fn record(config: &Config) -> Record {
     let text = sys::fs::read_optional(&config.root().trusted()).ok().flatten();
@@ -152,9 +165,20 @@ pub fn place(config: &Config, certificate: &Utf8Path, pem: &str) -> io::Result<V
     let wanted = targets(config);
     let mut all = take_away(&mut record, |path| !wanted.iter().any(|(_, target)| target == path));
     for (place, path) in &wanted {
+        let before = sys::fs::read_optional(path).ok().flatten();
         let done = put(path, pem);
-        if matches!(done, Ok(Done::Added | Done::Replaced | Done::Unchanged)) {
-            record.insert(path.clone(), hash(pem));
+        let sha256 = hash(pem);
+        match (&done, record.get_mut(path)) {
+            // What an earlier call put there is no file of somebody else's.
+            (Ok(Done::Added | Done::Replaced), Some(known))
+                if before.as_deref().map(hash).as_ref() == Some(&known.sha256) =>
+            {
+                known.sha256 = sha256;
+            }
+            (Ok(Done::Added | Done::Replaced), _) => {
+                record.insert(path.clone(), Put { sha256, before });
+            }
+            _ => {}
         }
         let parent = path.parent().unwrap_or(path);
         let by_hand = format!(
@@ -180,16 +204,20 @@ fn put(target: &Utf8Path, pem: &str) -> io::Result<Done> {
     Ok(if before.is_some() { Done::Replaced } else { Done::Added })
 }
 
-/// Takes away every certificate that was put anywhere; and `pem`, where an
-/// earlier version of kdk put it without a note.
+/// Takes away every certificate that was put anywhere; and one of `unnoted`,
+/// where an earlier version of kdk put it without a note.
 ///
 /// # Errors
 /// When what was done cannot be noted.
-pub fn remove(config: &Config, pem: Option<&str>) -> io::Result<Vec<Placed>> {
+pub fn remove(config: &Config, unnoted: &[String]) -> io::Result<Vec<Placed>> {
     let mut record = record(config);
-    if let Some(pem) = pem {
-        for (_, path) in targets(config) {
-            record.entry(path).or_insert_with(|| hash(pem));
+    for (_, path) in targets(config) {
+        let there = sys::fs::read_optional(&path).ok().flatten();
+        if let Some(pem) = there.filter(|there| unnoted.contains(there)) {
+            record.entry(path).or_insert_with(|| Put {
+                sha256: hash(&pem),
+                before: None,
+            });
         }
     }
     let all = take_away(&mut record, |_| true);
@@ -200,10 +228,10 @@ pub fn remove(config: &Config, pem: Option<&str>) -> io::Result<Vec<Placed>> {
 /// Takes away what was put into some of the places.
 fn take_away(record: &mut Record, which: impl Fn(&Utf8Path) -> bool) -> Vec<Placed> {
     let mut all = Vec::new();
-    let paths: Vec<(Utf8PathBuf, String)> = record
+    let paths: Vec<(Utf8PathBuf, Put)> = record
         .iter()
         .filter(|(path, _)| which(path))
-        .map(|(path, hash)| (path.clone(), hash.clone()))
+        .map(|(path, put)| (path.clone(), put.clone()))
         .collect();
     for (path, ours) in paths {
         let done = take(&path, &ours);
@@ -211,15 +239,20 @@ fn take_away(record: &mut Record, which: impl Fn(&Utf8Path) -> bool) -> Vec<Plac
             record.remove(&path);
         }
         let by_hand = format!("sudo rm {}", quote(path.as_str()));
-        all.push(placed(client_of(&path), &path, false, done, by_hand));
+        let client = client_of(&path);
+        all.push(placed(client, &path, client == DESKTOP, done, by_hand));
     }
     all
 }
 
-fn take(path: &Utf8Path, ours: &str) -> io::Result<Done> {
+fn take(path: &Utf8Path, ours: &Put) -> io::Result<Done> {
     match sys::fs::read_optional(path)? {
         None => Ok(Done::Absent),
-        Some(there) if hash(&there) != ours => Ok(Done::Foreign),
+        Some(there) if hash(&there) != ours.sha256 => Ok(Done::Foreign),
+        Some(_) if let Some(before) = &ours.before => {
+            sys::fs::write_atomic(path, before.as_bytes(), PUBLIC)?;
+            Ok(Done::Removed)
+        }
         Some(_) => {
             sys::fs::remove(path)?;
             // The directory too, unless others keep something in it.
@@ -250,7 +283,7 @@ fn client_of(path: &Utf8Path) -> &'static str {
     if parts("/.config/containers/") {
         "podman, buildah, skopeo"
     } else if parts("/.docker/") {
-        "Docker Desktop"
+        DESKTOP
     } else {
         "Docker Engine"
     }

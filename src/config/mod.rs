@@ -320,6 +320,21 @@ impl Config {
         self.registry_is_embedded() && self.registry_auth_enabled() && !self.is_given("registry.token_realm")
     }
 
+    /// Says whether another registry than the built-in one stands behind a
+    /// front, which holds the address and hands out tokens there.
+    pub fn registry_has_front(&self) -> bool {
+        self.registry_enabled()
+            && !self.registry_is_embedded()
+            && self.registry_front()
+            && self.registry_auth_enabled()
+            && !self.is_given("registry.token_realm")
+    }
+
+    /// Says whether clients get tokens at the registry's own address.
+    pub fn has_one_origin(&self) -> bool {
+        self.registry_forwards() || self.registry_has_front()
+    }
+
     /// Returns where the registry itself reaches the token service.
     pub fn token_service_url(&self) -> String {
         if self.rails_mode() != "embedded" {
@@ -327,8 +342,8 @@ impl Config {
         }
         let listen = self.listen_address();
         let host = match listen.as_str() {
-            "0.0.0.0" => "127.0.0.1".to_owned(),
-            "::" | "[::]" => "::1".to_owned(),
+            // It listens on both families there.
+            "0.0.0.0" | "::" | "[::]" => "127.0.0.1".to_owned(),
             // The certificate has these names only.
             other if self.https_enabled() && !["localhost", "127.0.0.1"].contains(&other) => self.hostname(),
             other => other.to_owned(),

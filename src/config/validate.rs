@@ -230,7 +230,7 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
 fn realm(config: &Config, found: &mut Vec<Problem>) {
     if !config.registry_enabled()
         || !config.registry_auth_enabled()
-        || config.registry_forwards()
+        || config.has_one_origin()
         || is_loopback_literal(&config.registry_listen_address())
     {
         return;
@@ -254,12 +254,12 @@ fn realm(config: &Config, found: &mut Vec<Problem>) {
             "the registry listens on {}, for other machines too, but would send their logins to {realm}, on their own machine",
             config.registry_listen_address()
         );
-        found.push(problem(
-            config,
-            key,
-            message,
-            Some("set hostname to a name that others know, as by: kdk config set hostname kdk.test".to_owned()),
-        ));
+        let hint = if key == "registry.token_realm" {
+            "leave it to the registry's own address: kdk config unset registry.token_realm"
+        } else {
+            "set hostname to a name that others know, as by: kdk config set hostname kdk.test"
+        };
+        found.push(problem(config, key, message, Some(hint.to_owned())));
     }
 }
 
@@ -289,6 +289,11 @@ fn ports(config: &Config, found: &mut Vec<Problem>) {
     let claims = [
         ("port", Some(config.port()), config.rails_mode() == "embedded"),
         ("registry.port", Some(config.registry_port()), config.registry_enabled()),
+        (
+            "registry.backend_port",
+            Some(config.registry_backend_port()),
+            config.registry_has_front(),
+        ),
         ("registry.debug_addr", debug, config.registry_enabled()),
         (
             "postgresql.port",

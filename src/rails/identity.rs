@@ -299,6 +299,29 @@ impl Identity {
         })
     }
 
+    /// Revokes the tokens of the same name that were made before one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn revoke_before(&self, token: &Token) -> Result<(), IdentityError> {
+        self.edit(|file| {
+            file.tokens
+                .retain(|other| other.name != token.name || other.id >= token.id);
+            Ok(())
+        })
+    }
+
+    /// Revokes all tokens of a name.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn revoke_named(&self, name: &str) -> Result<(), IdentityError> {
+        self.edit(|file| {
+            file.tokens.retain(|token| token.name != name);
+            Ok(())
+        })
+    }
+
     fn read(&self) -> Result<File, IdentityError> {
         let Some(text) = read_optional(&self.path)? else {
             return Ok(File::default());

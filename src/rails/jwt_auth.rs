@@ -154,6 +154,10 @@ pub async fn answer_form(app: &App, request: Request<Incoming>, peer: &Peer) -> 
     };
     let (user, password) = match fields.first("grant_type").as_str() {
         "password" => (fields.first("username"), fields.first("password")),
+        // What is no token would be tried as a password.
+        "refresh_token" if !fields.first("refresh_token").starts_with(TOKEN_PREFIX) => {
+            return super::denied("the refresh token is no personal access token");
+        }
         "refresh_token" => (String::new(), fields.first("refresh_token")),
         other => {
             let reason = format!("grant_type {other:?} is not known; use password or refresh_token");

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::identity::{Caller, Identity, IdentityError, TOKEN_PREFIX};
 use crate::sys::clock::monotonic;
@@ -15,6 +15,8 @@ use crate::sys::clock::monotonic;
 const AT_ONCE: usize = 2;
 /// Logins by password that may wait for their turn.
 const WAITING: usize = 16;
+/// Of these, places that one address may take.
+const PLACES: usize = 6;
 /// Wrong logins that an address has in each [`WINDOW`].
 const WRONG: u32 = 10;
 /// How long wrong logins count.
@@ -55,6 +57,7 @@ struct Count {
 pub struct Logins {
     turns: Semaphore,
     places: Semaphore,
+    waiting: Mutex<HashMap<IpAddr, usize>>,
     wrong: Mutex<HashMap<IpAddr, Count>>,
 }
 
@@ -63,6 +66,7 @@ impl Default for Logins {
         Self {
             turns: Semaphore::new(AT_ONCE),
             places: Semaphore::new(AT_ONCE + WAITING),
+            waiting: Mutex::default(),
             wrong: Mutex::default(),
         }
     }
@@ -90,9 +94,13 @@ impl Logins {
             return Err(Refusal::TooMany { seconds });
         }
         if !password.starts_with(TOKEN_PREFIX) {
-            let _place = self.places.try_acquire().map_err(|_| Refusal::TooMany { seconds: 1 })?;
+            let _place = self.place(from)?;
             // Nobody closes it.
             let _turn = self.turns.acquire().await;
+            // Others from there may have been wrong meanwhile.
+            if let Some(seconds) = from.and_then(|from| self.is_barred(from)) {
+                return Err(Refusal::TooMany { seconds });
+            }
             let (known, user, password) = (identity.clone(), user.to_owned(), password.to_owned());
             if let Some(caller) = off_reactor(move || known.by_password(&user, &password)).await? {
                 return Ok(caller);
@@ -102,6 +110,25 @@ impl Logins {
             self.note(from);
         }
         Err(Refusal::Wrong)
+    }
+
+    /// Takes a place in the queue, of which an address has only some.
+    fn place(&self, from: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
+        let full = || Refusal::TooMany { seconds: 1 };
+        let permit = self.places.try_acquire().map_err(|_| full())?;
+        if let Some(from) = from {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = waiting.entry(from).or_insert(0);
+            if *count >= PLACES {
+                return Err(full());
+            }
+            *count += 1;
+        }
+        Ok(Place {
+            logins: self,
+            from,
+            _permit: permit,
+        })
     }
 
     /// Returns after how many seconds an address may try again, when it may not now.
@@ -129,6 +156,26 @@ impl Logins {
             *count = fresh;
         }
         count.wrong += 1;
+    }
+}
+
+/// A place in the queue, until it is dropped.
+struct Place<'a> {
+    logins: &'a Logins,
+    from: Option<IpAddr>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(from) = self.from else { return };
+        let mut waiting = self.logins.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&from);
+            }
+        }
     }
 }
 

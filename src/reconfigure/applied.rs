@@ -56,7 +56,8 @@ impl std::fmt::Display for Change {
 fn text(setting: &Setting, value: &Value) -> String {
     let plain = match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) if setting.is_secret() => text.clone(),
+        Value::String(_) => redact(value).as_str().unwrap_or_default().to_owned(),
         other if setting.is_secret() => other.to_string(),
         other => redact(other).to_string(),
     };

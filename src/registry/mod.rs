@@ -131,7 +131,11 @@ impl Registry {
         let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
         let forward = match config.forward() {
             None => None,
-            Some(forward) => Some(Forward::new(forward.target.clone(), forward.authority.as_deref())?),
+            Some(forward) => Some(Forward::new(
+                forward.target.clone(),
+                forward.authority.as_deref(),
+                config.http.tls.is_some(),
+            )?),
         };
         let tls = match &config.http.tls {
             None => None,
@@ -154,7 +158,7 @@ impl Registry {
         };
         let listener = listener.map_err(StartError::Listen)?;
         if let Some(forward) = &forward {
-            forward.check(listener.address(), config.http.tls.is_some())?;
+            forward.check(listener.address())?;
         }
         let debug = match &config.http.debug_addr {
             None => None,
@@ -198,6 +202,9 @@ impl Registry {
                 "using the metadata database",
                 vec![("database", postgres.database().place().into())],
             ),
+        }
+        if app.metadata.is_database() && !app.config.storage.readonly {
+            tokio::spawn(mark_when_reached(Arc::clone(&app), stop.clone()));
         }
         health::start(&app, &stop);
         for endpoint in &app.config.endpoints {
@@ -338,12 +345,6 @@ async fn metadata_of(
                 "the metadata database is not available; trying again with each request",
                 vec![("error", error.in_full().into())],
             );
-            tokio::spawn(mark_when_reached(
-                config.clone(),
-                driver.clone(),
-                postgres.clone(),
-                logger.clone(),
-            ));
         }
         Err(error) => return Err(error.into()),
     }
@@ -375,23 +376,36 @@ async fn mark_database(
     driver.apply(vec![Change::Store { path, content }]).await
 }
 
-/// Waits for a database that was away at the start, and marks the storage
-/// then: a collection must not take it for one whose metadata are in files.
-async fn mark_when_reached(
-    config: Config,
-    driver: storage::Filesystem,
-    postgres: metadata::Postgres<storage::Filesystem>,
-    logger: Logger,
-) {
+/// Marks a storage whose database was away at the start once it is reached: a
+/// collection must not take it for one whose metadata are in files.
+async fn mark_when_reached(app: Arc<App>, stop: CancellationToken) {
+    use storage::Driver as _;
     const PAUSE: Duration = Duration::from_millis(500);
-    while postgres.database().ping().await.is_err() {
-        tokio::time::sleep(PAUSE).await;
-    }
-    if let Err(error) = mark_database(&config, &driver, &postgres, &logger).await {
-        logger.error(
-            "the storage cannot be marked as one whose metadata are in a database",
-            vec![("error", error.to_string().into())],
-        );
+    let metadata::Store::Database(postgres) = &app.metadata else {
+        return;
+    };
+    let path = storage::layout::database_in_use();
+    let work = async {
+        while app.driver.stat(&path).await.ok().flatten().is_none() {
+            if postgres.database().ping().await.is_ok() {
+                let content = bytes::Bytes::from_static(LOCK_FILE);
+                let mark = storage::Change::Store {
+                    path: path.clone(),
+                    content,
+                };
+                if let Err(error) = app.driver.apply(vec![mark]).await {
+                    app.logger.error(
+                        "the storage cannot be marked as one whose metadata are in a database",
+                        vec![("error", error.to_string().into())],
+                    );
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -109,7 +109,14 @@ pub fn context(config: &Config, secrets: &Secrets) -> Value {
         },
         "registry": {
             "enabled": config.registry_enabled(),
-            "addr": host_port(&config.registry_listen_address(), config.registry_port()),
+            "addr": if config.registry_has_front() {
+                host_port("127.0.0.1", config.registry_backend_port())
+            } else {
+                host_port(&config.registry_listen_address(), config.registry_port())
+            },
+            "public_addr": host_port(&config.registry_listen_address(), config.registry_port()),
+            "tls": config.registry_self_signed() && !config.registry_has_front(),
+            "token_service": config.token_service_url(),
             "rails_host": rails_host,
             "rails_port": rails_port,
             "api_url": config.registry_api_url(),

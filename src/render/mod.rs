@@ -17,13 +17,14 @@ use crate::sys::fs::{PRIVATE, PUBLIC};
 use context::Secrets;
 
 /// The built-in templates by name.
-pub const TEMPLATES: [(&str, &str); 4] = [
+pub const TEMPLATES: [(&str, &str); 5] = [
     (REGISTRY, include_str!("../../templates/registry/config.yml.tera")),
     (
         KHULNASOFT,
         include_str!("../../templates/khulnasoft/config/khulnasoft.yml.tera"),
     ),
     (STAND_IN, include_str!("../../templates/rails/stand-in.yml.tera")),
+    (FRONT, include_str!("../../templates/front/front.yml.tera")),
     (
         RUNNER,
         include_str!("../../templates/khulnasoft-runner-config.toml.tera"),
@@ -32,6 +33,7 @@ pub const TEMPLATES: [(&str, &str); 4] = [
 const REGISTRY: &str = "registry/config.yml.tera";
 const KHULNASOFT: &str = "khulnasoft/config/khulnasoft.yml.tera";
 const STAND_IN: &str = "rails/stand-in.yml.tera";
+const FRONT: &str = "front/front.yml.tera";
 const RUNNER: &str = "khulnasoft-runner-config.toml.tera";
 
 /// A file as it should be.
@@ -114,6 +116,14 @@ pub fn render(config: &Config, secrets: &Secrets) -> Result<Vec<Rendered>, Rende
         files.push(Rendered {
             path: root.stand_in(),
             text: yaml(config, STAND_IN, &values)?,
+            mode: PRIVATE,
+            ownership: Ownership::Ours,
+        });
+    }
+    if config.registry_has_front() {
+        files.push(Rendered {
+            path: root.front(),
+            text: yaml(config, FRONT, &values)?,
             mode: PRIVATE,
             ownership: Ownership::Ours,
         });

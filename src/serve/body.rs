@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as HyperBody, Frame, SizeHint};
+use hyper::body::{Body as HyperBody, Frame, Incoming, SizeHint};
 use tokio::task::JoinHandle;
 
 /// Bytes read from a file at a time.
@@ -23,6 +23,8 @@ pub enum Body {
     File(FileBody),
     /// Several bodies, one after the other.
     Chain(VecDeque<Self>),
+    /// What another server sends, as it comes.
+    Passed(Incoming),
 }
 
 impl Body {
@@ -49,6 +51,7 @@ impl Body {
             Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Self::File(file) => file.left,
             Self::Chain(bodies) => bodies.iter().map(Self::left).sum(),
+            Self::Passed(incoming) => incoming.size_hint().lower(),
         }
     }
 }
@@ -131,6 +134,9 @@ impl HyperBody for Body {
                 }
                 Poll::Ready(None)
             }
+            Self::Passed(incoming) => Pin::new(incoming)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(io::Error::other))),
         }
     }
 
@@ -139,10 +145,15 @@ impl HyperBody for Body {
             Self::Bytes(bytes) => bytes.is_none(),
             Self::File(file) => file.left == 0,
             Self::Chain(bodies) => bodies.iter().all(HyperBody::is_end_stream),
+            Self::Passed(incoming) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left())
+        match self {
+            // Its length may not be known.
+            Self::Passed(incoming) => incoming.size_hint(),
+            _ => SizeHint::with_exact(self.left()),
+        }
     }
 }

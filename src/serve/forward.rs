@@ -11,15 +11,16 @@ use camino::{Utf8Path, Utf8PathBuf};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-    VIA, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT, VIA, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
 use url::Url;
 
 use super::body::Body;
 use super::listener::Peer;
-use super::log::instance_id;
+use super::log::{Logger, instance_id};
 use super::origin::{FORWARDED_FOR, TrustedProxies};
 
 /// Largest body that is sent on, in bytes.
@@ -51,7 +52,9 @@ pub enum ForwardError {
     #[error("{0} is this server itself; write the other server's own address")]
     Itself(Url),
     /// What comes encrypted would go on in plain text.
-    #[error("{0} is plain HTTP to another machine, while this server speaks HTTPS; use an https URL")]
+    #[error(
+        "{0} is plain HTTP to another machine, or to nobody knows whom, while this server speaks HTTPS; use an https URL"
+    )]
     Plain(Url),
     /// The system gives no client.
     #[error("cannot send requests on: {0}")]
@@ -60,13 +63,16 @@ pub enum ForwardError {
 
 /// Why one request was not answered.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+enum Failure {
     /// It went round in a circle.
     #[error("the request came back to the server that sent it on")]
     Loop,
     /// Its body is too large.
     #[error("the body has more than {REQUEST_LIMIT} bytes")]
     TooLarge,
+    /// Its body did not come in time.
+    #[error("the body did not come within {} s", PATIENCE.as_secs())]
+    Slow,
     /// Its body did not come whole.
     #[error("the body is incomplete: {0}")]
     Incomplete(String),
@@ -109,16 +115,24 @@ impl Forward {
     }
 
     /// Prepares to send requests on. An https server is checked against the
-    /// certificates in `authority` where given, else against the system's.
+    /// system's certificates, and those in `authority` where given. With `tls`
+    /// requests come encrypted: then a plain server must be on this machine,
+    /// and its name means for good what it means now.
     ///
     /// # Errors
-    /// When the certificates cannot be used.
-    pub fn new(target: Url, authority: Option<&Utf8Path>) -> Result<Self, ForwardError> {
+    /// When the certificates cannot be used, or the server may not be used.
+    pub fn new(target: Url, authority: Option<&Utf8Path>, tls: bool) -> Result<Self, ForwardError> {
         let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .timeout(PATIENCE);
+            .http1_only();
+        if tls && target.scheme() == "http" {
+            let addresses = target.socket_addrs(|| None).unwrap_or_default();
+            if addresses.is_empty() || !addresses.iter().all(|address| is_here(*address)) {
+                return Err(ForwardError::Plain(target));
+            }
+            client = client.resolve_to_addrs(target.host_str().unwrap_or_default(), &addresses);
+        }
         if let Some(path) = authority {
             let wrong = |reason: String| ForwardError::Certificates {
                 path: path.to_owned(),
@@ -129,7 +143,7 @@ impl Forward {
             if certificates.is_empty() {
                 return Err(wrong("it holds no certificate".to_owned()));
             }
-            client = client.tls_certs_only(certificates);
+            client = client.tls_certs_merge(certificates);
         }
         Ok(Self {
             target,
@@ -138,34 +152,78 @@ impl Forward {
         })
     }
 
-    /// Checks the other server against where this one listens.
+    /// Checks that the other server is not the one that listens here.
     ///
     /// # Errors
-    /// When it is this one, or would get in plain text what came encrypted.
-    pub fn check(&self, listening: Option<SocketAddr>, tls: bool) -> Result<(), ForwardError> {
-        // A name that does not resolve yet is found out with the first request.
+    /// When it is.
+    pub fn check(&self, listening: Option<SocketAddr>) -> Result<(), ForwardError> {
+        // A name that does not resolve leads nowhere, not back here; and what
+        // comes back all the same is known by its `Via`.
         let addresses = self.target.socket_addrs(|| None).unwrap_or_default();
         let itself = |address: &SocketAddr| {
             listening.is_some_and(|own| {
                 own.port() == address.port()
-                    && (own.ip().to_canonical() == address.ip().to_canonical()
+                    && (address.ip().is_unspecified()
+                        || own.ip().to_canonical() == address.ip().to_canonical()
                         || (own.ip().is_unspecified() && is_here(*address)))
             })
         };
         if addresses.iter().any(itself) {
             return Err(ForwardError::Itself(self.target.clone()));
         }
-        if tls && self.target.scheme() == "http" && !addresses.iter().all(|address| is_here(*address)) {
-            return Err(ForwardError::Plain(self.target.clone()));
-        }
         Ok(())
+    }
+
+    /// Answers a request by what the other server says: GET and POST only.
+    /// Why there is no answer goes to the log, not to the client.
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        proxies: &TrustedProxies,
+        logger: &Logger,
+        id: &str,
+    ) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "use GET or POST");
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, POST"));
+            return response;
+        }
+        let failure = match self.send(request, peer, proxies).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        };
+        let status = match &failure {
+            Failure::Loop => StatusCode::LOOP_DETECTED,
+            Failure::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::Slow => StatusCode::REQUEST_TIMEOUT,
+            Failure::Incomplete(_) => StatusCode::BAD_REQUEST,
+            Failure::Unreachable { .. } => {
+                logger.error(
+                    "the token service does not answer: nobody can log in",
+                    vec![("correlation_id", id.into()), ("error", failure.to_string().into())],
+                );
+                let mut response = error(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "UNAVAILABLE",
+                    "the token service does not answer: see the registry's log",
+                );
+                response
+                    .headers_mut()
+                    .insert(RETRY_AFTER, HeaderValue::from_static("10"));
+                return response;
+            }
+        };
+        error(status, "UNSUPPORTED", &failure.to_string())
     }
 
     /// Sends a request on, and passes the answer back.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn send(
+    async fn send(
         &self,
         request: Request<Incoming>,
         peer: &Peer,
@@ -175,19 +233,22 @@ impl Forward {
         let mut url = self.target.clone();
         url.set_query(request.uri().query());
         let method = request.method().clone();
+        let body = if method == Method::POST {
+            let reading = read(request.into_body(), REQUEST_LIMIT);
+            tokio::time::timeout(PATIENCE, reading)
+                .await
+                .unwrap_or(Err(Failure::Slow))?
+        } else {
+            headers.remove(CONTENT_TYPE);
+            Bytes::new()
+        };
         let sending = async {
-            let body = if method == Method::POST {
-                read(request.into_body(), REQUEST_LIMIT).await?
-            } else {
-                headers.remove(CONTENT_TYPE);
-                Bytes::new()
-            };
             let mut sent = self.client.request(method, url).headers(headers);
             if !body.is_empty() {
                 sent = sent.body(body);
             }
             let answer = sent.send().await.map_err(|error| self.unreachable(&error))?;
-            self.answer(answer).await
+            self.read_answer(answer).await
         };
         match tokio::time::timeout(PATIENCE, sending).await {
             Ok(outcome) => outcome,
@@ -224,7 +285,7 @@ impl Forward {
         Ok(headers)
     }
 
-    async fn answer(&self, mut answer: reqwest::Response) -> Result<Response<Body>, Failure> {
+    async fn read_answer(&self, mut answer: reqwest::Response) -> Result<Response<Body>, Failure> {
         let status = answer.status();
         if status.is_redirection() {
             return Err(self.failed(format!("it redirects ({status}), which is not followed")));
@@ -261,6 +322,17 @@ impl Forward {
         }
         self.failed(cause.to_string())
     }
+}
+
+/// Answers with an error in the form of the registry API.
+pub fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let body = json!({"errors": [{"code": code, "message": message}]}).to_string();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Says whether an address belongs to this machine: what is sent there

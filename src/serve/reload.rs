@@ -110,7 +110,9 @@ impl<T> Guard<T> {
         }
         state.looked = monotonic();
         let now = stamps(&self.paths);
-        if now == state.stamps && !state.doubtful {
+        // While they are unusable they are tried again and again: what kept them
+        // from being read may pass without a trace.
+        if now == state.stamps && !state.doubtful && state.value.is_some() {
             return state.value.clone();
         }
         state.stamps = now;

@@ -1,5 +1,6 @@
 //! The services of a root: what runs, as which command, when it is ready.
 
+pub mod endpoint;
 pub mod postgresql;
 pub mod source;
 
@@ -11,17 +12,21 @@ use crate::supervisor::Paths;
 use crate::supervisor::client::Client;
 use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
 use crate::sys;
-use crate::sys::net::host_port;
 use crate::sys::signal::StopSignal;
+pub use endpoint::{public_endpoint, reachable, registry_endpoint, token_service, token_url};
+use endpoint::{rails_endpoint, rails_prefix};
 pub use postgresql::POSTGRESQL;
 
 /// The registry's name.
 pub const REGISTRY: &str = "registry";
+/// The name of the front before another registry than the built-in one.
+pub const FRONT: &str = "registry-front";
 /// The Rails stand-in's name.
 pub const RAILS: &str = "rails-web";
 
 /// Names that may be typed instead of a service's own.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 5] = [
+    ("front", FRONT),
     ("rails", RAILS),
     ("web", RAILS),
     ("db", POSTGRESQL),
@@ -71,6 +76,11 @@ pub enum NameError {
     },
 }
 
+/// Returns the service that listens where clients reach the registry.
+pub fn public_service(config: &Config) -> &'static str {
+    if config.registry_has_front() { FRONT } else { REGISTRY }
+}
+
 /// Returns the enabled services, those that others depend on first.
 pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     let mut services = Vec::new();
@@ -82,6 +92,9 @@ pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     }
     if config.registry_enabled() {
         services.push(registry(config));
+    }
+    if config.registry_has_front() {
+        services.push(front(config));
     }
     services
 }
@@ -129,6 +142,12 @@ fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
             return Err(NameError::Disabled {
                 name: own.to_owned(),
                 hint: "kdk config set registry.enabled true && kdk reconfigure".into(),
+            });
+        }
+        FRONT => {
+            return Err(NameError::Disabled {
+                name: own.to_owned(),
+                hint: "another registry (registry.bin or registry.version) and registry.front true".into(),
             });
         }
         RAILS => {
@@ -208,6 +227,36 @@ pub fn registry_env(config: &Config) -> Vec<(String, String)> {
     env.map(|(name, value)| (name, env_text(&value))).collect()
 }
 
+fn front(config: &Config) -> JobSpec {
+    let root = config.root();
+    let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
+    let endpoint = public_endpoint(config);
+    JobSpec {
+        name: FRONT.to_owned(),
+        argv: vec![
+            exe.into_string(),
+            "front".into(),
+            "serve".into(),
+            root.relative(&root.front()).to_string(),
+        ],
+        env: environment(),
+        cwd: root.path().to_owned(),
+        stop: StopSpec {
+            signal: StopSignal::Term,
+            grace_seconds: config.wait_seconds(),
+        },
+        ready: Ready::Http(endpoint.url("/v2/")),
+        depends_on: Vec::new(),
+        listen: Some(endpoint.listen()),
+        address: config.registry_url(),
+        fingerprint: String::new(),
+    }
+    .fingerprinted(
+        &serde_json::Map::new(),
+        &[vec![root.front()], token_service_ca(config)].concat(),
+    )
+}
+
 fn registry(config: &Config) -> JobSpec {
     let root = config.root();
     let mut argv = registry_command(config);
@@ -233,21 +282,25 @@ fn registry(config: &Config) -> JobSpec {
         } else {
             Vec::new()
         },
+        address: if config.registry_has_front() {
+            endpoint.url("")
+        } else {
+            format!("{}://{}", config.registry_scheme(), config.registry_address())
+        },
         listen: Some(endpoint.listen()),
-        address: format!("{}://{}", config.registry_scheme(), config.registry_address()),
         fingerprint: String::new(),
     }
     .fingerprinted(
         &config.registry_env(),
         &[
-            root.registry_config(),
-            root.registry_pair().0,
-            config.path(&config.registry_rootcertbundle()),
-            config
-                .rails_ca_file()
-                .map(|path| config.path(&path))
-                .unwrap_or_default(),
-        ],
+            vec![
+                root.registry_config(),
+                root.registry_pair().0,
+                config.path(&config.registry_rootcertbundle()),
+            ],
+            token_service_ca(config),
+        ]
+        .concat(),
     )
 }
 
@@ -288,6 +341,11 @@ fn rails(config: &Config) -> JobSpec {
     )
 }
 
+/// Returns the certificates that the token service is checked with.
+fn token_service_ca(config: &Config) -> Vec<Utf8PathBuf> {
+    config.rails_ca_file().iter().map(|path| config.path(path)).collect()
+}
+
 impl JobSpec {
     /// Adds the fingerprint: of what it runs, with which settings, and of the
     /// files that it reads. The inherited environment does not count: it
@@ -320,10 +378,10 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
     if spec.name == POSTGRESQL {
         return Ok(postgresql::Postgresql::find(config).map(drop)?);
     }
-    let file = if spec.name == REGISTRY {
-        root.registry_config()
-    } else {
-        root.khulnasoft_yml()
+    let file = match spec.name.as_str() {
+        REGISTRY => root.registry_config(),
+        FRONT => root.front(),
+        _ => root.khulnasoft_yml(),
     };
     if let Err(error) = std::fs::File::open(&file) {
         return Err(if error.kind() == std::io::ErrorKind::NotFound {
@@ -384,106 +442,6 @@ pub enum Unready {
     },
 }
 
-/// What a rendered file says about where its service listens.
-///
-/// The service goes by the file, not by `kdk.yml`, which may have changed
-/// since, or the file is protected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// Host or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    fn listen(&self) -> String {
-        host_port(&self.host, self.port)
-    }
-
-    /// Returns the URL of a path, as reached from this machine.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}://{}{path}", self.scheme, reachable(&self.host, self.port))
-    }
-
-    fn parse(scheme: &'static str, address: &str) -> Option<Self> {
-        let (host, port) = address.rsplit_once(':')?;
-        let host = if host.is_empty() { "0.0.0.0" } else { host };
-        Some(Self {
-            scheme,
-            host: host.to_owned(),
-            port: port.parse().ok()?,
-        })
-    }
-}
-
-fn rendered(path: &camino::Utf8Path) -> Option<serde_json::Value> {
-    let mut tree: serde_yaml::Value = serde_yaml::from_str(&sys::fs::read_optional(path).ok()??).ok()?;
-    tree.apply_merge().ok()?;
-    serde_json::to_value(tree).ok()
-}
-
-/// Returns where the registry listens: by its file, else by the settings.
-pub fn registry_endpoint(config: &Config) -> Endpoint {
-    let by_file = || {
-        let tree = rendered(&config.root().registry_config())?;
-        let scheme = if tree["http"]["tls"]["certificate"].is_string() {
-            "https"
-        } else {
-            "http"
-        };
-        Endpoint::parse(scheme, tree["http"]["addr"].as_str()?)
-    };
-    by_file().unwrap_or_else(|| Endpoint {
-        scheme: config.registry_scheme(),
-        host: config.registry_listen_address(),
-        port: config.registry_port(),
-    })
-}
-
-/// Returns the token service to which the registry sends requests on, by its file.
-pub fn token_service(config: &Config) -> Option<String> {
-    let tree = rendered(&config.root().registry_config())?;
-    Some(tree["auth"]["token"]["forward"].as_str()?.to_owned())
-}
-
-/// Any answer counts as ready, so the path need not be right.
-fn rails_prefix(config: &Config) -> String {
-    let root = config.relative_url_root();
-    let root = root.trim_matches('/');
-    if root.is_empty() {
-        String::new()
-    } else {
-        format!("/{root}")
-    }
-}
-
-fn rails_endpoint(config: &Config) -> Endpoint {
-    let by_file = || {
-        let tree = rendered(&config.root().khulnasoft_yml())?;
-        let https = tree["development"]["khulnasoft"]["https"].as_bool().unwrap_or(false);
-        let own = rendered(&config.root().stand_in())?;
-        Endpoint::parse(if https { "https" } else { "http" }, own["listen"].as_str()?)
-    };
-    by_file().unwrap_or_else(|| Endpoint {
-        scheme: if config.https_enabled() { "https" } else { "http" },
-        host: config.listen_address(),
-        port: config.port(),
-    })
-}
-
-/// Returns where a listener can be reached from this machine.
-pub fn reachable(listen: &str, port: u16) -> String {
-    let host = match listen {
-        "0.0.0.0" => "127.0.0.1",
-        "::" | "[::]" => "::1",
-        other => other,
-    };
-    host_port(host, port)
-}
-
 /// The environment of services: what a login would give, not what happens to
 /// be exported in the shell that starts them.
 fn environment() -> Vec<(String, String)> {
@@ -501,12 +459,19 @@ fn environment() -> Vec<(String, String)> {
         "USER",
         "XDG_RUNTIME_DIR",
     ];
-    sys::env::all()
+    let bundle = "SSL_CERT_FILE";
+    let mut kept: Vec<(String, String)> = sys::env::all()
         .into_iter()
         .filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"))
-        // A bundle that `kdk env` exported is for clients, and perhaps another root's.
-        .filter(|(name, value)| name != "SSL_CERT_FILE" || !crate::root::Root::is_ca_bundle(value))
-        .collect()
+        .collect();
+    // One that `kdk env` exported is for clients, and perhaps another root's:
+    // what it took the place of counts.
+    let ours = |(name, value): &(String, String)| name == bundle && crate::root::Root::is_ca_bundle(value);
+    if kept.iter().any(ours) {
+        kept.retain(|pair| !ours(pair));
+        kept.extend(sys::env::var("KDK_SSL_CERT_FILE_BEFORE").map(|before| (bundle.to_owned(), before)));
+    }
+    kept
 }
 
 /// Writes a value of `registry.env` as the process sees it.

@@ -56,32 +56,48 @@ pub fn port_holder(port: u16) -> Option<Holder> {
     platform::port_holder(port)
 }
 
-/// Finds the process that takes connections to an address, as far as this user may see.
-pub fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
-    platform::holder_at(address, port)
+/// Who takes connections to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taker {
+    /// Nobody.
+    Nobody,
+    /// A process that this user may not look into.
+    Hidden,
+    /// This one.
+    Process(Holder),
+}
+
+/// Finds out who takes connections to an address.
+pub fn taker(address: IpAddr, port: u16) -> Taker {
+    platform::taker(address, port)
 }
 
 #[cfg(target_os = "linux")]
 mod platform {
     use std::net::IpAddr;
 
-    use super::Holder;
+    use super::{Holder, Taker};
 
     pub(super) fn port_holder(port: u16) -> Option<Holder> {
         holder_of(&listening(port))
     }
 
-    pub(super) fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
+    pub(super) fn taker(address: IpAddr, port: u16) -> Taker {
         let all = listening(port);
         // The kernel prefers a socket on the very address to one on all of them.
         let some = |wanted: &dyn Fn(IpAddr) -> bool| -> Vec<(IpAddr, String)> {
             all.iter().filter(|(at, _)| wanted(*at)).cloned().collect()
         };
         let exact = some(&|at| at == address.to_canonical());
-        if exact.is_empty() {
-            holder_of(&some(&|at| at.is_unspecified()))
+        let sockets = if exact.is_empty() {
+            some(&|at| at.is_unspecified())
         } else {
-            holder_of(&exact)
+            exact
+        };
+        match holder_of(&sockets) {
+            _ if sockets.is_empty() => Taker::Nobody,
+            Some(holder) => Taker::Process(holder),
+            None => Taker::Hidden,
         }
     }
 
@@ -152,18 +168,25 @@ mod platform {
 mod platform {
     use std::net::IpAddr;
 
-    use super::Holder;
+    use super::{Holder, Taker};
 
     pub(super) fn port_holder(port: u16) -> Option<Holder> {
         ask(&format!("-iTCP:{port}"))
     }
 
-    pub(super) fn holder_at(address: IpAddr, port: u16) -> Option<Holder> {
+    pub(super) fn taker(address: IpAddr, port: u16) -> Taker {
         let bracketed = match address {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        ask(&format!("-iTCP@{bracketed}:{port}")).or_else(|| port_holder(port))
+        let found = ask(&format!("-iTCP@{bracketed}:{port}")).or_else(|| port_holder(port));
+        let connects = || std::net::TcpStream::connect((address, port)).is_ok();
+        match found {
+            Some(holder) => Taker::Process(holder),
+            // lsof shows other users' sockets to root only.
+            None if connects() => Taker::Hidden,
+            None => Taker::Nobody,
+        }
     }
 
     fn ask(socket: &str) -> Option<Holder> {
@@ -192,11 +215,12 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let own = i32::try_from(std::process::id()).expect("small");
         assert_eq!(port_holder(port).expect("found").pid, own);
-        assert_eq!(holder_at([127, 0, 0, 1].into(), port).expect("found").pid, own);
-        assert_eq!(holder_at([127, 0, 0, 2].into(), port), None);
+        let ours = |taker: Taker| matches!(taker, Taker::Process(holder) if holder.pid == own);
+        assert!(ours(taker([127, 0, 0, 1].into(), port)));
+        assert_eq!(taker([127, 0, 0, 2].into(), port), Taker::Nobody);
         let all = TcpListener::bind("[::]:0").expect("a free port");
         let everywhere = all.local_addr().expect("bound").port();
-        assert_eq!(holder_at([127, 0, 0, 2].into(), everywhere).expect("found").pid, own);
+        assert!(ours(taker([127, 0, 0, 2].into(), everywhere)));
         assert_eq!(
             try_listen(([127, 0, 0, 1], port).into()).unwrap_err().kind(),
             io::ErrorKind::AddrInUse

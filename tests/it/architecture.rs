@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("serve", &["sys"]),
     ("registry", &["sys", "serve"]),
+    ("front", &["sys", "serve"]),
     ("rails", &["sys", "serve", "registry::oci", "registry::token"]),
     ("root", &["sys"]),
     ("config", &["root", "sys"]),

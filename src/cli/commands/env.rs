@@ -44,14 +44,20 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
             session.ui.out(&format!("unset {name}"));
         }
         session.ui.out("unset -f kdk_jwt 2>/dev/null || true");
+        // Outside of a root there is no token to take back.
+        if let Ok(identity) = session.config().and_then(|config| token::identity(&config)) {
+            identity.revoke_named(PURPOSE)?;
+        }
         return Ok(());
     }
     let config = session.config()?;
     let (host, port) = shell::host_and_port(&config);
     let bundle = if shell::needs_bundle(&config) {
-        Some(shell::make_bundle(&config).map_err(|error| {
-            CommandError::from(error).hint("make the certificate, and all the rest, with: kdk reconfigure")
-        })?)
+        if !config.root().registry_pair().0.exists() {
+            return Err(CommandError::user("the registry has no certificate yet")
+                .hint("make it, and all the rest, with: kdk reconfigure"));
+        }
+        Some(shell::make_bundle(&config)?)
     } else {
         None
     };
@@ -65,8 +71,7 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
     export("REGISTRY_HOST", &host);
     export("REGISTRY_PORT", &port.to_string());
     match &bundle {
-        Some(path) if cfg!(target_os = "macos") => {
-            export(BUNDLE, path.as_str());
+        Some(_) if cfg!(target_os = "macos") => {
             session.ui.hint(&format!(
                 "Go programs on macOS read no SSL_CERT_FILE, only the keychain: security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {}",
                 quote(config.root().registry_pair().0.as_str())
@@ -114,10 +119,6 @@ fn made(config: &Config) -> Result<String, CommandError> {
     let identity = token::identity(config)?;
     let end = sys::clock::Clock::System.now() + jiff::SignedDuration::from_hours(24);
     let (made, secret) = identity.create_token(ADMIN, PURPOSE, Some(end))?;
-    for earlier in identity.tokens()? {
-        if earlier.name == PURPOSE && earlier.id != made.id {
-            identity.revoke_token(earlier.id)?;
-        }
-    }
+    identity.revoke_before(&made)?;
     Ok(secret)
 }

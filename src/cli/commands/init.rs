@@ -56,7 +56,12 @@ pub fn make(
         );
     }
     // Held until the root is in it: two that are made at once get different ports.
-    let mut list = Roots::open()?;
+    let mut list = Roots::open().unwrap_or_else(|error| {
+        session.ui.warn(&format!(
+            "the list of your roots cannot be kept, so others may take this one's ports: {error}"
+        ));
+        None
+    });
     let defaults = Config::defaults(&root);
     let rival = |port: u16| match &list {
         Some(list) => list.rival(port, root.path()),

@@ -13,8 +13,9 @@ use crate::clients::{self, Found, insecure};
 use crate::config::Config;
 use crate::reconfigure::ADMIN;
 use crate::roots::{Rival, Roots};
-use crate::services::{self, REGISTRY};
+use crate::services;
 use crate::sys;
+use crate::sys::net::Taker;
 
 /// User name that goes with a token, as in the documents.
 const LOGIN_NAME: &str = "khulnasoft-token";
@@ -115,9 +116,15 @@ pub fn log_in_as_admin(
 
 fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -> Result<(), CommandError> {
     let address = args.address.clone().unwrap_or_else(|| config.registry_address());
+    if !address
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    {
+        return Err(CommandError::user(format!("{address:?} is not HOST:PORT")));
+    }
     check_holder(config, &address, args.force)?;
     let plain = !clients::needs::is_https(config);
-    let told = client != Found::Podman || !plain || tell_podman(session, &address, args.yes)?;
+    let told = client != Found::Podman || !plain || tell_podman(session, config, &address, args.yes)?;
     let identity = token::identity(config)?;
     let expires = sys::clock::Clock::System
         .now()
@@ -136,26 +143,18 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
         return Err(error);
     }
     // The one before is overwritten where it was kept, so nobody uses it any more.
-    for earlier in identity.tokens()? {
-        if earlier.name == name && earlier.id != made.id {
-            identity.revoke_token(earlier.id)?;
-        }
-    }
+    identity.revoke_before(&made)?;
     session.ui.done(&format!(
         "{client} is logged in to {address} as {} until {}.",
         args.user,
         expires.strftime("%Y-%m-%d %H:%M UTC")
     ));
-    session.ui.say(&format!(
-        "  This login is read by {} ({}).",
-        client.readers(),
-        client.login_file()
-    ));
+    session.ui.say(&format!("  {} read this login.", client.readers()));
     Ok(())
 }
 
 /// Offers to tell podman that an address speaks plain HTTP; says whether it knows.
-fn tell_podman(session: &Session, address: &str, yes: bool) -> Result<bool, CommandError> {
+fn tell_podman(session: &Session, config: &Config, address: &str, yes: bool) -> Result<bool, CommandError> {
     let ui = &session.ui;
     if insecure::podman_is_told(address) {
         return Ok(true);
@@ -171,7 +170,7 @@ fn tell_podman(session: &Session, address: &str, yes: bool) -> Result<bool, Comm
     let question =
         format!("{address} speaks plain HTTP. Let {file} say so, so that podman needs no --tls-verify=false?");
     if given || ui.asks(&question)? {
-        insecure::tell_podman(&[address.to_owned()])?;
+        insecure::add_podman(config.root(), address)?;
         ui.say(&format!("  {file} says that {address} speaks plain HTTP."));
         return Ok(true);
     }
@@ -181,13 +180,15 @@ fn tell_podman(session: &Session, address: &str, yes: bool) -> Result<bool, Comm
 /// Checks that this root's registry, and nobody else, listens where a token
 /// is about to be sent.
 fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), CommandError> {
-    let endpoint = services::registry_endpoint(config);
+    let endpoint = services::public_endpoint(config);
     let job = services::supervisor(config.root())
         .status()?
         .into_iter()
-        .find(|job| job.name == REGISTRY && job.state.is_alive());
+        .find(|job| job.name == services::public_service(config) && job.state.is_alive());
     let Some(own) = job.and_then(|job| job.pid) else {
-        let holder = Roots::open()?
+        let holder = Roots::open()
+            .ok()
+            .flatten()
             .and_then(|roots| roots.rival(endpoint.port, config.root().path()))
             .or_else(|| crate::roots::taken(endpoint.port));
         let belongs = match holder {
@@ -203,37 +204,53 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
                 .hint("start it with: kdk start"),
         );
     };
-    let Some((host, port)) = address
+    let external = config.registry_external_url().is_some() && address == config.registry_address();
+    if external && clients::needs::is_https(config) {
+        // Who answers there proves it by a certificate, which the client checks.
+        return Ok(());
+    }
+    let (host, port) = address
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
-        .filter(|(_, port)| *port == endpoint.port)
-    else {
-        // Behind a proxy: who listens there is for its certificate to say.
-        return Ok(());
-    };
+        .ok_or_else(|| CommandError::user(format!("{address:?} is not HOST:PORT")))?;
+    if port != endpoint.port && port == config.registry_port() && !force {
+        return Err(CommandError::user(format!(
+            "the registry listens on port {} still, not on {port} as kdk.yml says",
+            endpoint.port
+        ))
+        .hint("apply it with: kdk reconfigure"));
+    }
     let mut ours = false;
     for ip in sys::net::resolve(host)? {
-        match sys::net::holder_at(ip, port) {
-            Some(holder) if holder.pid == own || sys::process::group_of(holder.pid) == Some(own) => ours = true,
-            Some(holder) => {
-                return Err(CommandError::user(format!(
-                    "{} belongs to {} (process {}), not to this root's registry: no token is sent there",
-                    sys::net::host_port(&ip.to_string(), port),
-                    holder.name,
-                    holder.pid
-                ))
-                .hint("log in to the address that kdk status shows, or let the registry listen there: registry.listen_address"));
+        let at = sys::net::host_port(&ip.to_string(), port);
+        match sys::net::taker(ip, port) {
+            Taker::Nobody => {}
+            Taker::Process(holder) if holder.pid == own || sys::process::group_of(holder.pid) == Some(own) => {
+                ours = true;
             }
-            None => {}
+            Taker::Process(holder) => {
+                return Err(CommandError::user(format!(
+                    "{at} belongs to {} (process {}), not to this root's registry: no token is sent there",
+                    holder.name, holder.pid
+                ))
+                .hint("log in to the address that kdk status shows"));
+            }
+            Taker::Hidden if force => ours = true,
+            Taker::Hidden => {
+                return Err(CommandError::user(format!(
+                    "the system does not tell who listens on {at}: no token is sent there"
+                ))
+                .hint("where you are sure that it is this root's registry, say so with --force"));
+            }
         }
     }
     if ours || force {
         return Ok(());
     }
-    Err(CommandError::user(format!(
-        "the system does not tell whether this root's registry listens on {address}: no token is sent there"
-    ))
-    .hint("where you are sure that it does, say so with --force"))
+    Err(
+        CommandError::user(format!("nobody listens on {address}: no token is sent there"))
+            .hint("log in to the address that kdk status shows, or say with --force that it leads to this registry"),
+    )
 }
 
 fn feed(client: Found, arguments: &[&str], secret: &str) -> Result<(), CommandError> {

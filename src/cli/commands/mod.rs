@@ -5,6 +5,7 @@ pub mod config;
 pub mod database;
 pub mod diff_config;
 pub mod env;
+pub mod front;
 pub mod import_registry_data;
 pub mod init;
 pub mod login;

@@ -37,10 +37,10 @@ pub struct ReconfigureArgs {
 }
 
 impl ReconfigureArgs {
-    /// Those of a `kdk up`.
-    pub fn for_up() -> Self {
+    /// Those of a `kdk up`, which may have made the root a moment ago.
+    pub fn for_up(made: bool) -> Self {
         Self {
-            brief: true,
+            brief: made,
             ..Self::default()
         }
     }
@@ -69,7 +69,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let plan = plan(config, now)?;
     let before = Applied::load(config);
     plan.notices.iter().for_each(|notice| ui.warn(notice));
-    let new = args.brief && before.is_none();
+    let new = args.brief;
     if !new {
         show_certificates(session, config, &plan);
         show_files(session, config, &plan, args.verbose);
@@ -88,21 +88,13 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let prepared = super::database::prepare(session, config);
     // Even when the build failed: what was written must come to be used.
     let restarted = restart(session, config, args.no_restart, built.is_err());
-    let rebuilt = matches!(built?, Some(source::Prepared::Built(_)));
-    prepared?;
-    let (restarted, stopped) = restarted?;
     let changes = before.map(|before| before.changes(config));
-    Applied::of(config).save(config)?;
-    let did = plan.changes_anything() || rebuilt || !restarted.is_empty() || !stopped.is_empty();
+    let rebuilt = matches!(built, Ok(Some(source::Prepared::Built(_))));
+    let touched = restarted.as_ref().ok().cloned().unwrap_or_default();
+    let did = plan.changes_anything() || rebuilt || touched.is_something();
+    // What was done is said, whatever failed beside it.
     if did && !new {
-        ui.done(&summary(
-            config,
-            &plan,
-            changes.as_deref(),
-            &restarted,
-            &stopped,
-            args.verbose,
-        ));
+        ui.done(&summary(config, &plan, changes.as_deref(), &touched, args.verbose));
     }
     if config.registry_enabled()
         && let Some(reason) = command::misplaced(&source_of(config))
@@ -112,6 +104,18 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     if applied.trust_again && config.registry_self_signed() {
         ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
     }
+    let mut failures: Vec<CommandError> = [built.map(drop), prepared, restarted.map(drop)]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    if let Some(last) = failures.pop() {
+        for failure in failures {
+            ui.error(&failure.message);
+            failure.hints.iter().for_each(|hint| ui.hint(hint));
+        }
+        return Err(last);
+    }
+    Applied::of(config).save(config)?;
     Ok(did)
 }
 
@@ -119,14 +123,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
 const NAMED: usize = 3;
 
 /// Says in a line what was done.
-fn summary(
-    config: &Config,
-    plan: &Plan,
-    changes: Option<&[Change]>,
-    restarted: &[String],
-    stopped: &[String],
-    verbose: bool,
-) -> String {
+fn summary(config: &Config, plan: &Plan, changes: Option<&[Change]>, touched: &Touched, verbose: bool) -> String {
     let updated: Vec<&str> = plan
         .files
         .iter()
@@ -150,25 +147,34 @@ fn summary(
         _ => "Successfully reconfigured!".to_owned(),
     };
     let list = |did: &str, names: &[String]| (!names.is_empty()).then(|| format!("{did} {}", names.join(", ")));
-    let rest: Vec<String> = [list("restarted", restarted), list("stopped", stopped)]
-        .into_iter()
-        .flatten()
-        .collect();
-    if rest.is_empty() && first.ends_with('!') {
-        return first;
+    let rest: Vec<String> = [
+        list("restarted", &touched.restarted),
+        list("stopped", &touched.stopped),
+        list("not restarted", &touched.stale),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match (first.ends_with('!'), rest.is_empty()) {
+        (true, true) => first,
+        (true, false) => format!("{first} Also {}.", rest.join("; ")),
+        (false, true) => format!("{first}."),
+        (false, false) => format!("{first}; {}.", rest.join("; ")),
     }
-    let separator = if rest.is_empty() || first.ends_with('!') {
-        ""
-    } else {
-        "; "
-    };
-    let rest = rest.join("; ");
-    if first.ends_with('!') {
-        let mut rest = rest;
-        rest[..1].make_ascii_uppercase();
-        format!("{first} {rest}.")
-    } else {
-        format!("{first}{separator}{rest}.")
+}
+
+/// What a reconfigure did to services.
+#[derive(Clone, Debug, Default)]
+struct Touched {
+    restarted: Vec<String>,
+    stopped: Vec<String>,
+    /// What goes on with older settings, since it was to be left alone.
+    stale: Vec<String>,
+}
+
+impl Touched {
+    fn is_something(&self) -> bool {
+        !(self.restarted.is_empty() && self.stopped.is_empty() && self.stale.is_empty())
     }
 }
 
@@ -239,13 +245,8 @@ fn out_of_date(config: &Config) -> Result<(Vec<String>, Vec<String>), CommandErr
 }
 
 /// Restarts running services that read something new, and ends those that are
-/// not enabled any more; returns both.
-fn restart(
-    session: &Session,
-    config: &Config,
-    only_say: bool,
-    build_failed: bool,
-) -> Result<(Vec<String>, Vec<String>), CommandError> {
+/// not enabled any more.
+fn restart(session: &Session, config: &Config, only_say: bool, build_failed: bool) -> Result<Touched, CommandError> {
     let (mut stale, disabled) = out_of_date(config)?;
     if build_failed {
         // What ran before goes on running.
@@ -263,7 +264,10 @@ fn restart(
                 disabled.join(" ")
             ));
         }
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Touched {
+            stale: [stale, disabled].concat(),
+            ..Touched::default()
+        });
     }
     // What they did is said once, at the end.
     if !disabled.is_empty() {
@@ -272,7 +276,11 @@ fn restart(
     if !stale.is_empty() {
         run_state::restart_quietly(session, config, &stale)?;
     }
-    Ok((stale, disabled))
+    Ok(Touched {
+        restarted: stale,
+        stopped: disabled,
+        stale: Vec::new(),
+    })
 }
 
 /// Says what the plan does to certificates.

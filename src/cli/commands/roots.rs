@@ -74,7 +74,16 @@ fn state(path: &camino::Utf8Path) -> &'static str {
 /// it is no reason to fail.
 pub fn enter(session: &Session, config: &Config) {
     let entered = Roots::open().and_then(|roots| match roots {
-        Some(mut roots) => roots.enter(config.root().path(), roots::claims(config)),
+        Some(mut roots) => {
+            for (key, port) in roots::claims(config) {
+                if let Some(other) = roots.claimed(port, config.root().path()) {
+                    session.ui.warn(&format!(
+                        "{key} {port} is claimed by the root {other}, too: they cannot run at the same time"
+                    ));
+                }
+            }
+            roots.enter(config.root().path(), roots::claims(config))
+        }
         None => Ok(()),
     });
     if let Err(error) = entered {

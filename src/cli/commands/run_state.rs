@@ -317,7 +317,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
                 job.name
             ));
         }
-        registry_answers |= job.name == REGISTRY && job.state == StateName::Ready && current;
+        registry_answers |= job.name == services::public_service(config) && job.state == StateName::Ready && current;
     }
     if registry_answers && !silent {
         welcome::announce(session, config);

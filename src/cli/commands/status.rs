@@ -9,7 +9,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Tone;
 use crate::config::Config;
-use crate::services::{self, REGISTRY};
+use crate::services;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
 use crate::sys::clock::human_duration;
 
@@ -67,14 +67,14 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         .collect();
     let mut reasons: Vec<Option<String>> = vec![None; jobs.len()];
     for ((job, health), reason) in jobs.iter().zip(&mut health).zip(&mut reasons) {
-        if job.name == REGISTRY
+        if config
+            .as_ref()
+            .is_some_and(|config| job.name == services::public_service(config))
             && *health == "ok"
-            && let Some(service) = config.as_ref().and_then(unreachable_token_service)
+            && let Some(why) = config.as_ref().and_then(why_no_logins)
         {
             *health = "no logins";
-            *reason = Some(format!(
-                "nobody can log in: the token service {service} does not answer"
-            ));
+            *reason = Some(why);
         }
     }
     if args.json {
@@ -125,12 +125,26 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns the token service that the registry cannot reach.
-fn unreachable_token_service(config: &Config) -> Option<String> {
+/// Says why nobody can log in, when that is so.
+fn why_no_logins(config: &Config) -> Option<String> {
     let service = services::token_service(config)?;
-    let url = services::registry_endpoint(config).url("/jwt/auth?service=container_registry");
-    let failed = ask(&url).is_ok_and(|status| status.is_server_error());
-    failed.then_some(service)
+    match ask(&services::token_url(config)) {
+        Ok(status) if !status.is_server_error() => return None,
+        Ok(_) | Err(_) => {}
+    }
+    // The registry tells nobody why; from here it is seen as well.
+    let reason = match ask(&service) {
+        Err(error) => {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            format!("does not answer: {cause}")
+        }
+        Ok(status) if status.is_server_error() => format!("answers {status}"),
+        Ok(_) => "is not reached by the registry; see: kdk tail registry".to_owned(),
+    };
+    Some(format!("nobody can log in: the token service {service} {reason}"))
 }
 
 fn tone(state: StateName) -> Tone {

@@ -11,7 +11,7 @@ use crate::clients::trust::{self, Done, Placed};
 use crate::clients::{insecure, needs};
 use crate::config::Config;
 use crate::reconfigure::{make_pair, registry_pair};
-use crate::services::{self, REGISTRY};
+use crate::services;
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::{Clock, backup_stamp};
 
@@ -32,8 +32,8 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let names = trust::names(&config);
     if args.remove {
-        let placed = trust::remove(&config, bundle(&config)?.as_deref())?;
-        let untold = insecure::untell_podman(&names)?;
+        let placed = trust::remove(&config, &bundles(&config)?)?;
+        let untold = insecure::tell_podman(config.root(), &[])?;
         if untold && !args.json {
             session.ui.say(&format!(
                 "  removed      {} (podman, buildah, skopeo)",
@@ -64,7 +64,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     crate::sys::fs::write_atomic(&file, pem.as_bytes(), crate::sys::fs::PUBLIC)?;
     let placed = trust::place(&config, &file, &pem)?;
     // It may have spoken plain HTTP before.
-    insecure::untell_podman(&names)?;
+    insecure::tell_podman(config.root(), &[])?;
     report(session, &config, args, &placed, false)?;
     still_needed(session, &config);
     Ok(())
@@ -74,8 +74,8 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
 fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String]) -> Result<(), CommandError> {
     let ui = &session.ui;
     // Certificates of an earlier mode are in the way of nobody, and of no use.
-    let placed = trust::remove(config, None)?;
-    let told = insecure::tell_podman(names)?;
+    let placed = trust::remove(config, &[])?;
+    let told = insecure::tell_podman(config.root(), names)?;
     let file = insecure::podman_file();
     let word = if told { "added" } else { "unchanged" };
     if args.json {
@@ -83,8 +83,12 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String])
         return ui.json(&list);
     }
     ui.say("The registry speaks plain HTTP: there is no certificate to trust.");
-    for item in placed.iter().filter(|item| item.done == Done::Removed) {
-        ui.say(&format!("  removed      {} ({})", item.path, item.client));
+    for item in &placed {
+        match &item.done {
+            Done::Removed => ui.say(&format!("  removed      {} ({})", item.path, item.client)),
+            Done::Denied(command) => ui.hint(&format!("a certificate of before is left; remove it with: {command}")),
+            _ => {}
+        }
     }
     ui.say(&format!("  {word:12} {file} (podman, buildah, skopeo)"));
     still_needed(session, config);
@@ -111,10 +115,19 @@ fn bundle(config: &Config) -> Result<Option<String>, CommandError> {
     let Some(mut pem) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
         return Ok(None);
     };
-    if config.https_enabled() && config.registry_auth_enabled() && !config.registry_forwards() {
+    if config.https_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
         pem.push_str(&crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default());
     }
     Ok(Some(pem))
+}
+
+/// Returns what an earlier version of kdk may have put where clients look.
+fn bundles(config: &Config) -> Result<Vec<String>, CommandError> {
+    let Some(own) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
+        return Ok(Vec::new());
+    };
+    let signing = crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default();
+    Ok(vec![format!("{own}{signing}"), own])
 }
 
 fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
@@ -146,7 +159,7 @@ fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(),
     let runs = services::supervisor(config.root())
         .status()?
         .iter()
-        .any(|job| job.name == REGISTRY && job.state == StateName::Ready);
+        .any(|job| job.name == services::public_service(config) && job.state == StateName::Ready);
     if !runs {
         return Ok(());
     }
@@ -156,7 +169,7 @@ fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(),
         session
             .ui
             .say("Restarting registry, which serves an older certificate.");
-        run_state::restart_named(session, config, &[REGISTRY.to_owned()])?;
+        run_state::restart_named(session, config, &[services::public_service(config).to_owned()])?;
     }
     Ok(())
 }
@@ -228,7 +241,7 @@ fn report(
         for item in placed
             .iter()
             .filter(|item| matches!(item.done, Done::Denied(_)) == denied)
-            .filter(|item| item.done != Done::Removed)
+            .filter(|item| !matches!(item.done, Done::Removed | Done::Absent | Done::Foreign))
         {
             if !clients.contains(&item.client) {
                 clients.push(item.client);

@@ -41,10 +41,10 @@ pub struct UpArgs {
 
 /// Makes a root where there is none, applies its settings, starts it, and says what next.
 pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
-    let root = find_or_make(session, args)?;
+    let (root, made) = find_or_make(session, args)?;
     let session = session.at(&root);
     let config = session.config()?;
-    reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up())?;
+    reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up(made))?;
     run_state::start_all(&session, &config)?;
     let logged_in = match args.login {
         Some(client) if config.registry_enabled() => login::log_in_as_admin(&session, &config, client, args.yes)?,
@@ -54,17 +54,16 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn find_or_make(session: &Session, args: &UpArgs) -> Result<Root, CommandError> {
+/// Returns the root, and whether it was made now.
+fn find_or_make(session: &Session, args: &UpArgs) -> Result<(Root, bool), CommandError> {
     let directory = match &args.directory {
         Some(directory) if directory.join("kdk.yml").is_file() => {
-            return Ok(Root::find(Some(directory))?);
+            return Ok((Root::find(Some(directory))?, false));
         }
         Some(directory) => directory.clone(),
-        None => match session.root() {
-            Ok(root) => return Ok(root),
-            Err(_) if !session.names_root() => crate::sys::env::current_dir()?,
-            // A root that is named and is none was not meant to be made here.
-            Err(error) => return Err(error),
+        None => match session.find_root()? {
+            Some(root) => return Ok((root, false)),
+            None => crate::sys::env::current_dir()?,
         },
     };
     let shown = crate::sys::env::current_dir().map_or(directory.clone(), |here| here.join(&directory));
@@ -77,5 +76,5 @@ fn find_or_make(session: &Session, args: &UpArgs) -> Result<Root, CommandError> 
         args.yes,
         CONFIRM,
     )?;
-    init::make(session, &directory, true, args.strict_ports)
+    Ok((init::make(session, &directory, true, args.strict_ports)?, true))
 }

@@ -28,9 +28,16 @@ settings! { REGISTRY;
     /// Asks for a login.
     registry_auth_enabled: bool = "registry.auth_enabled", Kind::Bool, |_| true;
     /// URL where clients get tokens. The built-in registry hands them out at its own address, which is what current clients demand; set here, clients are sent there instead.
-    registry_token_realm: String = "registry.token_realm", Kind::Text, from "registry.external_url, registry.host, registry.port, registry.self_signed; rails.url for another registry than the built-in one" |c| {
-        let service = if c.registry_forwards() { c.registry_url() } else { c.rails_url() };
+    registry_token_realm: String = "registry.token_realm", Kind::Text, from "registry.external_url, registry.host, registry.port, registry.self_signed; rails.url without a front" |c| {
+        let service = if c.has_one_origin() { c.registry_url() } else { c.rails_url() };
         format!("{}/jwt/auth", service.trim_end_matches('/'))
+    };
+    /// Puts a front before another registry than the built-in one, so that clients find registry and tokens at one address.
+    registry_front: bool = "registry.front", Kind::Bool, |_| true;
+    /// Port on 127.0.0.1 of the registry behind a front.
+    registry_backend_port: u16 = "registry.backend_port", Kind::Port, from "registry.port" |c| {
+        let port = c.registry_port();
+        port.checked_add(20_000).unwrap_or_else(|| port.saturating_sub(20_000))
     };
     /// Issuer in tokens; both sides must name the same.
     registry_issuer: String = "registry.issuer", Kind::Text, |_| "khulnasoft-issuer";

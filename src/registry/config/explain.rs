@@ -129,9 +129,9 @@ impl Config {
 
     /// Says why requests for tokens must not be sent on as configured.
     pub fn forward_problem(&self) -> Option<String> {
-        let made = Forward::new(self.forward()?.target.clone(), None).ok()?;
         let address = self.http.addr.to_socket_addrs().ok().and_then(|mut all| all.next());
-        let problem = made.check(address, self.http.tls.is_some()).err()?;
+        let made = Forward::new(self.forward()?.target.clone(), None, self.http.tls.is_some());
+        let problem = made.and_then(|made| made.check(address)).err()?;
         Some(format!("auth.token.forward: {problem}"))
     }
 
@@ -218,7 +218,7 @@ impl Config {
         }
         found.extend(self.forward_problem());
         if let Some(forward) = self.forward()
-            && let Err(error) = Forward::new(forward.target.clone(), forward.authority.as_deref())
+            && let Err(error) = Forward::new(forward.target.clone(), forward.authority.as_deref(), false)
         {
             found.push(format!("auth.token.forwardca: {error}"));
         }

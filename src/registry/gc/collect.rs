@@ -143,13 +143,13 @@ pub enum CollectError {
     Busy,
     /// What is damaged may have named anything.
     #[error(
-        "nothing was removed: what these named cannot be read any more, and might be alive\n{}",
+        "nothing was removed: what these named cannot be read any more, and might be alive\n{}\nrestore them or push them again; or let kdk registry verify --repair take them out, with what only they named",
         list(.0)
     )]
     Damaged(Vec<String>),
     /// There are blobs, and nothing that could name one.
     #[error(
-        "nothing was removed: this storage has {0} blobs and no repository that names one. Is it the right storage, and are its metadata not in a database?"
+        "nothing was removed: this storage has {0} blobs that could go, and no repository that names any. Is it the right storage, and are its metadata not in a database? If all of them may go: --all-blobs {0}"
     )]
     NoManifests(usize),
 }
@@ -283,11 +283,16 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         cutoff: cutoff(options.grace),
     };
     report(Event::Stage { name: "mark".into() });
-    let names: Vec<RepoName> = handle
-        .block_on(tree::holding(*driver, "_manifests"))?
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let mut damaged = Vec::new();
+    let mut names: Vec<RepoName> = Vec::new();
+    for name in handle.block_on(tree::holding(*driver, "_manifests"))? {
+        match name.parse() {
+            Ok(name) => names.push(name),
+            Err(_) => damaged.push(format!(
+                "the directory {name} holds manifests under a name that no repository has"
+            )),
+        }
+    }
     let done = AtomicUsize::new(0);
     let found: Vec<Found> = crew.each(&names, async |name| {
         let marked = mark::repository(*driver, name, rule).await?;
@@ -308,7 +313,6 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     };
     let mut alive = HashSet::new();
     let mut dead = Vec::new();
-    let mut damaged = Vec::new();
     for mut part in found {
         alive.extend(part.keys);
         dead.append(&mut part.dead);
@@ -322,19 +326,16 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
     }
     report(Event::Stage { name: "inspect".into() });
     let shards = handle.block_on(shards(*driver))?;
-    if names.is_empty() {
-        let counts = crew.each(&shards, async |shard| Ok(blobs_in(*driver, shard).await?.len()))?;
-        let blobs = counts.into_iter().sum();
-        if blobs > 0 && options.all_blobs != Some(blobs) {
-            return Err(CollectError::NoManifests(blobs));
-        }
-    }
     let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
         crew.each(&shards, async |shard| inspect(*driver, shard, &alive, rule).await)?;
     let mut blobs = Vec::new();
     for (mut some, young) in inspected {
         blobs.append(&mut some);
         summary.blobs_kept_young += young;
+    }
+    // Young ones are of a first push under way.
+    if names.is_empty() && !blobs.is_empty() && options.all_blobs != Some(blobs.len()) {
+        return Err(CollectError::NoManifests(blobs.len()));
     }
     // Stable: within a repository the order matters.
     dead.sort_by(|a, b| a.name.cmp(&b.name));

@@ -111,6 +111,27 @@ fn digests_in(content: &[u8]) -> Vec<Digest> {
     found
 }
 
+/// What is stored of a manifest.
+enum Content {
+    /// All of it.
+    Whole(Node),
+    /// Something else.
+    Wrong,
+    /// Nothing.
+    Missing,
+}
+
+async fn read_whole<D: Driver>(driver: &D, digest: &Digest) -> Result<Content, StorageError> {
+    Ok(match Blobs::new(driver.clone()).read(digest).await? {
+        Some(content) if Digest::of(digest.algorithm(), &content) == *digest => {
+            let (references, subject) = references(&Stored::new(content));
+            Content::Whole(Node { references, subject })
+        }
+        Some(_) => Content::Wrong,
+        None => Content::Missing,
+    })
+}
+
 /// Marks one repository.
 ///
 /// # Errors
@@ -126,26 +147,21 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
         if state == Link::Absent {
             continue;
         }
-        let content = Blobs::new(driver.clone()).read(&digest).await?;
         if state == Link::Broken {
             marked.warnings.push(format!("{path} does not name its manifest"));
-            if content.is_none() {
-                continue;
-            }
             kept.push(digest.clone());
         }
         if rule.delete_untagged && is_young(driver, &path, rule.cutoff).await? {
             young.insert(digest.clone());
         }
-        match content {
-            Some(content) if Digest::of(digest.algorithm(), &content) == digest => {
-                let (references, subject) = references(&Stored::new(content));
-                nodes.insert(digest, Node { references, subject });
-            }
-            Some(_) => marked
+        match read_whole(driver, &digest).await? {
+            Content::Whole(node) => drop(nodes.insert(digest, node)),
+            Content::Wrong => marked
                 .damaged
                 .push(format!("the manifest {digest} in {name} is not what its digest says")),
-            None => marked
+            // A link that never was whole, of a push that a power loss cut off.
+            Content::Missing if state == Link::Broken => {}
+            Content::Missing => marked
                 .damaged
                 .push(format!("the manifest {digest} in {name} is missing")),
         }
@@ -156,31 +172,48 @@ pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> R
         .flat_map(|names| names.iter())
         .filter_map(|tag| tag.parse().ok())
         .collect();
-    let alive = if rule.delete_untagged {
-        let mut roots = kept;
-        for tag in &tags {
-            let path = layout::tag_current_link(name, tag);
-            let Some(text) = driver.read(&path).await? else {
-                continue;
-            };
-            if let Some(digest) = std::str::from_utf8(&text)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-            {
-                roots.push(digest);
-                continue;
+    let mut roots = kept;
+    for tag in &tags {
+        let path = layout::tag_current_link(name, tag);
+        let Some(text) = driver.read(&path).await? else {
+            continue;
+        };
+        if let Some(digest) = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.trim().parse::<Digest>().ok())
+        {
+            if !nodes.contains_key(&digest) {
+                // Its own link was lost, which names it once more when it is mended.
+                match read_whole(driver, &digest).await? {
+                    Content::Whole(node) => {
+                        // One that was pushed a moment ago has its link.
+                        if link(driver, &layout::revision_link(name, &digest), &digest).await? != Link::Good {
+                            marked.warnings.push(format!(
+                                "the tag {name}:{tag} names {digest}, whose own link is missing"
+                            ));
+                        }
+                        nodes.insert(digest.clone(), node);
+                    }
+                    Content::Wrong | Content::Missing => marked.damaged.push(format!(
+                        "the tag {name}:{tag} names {digest}, which is missing or not what its digest says"
+                    )),
+                }
             }
-            // Its history has what it stood for, and perhaps more.
-            let history = digests_below(driver, &layout::tag_index(name, tag)).await?;
-            if history.is_empty() {
-                marked.damaged.push(format!("the tag {name}:{tag} is broken ({path})"));
-            } else {
-                marked.warnings.push(format!(
-                    "{path} names no manifest; all that the tag ever stood for is kept"
-                ));
-            }
-            roots.extend(history);
+            roots.push(digest);
+            continue;
         }
+        // Its history has what it stood for, and perhaps more.
+        let history = digests_below(driver, &layout::tag_index(name, tag)).await?;
+        if history.is_empty() {
+            marked.damaged.push(format!("the tag {name}:{tag} is broken ({path})"));
+        } else {
+            marked.warnings.push(format!(
+                "{path} names no manifest; all that the tag ever stood for is kept"
+            ));
+        }
+        roots.extend(history);
+    }
+    let alive = if rule.delete_untagged {
         let tagged = reached(&nodes, roots.clone());
         roots.extend(young);
         let alive = reached(&nodes, roots);

@@ -2,7 +2,6 @@
 
 pub mod handlers;
 pub mod respond;
-mod token_service;
 
 use std::sync::Arc;
 
@@ -26,6 +25,10 @@ use crate::serve::access::Entry;
 use crate::serve::{Body, Forward, Logger, Peer};
 use crate::sys::clock::monotonic;
 use respond::Problem;
+
+/// Where clients ask for tokens, below the prefix. It needs no token, and
+/// answers in every state.
+const TOKENS: &str = "/jwt/auth";
 
 /// All that requests share.
 pub struct App {
@@ -187,7 +190,7 @@ impl Context {
         let origin = http.host.as_ref().map(|host| host.trim_end_matches('/').to_owned());
         let origin = origin.or_else(|| http.trusted_proxies.origin(&self.request, &self.peer));
         if let Some(origin) = origin {
-            challenge.realm = format!("{origin}{}", self.path(token_service::PATH));
+            challenge.realm = format!("{origin}{}", self.path(TOKENS));
         }
         Problem::challenge(challenge).header("cache-control", "no-store".to_owned())
     }
@@ -285,7 +288,7 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
     let path = request.uri().path();
     let path = path.strip_prefix(prefix).filter(|_| path != prefix);
     let api = path.is_some_and(|path| path.starts_with("/v2"));
-    let tokens = app.forward.is_some() && path == Some(token_service::PATH);
+    let tokens = app.forward.as_ref().filter(|_| path == Some(TOKENS));
     let route = match path {
         // Whether the process lives may be asked without a prefix, too.
         None if request.uri().path() == "/" => Ok(Route::Root),
@@ -293,13 +296,14 @@ async fn logged(app: Arc<App>, request: Request<Incoming>, peer: Peer) -> Respon
         Some(path) => Route::parse(path),
     };
     let label = match &route {
-        _ if tokens => token_service::PATH,
+        _ if tokens.is_some() => TOKENS,
         Ok(route) => route.template(),
         Err(_) => "",
     };
     app.metrics.in_flight.inc();
-    let mut response = if tokens {
-        token_service::answer(&app, request, &peer, &id).await
+    let mut response = if let Some(forward) = tokens {
+        let proxies = &app.config.http.trusted_proxies;
+        forward.answer(request, &peer, proxies, &app.logger, &id).await
     } else {
         answer(Arc::clone(&app), route, request, peer, id)
             .await

@@ -308,7 +308,22 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     login(&root, &["login", "--address", &elsewhere, "--force"]).fails(1);
     drop(beside);
     let refused = login(&root, &["login", "--address", &elsewhere]).fails(1);
-    assert!(refused.contains("--force"), "{refused}");
+    assert!(
+        refused.contains("nobody listens on") && refused.contains("--force"),
+        "{refused}"
+    );
+    // On a port that is not the registry's.
+    let stranger = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
+    let strange = stranger.local_addr().expect("an address").to_string();
+    let refused = login(&root, &["login", "--address", &strange]).fails(1);
+    assert!(refused.contains("not to this root's registry"), "{refused}");
+    // Nor on one that is still to be applied.
+    let port = stranger.local_addr().expect("an address").port().to_string();
+    root.kdk(&["config", "set", "registry.port", &port]).ok();
+    let refused = login(&root, &["login"]).fails(1);
+    assert!(refused.contains("kdk reconfigure"), "{refused}");
+    root.kdk(&["config", "set", "registry.port", &root.registry_port.to_string()])
+        .ok();
     assert_eq!(sent(), "");
     let tokens = || -> Vec<Value> { serde_json::from_str(&root.kdk(&["token", "list", "--json"]).ok()).expect("JSON") };
     assert_eq!(tokens().len(), 0);
@@ -316,7 +331,7 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     let done = login(&root, &["login"]);
     assert!(
         done.stderr
-            .contains("read by docker, crane, oras, regctl, helm, cosign and skopeo"),
+            .contains("docker, crane, oras, regctl, helm, cosign and skopeo read this login"),
         "{done:?}"
     );
     done.ok();

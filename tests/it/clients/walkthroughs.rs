@@ -27,7 +27,8 @@ fn from_an_empty_directory_to_a_push() {
     let up = namespace.sh("new", "kdk up --yes --login");
     for line in [
         "docker is logged in to 127.0.0.1:5000 as root until",
-        "  Log in  done, for docker, crane, oras, regctl, helm, cosign and skopeo",
+        "  docker, crane, oras, regctl, helm, cosign and skopeo read this login.",
+        "  Log in  done, with docker",
         "  Push    docker push 127.0.0.1:5000/my-image",
         "  Look    http://127.0.0.1:3000",
     ] {

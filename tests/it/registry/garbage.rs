@@ -180,11 +180,22 @@ fn a_running_registry_is_collected_and_goes_on() {
     assert_eq!(status(&registry, &goes[0]), 200);
 }
 
+/// Ends the workers of a test, however it ends.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_push_is_lost_while_garbage_is_collected() {
     let registry = TestRegistry::start();
     let stop = AtomicBool::new(false);
     let pushed = std::thread::scope(|scope| {
+        // Also when the test fails: the workers must end for it to say so.
+        let _ended = Ended(&stop);
         let workers: Vec<_> = (0..3)
             .map(|worker| {
                 let (registry, stop) = (&registry, &stop);
@@ -457,6 +468,22 @@ fn damage_never_feeds_a_collection() {
             "{content}"
         );
     }
+    // And one whose link is lost altogether, while a tag names it; with -m and without.
+    std::fs::remove_file(&own).expect("removed");
+    for options in [&["-m"][..], &[]] {
+        verb(
+            &registry,
+            &[&["garbage-collect", "-q", "--grace", "0s"], options].concat(),
+        )
+        .ok();
+        assert!(blob_path(&registry, &digest(b"layer kept")).exists());
+    }
+    // A directory under a name that no repository has holds who knows what.
+    let odd = store(&registry).join("repositories/Odd/_manifests/revisions");
+    std::fs::create_dir_all(&odd).expect("made");
+    let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+    assert!(refused.contains("the directory Odd holds manifests"), "{refused}");
+    std::fs::remove_dir_all(store(&registry).join("repositories/Odd")).expect("removed");
     std::fs::write(&own, &image).expect("restored");
     std::fs::write(&link, &other).expect("restored");
     let registry = registry.restart();
@@ -475,7 +502,10 @@ fn a_storage_without_any_manifest_is_not_emptied_unasked() {
     for served in [true, false] {
         for more in [&[][..], &["--all-blobs", "1"], &["--dry-run"]] {
             let refused = verb(&registry, &[&["garbage-collect", "--grace", "0s"], more].concat()).fails(1);
-            assert!(refused.contains("has 2 blobs and no repository"), "{refused}");
+            assert!(
+                refused.contains("has 2 blobs that could go, and no repository"),
+                "{refused}"
+            );
         }
         assert_eq!(tree(&store(&registry)), before);
         if served {

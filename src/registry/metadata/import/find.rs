@@ -174,7 +174,7 @@ impl<D: Driver> Importer<'_, D> {
             let reason = match (missing, unlinked) {
                 (Some(missing), _) => Some(format!("its blob {missing} is missing")),
                 (None, Some(unlinked)) => Some(format!(
-                    "its blob {unlinked} is no part of the repository; link it, where that is right, with: kdk registry verify --repair"
+                    "its blob {unlinked} is no part of the repository; push the image again"
                 )),
                 (None, None) => None,
             };

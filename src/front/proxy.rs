@@ -1,0 +1,223 @@
+//! One request on its way through the front.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::config::Config;
+use crate::serve::access::Entry;
+use crate::serve::forward::{self, Forward};
+use crate::serve::origin::FORWARDED_FOR;
+use crate::serve::{Body, Logger, Peer};
+
+/// Where clients ask for tokens.
+const TOKENS: &str = "/jwt/auth";
+/// How long the registry may take to accept a connection: it is on this machine.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Bytes that are read ahead of a slow reader.
+const BUFFER: usize = 512 << 10;
+/// Headers that concern one connection only (RFC 9110, section 7.6.1).
+const HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What requests share.
+pub struct Front {
+    config: Config,
+    forward: Option<Forward>,
+    client: Client<HttpConnector, Incoming>,
+    logger: Logger,
+}
+
+impl Front {
+    /// Puts the parts together.
+    pub fn new(config: Config, forward: Option<Forward>, logger: Logger) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http1_max_buf_size(BUFFER)
+            .build(connector);
+        Self {
+            config,
+            forward,
+            client,
+            logger,
+        }
+    }
+}
+
+/// Answers a request, whatever happens, and logs it.
+pub async fn handle(front: Arc<Front>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let id = crate::serve::log::request_id();
+    let entry = Entry::begin(&request, &peer, &id, &front.logger);
+    let proxies = &front.config.trusted_proxies;
+    let response = match &front.forward {
+        Some(forward) if request.uri().path() == TOKENS => {
+            forward.answer(request, &peer, proxies, &front.logger, &id).await
+        }
+        _ => pass_on(&front, request, &peer, &id).await,
+    };
+    entry.finish(&response);
+    response
+}
+
+/// Sends a request to the registry, and streams back what it answers.
+async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer, id: &str) -> Response<Body> {
+    let proxies = &front.config.trusted_proxies;
+    let origin = proxies.origin(&request, peer);
+    let client = proxies.client(&request, peer);
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let Ok(uri) = format!("http://{}{path}", front.config.upstream).parse::<Uri>() else {
+        return forward::error(StatusCode::BAD_REQUEST, "NAME_INVALID", "the path is no URL's");
+    };
+    // HTTP/2 has the host in the URI.
+    let authority = request.uri().authority().map(|host| host.as_str().to_owned());
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    drop_hop_by_hop(headers);
+    // The server has answered it already.
+    headers.remove(EXPECT);
+    // What a client says of how it came counts for nothing: only the front knows.
+    let claims: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "x-real-ip"))
+        .cloned()
+        .collect();
+    for name in claims {
+        headers.remove(name);
+    }
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(authority) = authority {
+        set(HOST, &authority);
+    }
+    if let Some(client) = client {
+        set(FORWARDED_FOR, &client.to_string());
+    }
+    if let Some((scheme, host)) = origin.as_deref().and_then(|origin| origin.split_once("://")) {
+        set(HeaderName::from_static("x-forwarded-proto"), scheme);
+        set(HeaderName::from_static("x-forwarded-host"), host);
+    }
+    let mut response = match front.client.request(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            front.logger.error(
+                "the registry behind does not answer",
+                vec![
+                    ("correlation_id", id.into()),
+                    ("upstream", front.config.upstream.as_str().into()),
+                    ("error", cause.to_string().into()),
+                ],
+            );
+            let mut response = forward::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "the registry does not answer; it may be starting",
+            );
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            return response;
+        }
+    };
+    let base = front.config.external_url.as_ref().map(|url| url.trim_end_matches('/'));
+    if response.status() == StatusCode::UNAUTHORIZED
+        && front.forward.is_some()
+        && let Some(origin) = base.or(origin.as_deref())
+    {
+        lead_here(response.headers_mut(), &format!("{origin}{TOKENS}"));
+    }
+    drop_hop_by_hop(response.headers_mut());
+    response.map(Body::Passed)
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Replaces the realm of a challenge.
+fn lead_here(headers: &mut HeaderMap, realm: &str) {
+    let challenge = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+    let replaced = challenge.and_then(|challenge| with_realm(challenge, realm));
+    if let Some(value) = replaced.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(WWW_AUTHENTICATE, value);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+fn with_realm(challenge: &str, realm: &str) -> Option<String> {
+    const REALM: &str = "realm=\"";
+    let at = challenge.find(REALM)? + REALM.len();
+    let end = at + challenge[at..].find('"')?;
+    let bearer = challenge
+        .split_once(' ')
+        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    bearer.then(|| format!("{}{realm}{}", &challenge[..at], &challenge[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_realm_of_a_bearer_challenge_is_replaced() {
+        let challenge = r#"Bearer realm="http://127.0.0.1:3000/jwt/auth",service="s",scope="repository:a:pull""#;
+        assert_eq!(
+            with_realm(challenge, "https://r.test/jwt/auth").as_deref(),
+            Some(r#"Bearer realm="https://r.test/jwt/auth",service="s",scope="repository:a:pull""#)
+        );
+        assert_eq!(with_realm(r#"Basic realm="x""#, "y"), None);
+        assert_eq!(with_realm("Bearer service=\"s\"", "y"), None);
+    }
+
+    #[test]
+    fn headers_of_one_connection_stay_on_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("te", "trailers"),
+            ("content-type", "a/b"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        drop_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 1, "{headers:?}");
+    }
+}
