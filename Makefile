@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test bootstrap check fmt lint doc deny generate bench fuzz install clean
+.PHONY: help build run test peers test-clients bootstrap check fmt lint doc deny generate bench fuzz install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,12 @@ bootstrap: ## install what the tests need
 
 test: bootstrap ## install what the tests need, and run all tests
 	cargo test --locked
+
+peers: ## build the clients and registries of the client matrix (Go 1.24 or newer)
+	support/bootstrap --peers
+
+test-clients: peers ## run every client against every setup, and every registry in a root
+	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" cargo test --locked --test it -- --ignored --test-threads 2
 
 check: ## all that CI runs
 	.ci/run

@@ -468,6 +468,11 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
         write_atomic(&file.path, file.new.as_bytes(), file.mode)?;
         applied.written.push(file.path.clone());
     }
+    if config.registry_needs_bundle() {
+        let own = read(&root.signing_pair().0)?;
+        let text = crate::clients::shell::with_authorities(&own)?;
+        write_atomic(&root.service_bundle(), text.as_bytes(), PUBLIC)?;
+    }
     if plan.new_admin {
         Identity::new(&root.identity()).add_user(ADMIN, true, None)?;
     }

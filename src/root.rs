@@ -234,6 +234,11 @@ impl Root {
         self.join(CA_BUNDLE)
     }
 
+    /// The same with KhulnaSoft's certificate, for another registry than the built-in one.
+    pub fn service_bundle(&self) -> Utf8PathBuf {
+        self.state().join("service-ca-bundle.crt")
+    }
+
     /// Says whether a path is that file, of whichever root.
     pub fn is_ca_bundle(path: &str) -> bool {
         path.strip_suffix(CA_BUNDLE).is_some_and(|root| root.ends_with('/'))

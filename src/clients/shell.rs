@@ -48,7 +48,18 @@ pub fn before() -> Option<String> {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn make_bundle(config: &Config) -> io::Result<Utf8PathBuf> {
-    let own = sys::fs::read(&config.root().registry_pair().0)?;
+    let text = with_authorities(&sys::fs::read(&config.root().registry_pair().0)?)?;
+    let path = config.root().ca_bundle();
+    sys::fs::create_private_dir(&config.root().state())?;
+    write_atomic(&path, text.as_bytes(), PUBLIC)?;
+    Ok(path)
+}
+
+/// Returns the authorities that counted before, and a certificate.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn with_authorities(own: &str) -> io::Result<String> {
     let mut text = if let Some(path) = before() {
         sys::fs::read(Utf8Path::new(&path))?
     } else {
@@ -60,11 +71,8 @@ pub fn make_bundle(config: &Config) -> io::Result<Utf8PathBuf> {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&own);
-    let path = config.root().ca_bundle();
-    sys::fs::create_private_dir(&config.root().state())?;
-    write_atomic(&path, text.as_bytes(), PUBLIC)?;
-    Ok(path)
+    text.push_str(own);
+    Ok(text)
 }
 
 /// Quotes a text for a shell.

@@ -330,6 +330,15 @@ impl Config {
             && !self.is_given("registry.token_realm")
     }
 
+    /// Says whether another registry than the built-in one must be told of
+    /// KhulnaSoft's own certificate, to deliver its notifications.
+    pub fn registry_needs_bundle(&self) -> bool {
+        self.registry_enabled()
+            && !self.registry_is_embedded()
+            && self.https_enabled()
+            && self.rails_mode() == "embedded"
+    }
+
     /// Says whether clients get tokens at the registry's own address.
     pub fn has_one_origin(&self) -> bool {
         self.registry_forwards() || self.registry_has_front()

@@ -41,6 +41,8 @@ pub struct RegistryConfig {
     pub certificate: Option<Utf8PathBuf>,
     /// Key that signs tokens.
     pub key: Utf8PathBuf,
+    /// Certificates, of which one is for that key.
+    pub certificates: Option<Utf8PathBuf>,
     /// Issuer of tokens.
     pub issuer: String,
     /// Secret that the registry's events carry.
@@ -109,6 +111,7 @@ struct StandIn {
     certificate: Option<Utf8PathBuf>,
     key: Option<Utf8PathBuf>,
     registry_certificate: Option<Utf8PathBuf>,
+    token_certificates: Option<Utf8PathBuf>,
     #[serde(default)]
     public_repositories: Vec<String>,
 }
@@ -151,6 +154,7 @@ impl Config {
                 api_url: registry.api_url.trim_end_matches('/').to_owned(),
                 certificate: stand_in.registry_certificate,
                 key: registry.key,
+                certificates: stand_in.token_certificates,
                 issuer: registry.issuer,
                 notification_secret: registry.notification_secret,
                 token_expire_delay: registry.token_expire_delay.unwrap_or(5),

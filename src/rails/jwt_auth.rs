@@ -7,14 +7,16 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use data_encoding::BASE64;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::config::RegistryConfig;
 use super::identity::{Caller, TOKEN_PREFIX};
@@ -43,6 +45,10 @@ pub struct KeyError {
 pub struct TokenService {
     key: EncodingKey,
     key_id: String,
+    /// The certificate for the key and what follows it (RFC 7515, section
+    /// 4.1.6): distribution v3 knows keys by another id than registries before
+    /// it, and all of them take this.
+    chain: Option<Vec<String>>,
     issuer: String,
     minutes: u64,
     clock: Clock,
@@ -70,6 +76,7 @@ impl TokenService {
             .map_err(|error| failed(error.to_string()))?
             .libtrust_id();
         Ok(Self {
+            chain: config.certificates.as_deref().and_then(|path| chain(path, &spki)),
             key,
             key_id,
             issuer: config.issuer.clone(),
@@ -98,10 +105,25 @@ impl TokenService {
         };
         let header = Header {
             kid: Some(self.key_id.clone()),
+            x5c: self.chain.clone(),
             ..Header::new(Algorithm::RS256)
         };
         encode(&header, &claims, &self.key)
     }
+}
+
+/// Returns the certificate of a file that is for a key, and those that follow
+/// it, in base64; nothing where none is for it.
+fn chain(path: &Utf8Path, key: &[u8]) -> Option<Vec<String>> {
+    let all: Vec<CertificateDer<'_>> = CertificateDer::pem_file_iter(path)
+        .ok()?
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let is_for_key = |der: &CertificateDer<'_>| {
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.public_key().raw == key)
+    };
+    let first = all.iter().position(is_for_key)?;
+    Some(all[first..].iter().map(|der| BASE64.encode(der)).collect())
 }
 
 /// Largest form in bytes.

@@ -56,6 +56,17 @@ pub fn notices(config: &Config) -> Vec<String> {
         }
     }
     notices.extend(exposure(config));
+    if config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
+        let realm = config.registry_token_realm();
+        let remedy = if config.is_given("registry.token_realm") {
+            "kdk config unset registry.token_realm"
+        } else {
+            "kdk config unset registry.front"
+        };
+        notices.push(format!(
+            "crane, ko and cosign, and over HTTPS regctl, oras and helm, too, will refuse to log in: tokens are at {realm}, not at the registry's own address; give them one address with: {remedy}"
+        ));
+    }
     notices
 }
 

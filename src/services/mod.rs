@@ -262,11 +262,23 @@ fn registry(config: &Config) -> JobSpec {
     let mut argv = registry_command(config);
     argv.extend(["serve".to_owned(), root.relative(&root.registry_config()).to_string()]);
     let mut env = environment();
+    if config.registry_needs_bundle() {
+        env.retain(|(known, _)| known != "SSL_CERT_FILE");
+        env.push(("SSL_CERT_FILE".to_owned(), root.service_bundle().into_string()));
+    }
     for (name, value) in registry_env(config) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }
     let endpoint = registry_endpoint(config);
+    let mut needs = Vec::new();
+    if config.postgresql_enabled() && config.registry_database_enabled() != "false" {
+        needs.push(POSTGRESQL.to_owned());
+    }
+    if config.registry_has_front() {
+        // Clients find it there only.
+        needs.push(FRONT.to_owned());
+    }
     JobSpec {
         name: REGISTRY.to_owned(),
         argv,
@@ -277,11 +289,7 @@ fn registry(config: &Config) -> JobSpec {
             grace_seconds: config.wait_seconds(),
         },
         ready: Ready::Http(endpoint.url("/v2/")),
-        depends_on: if config.postgresql_enabled() && config.registry_database_enabled() != "false" {
-            vec![POSTGRESQL.to_owned()]
-        } else {
-            Vec::new()
-        },
+        depends_on: needs,
         address: if config.registry_has_front() {
             endpoint.url("")
         } else {

@@ -15,6 +15,7 @@ mod architecture;
 mod certificates;
 mod cli;
 mod clients;
+mod front;
 mod generated;
 mod rails;
 mod registry;

@@ -36,8 +36,9 @@ settings! { REGISTRY;
     registry_front: bool = "registry.front", Kind::Bool, |_| true;
     /// Port on 127.0.0.1 of the registry behind a front.
     registry_backend_port: u16 = "registry.backend_port", Kind::Port, from "registry.port" |c| {
+        // Out of the range from which systems take ports for connections.
         let port = c.registry_port();
-        port.checked_add(20_000).unwrap_or_else(|| port.saturating_sub(20_000))
+        if port < 12_000 { port + 20_000 } else { port - 10_000 }
     };
     /// Issuer in tokens; both sides must name the same.
     registry_issuer: String = "registry.issuer", Kind::Text, |_| "khulnasoft-issuer";
