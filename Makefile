@@ -49,6 +49,7 @@ deny: ## check licences, bans and sources of dependencies (advisories where the 
 
 generate: ## write the generated files
 	cargo run --quiet --locked -- generate
+	KDK_GENERATE=1 cargo test --quiet --locked --test it the_page_about_clients >/dev/null
 
 bench: build bootstrap ## measure, the registry against docker-registry too; prints tables
 	benches/startup "$(KDK)"

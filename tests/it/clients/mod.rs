@@ -2,6 +2,7 @@
 //!
 //! The walkthroughs of the user document, in its order, with its names.
 
+mod matrix;
 mod nginx;
 mod trust;
 mod walkthroughs;
