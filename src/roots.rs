@@ -40,6 +40,8 @@ struct File {
 pub struct Roots {
     path: Utf8PathBuf,
     known: Vec<Known>,
+    /// Whether what is there cannot be read.
+    is_damaged: bool,
     _lock: Lock,
 }
 
@@ -82,7 +84,9 @@ impl Roots {
         let lock = Lock::take(&directory.join("roots.lock"))?;
         let path = directory.join("roots.json");
         // A damaged list is made anew by and by: each root enters it again.
-        let file: Option<File> = sys::fs::read_optional(&path)?.and_then(|text| serde_json::from_str(&text).ok());
+        let text = sys::fs::read_optional(&path)?;
+        let file: Option<File> = text.as_ref().and_then(|text| serde_json::from_str(text).ok());
+        let is_damaged = text.is_some() && file.is_none();
         if let Some(file) = file.as_ref().filter(|file| file.version > VERSION) {
             return Err(io::Error::other(format!(
                 "{path} has format {}, which a newer kdk wrote",
@@ -100,6 +104,7 @@ impl Roots {
         Ok(Some(Self {
             path,
             known,
+            is_damaged,
             _lock: lock,
         }))
     }
@@ -107,6 +112,13 @@ impl Roots {
     /// Returns the roots.
     pub fn known(&self) -> &[Known] {
         &self.known
+    }
+
+    /// Returns the list's path, and where it is kept before it is written
+    /// anew, when it cannot be read.
+    pub fn damage(&self) -> Option<(&Utf8Path, Utf8PathBuf)> {
+        self.is_damaged
+            .then(|| (self.path.as_path(), self.path.with_extension("json.damaged")))
     }
 
     /// Says who has a port, apart from the root at `own`.
@@ -127,6 +139,10 @@ impl Roots {
     /// # Errors
     /// When the list cannot be written.
     pub fn enter(&mut self, root: &Utf8Path, ports: BTreeMap<String, u16>) -> io::Result<()> {
+        if let Some((path, kept)) = self.damage() {
+            std::fs::rename(path, kept)?;
+            self.is_damaged = false;
+        }
         self.known.retain(|known| known.path != root);
         self.known.push(Known {
             path: root.to_owned(),

@@ -122,6 +122,9 @@ impl From<crate::root::RootError> for CommandError {
             RootError::NotFound { .. } => {
                 Some("make one with: kdk init, or name one with --root or KDK_ROOT".to_owned())
             }
+            RootError::NotARoot { by: "KDK_ROOT", .. } => {
+                Some("correct the variable, or take it away: unset KDK_ROOT".to_owned())
+            }
             RootError::NotARoot { path, .. } => Some(format!("make it one with: kdk init {path}")),
             RootError::Unsafe { .. } | RootError::Io(_) => None,
         };

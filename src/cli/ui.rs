@@ -102,9 +102,16 @@ impl Ui {
         let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {line}");
     }
 
-    /// Says what to do about it.
+    /// Says what to do about what failed.
     pub fn hint(&self, line: &str) {
         let _ = writeln!(anstream::stderr(), "{CYAN}hint:{CYAN:#} {line}");
+    }
+
+    /// Says what to do next, where nothing failed.
+    pub fn tip(&self, line: &str) {
+        if !self.quiet {
+            self.hint(line);
+        }
     }
 
     /// Asks before something is destroyed. Without a terminal the answer is

@@ -1,12 +1,18 @@
 //! What is said once services run: where they are, and what to do with them.
 
+use std::time::Duration;
+
 use super::Session;
 use super::ui::{Tone, paint};
+use crate::clients::shell::word;
 use crate::clients::{self, Found};
 use crate::config::Config;
 use crate::root::Root;
 use crate::services;
 use crate::sys;
+
+/// How long a registry may take to answer that it serves.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says where the registry is, which answers; but only by a name that leads to it.
 pub fn announce(session: &Session, config: &Config) {
@@ -24,6 +30,11 @@ pub fn announce(session: &Session, config: &Config) {
         .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
     {
         ui.warn("the registry answers, but nobody finds it by its name:");
+    } else if let Some(trouble) = trouble(&endpoint.url("/v2/")) {
+        ui.warn(&format!(
+            "the registry does not serve: {} {trouble}; see: kdk status, and kdk tail --no-follow registry",
+            config.registry_address()
+        ));
     } else {
         ui.done(&format!(
             "A container registry is available at {}.",
@@ -31,6 +42,22 @@ pub fn announce(session: &Session, config: &Config) {
         ));
     }
     unresolved.iter().for_each(|line| ui.warn(line));
+}
+
+/// Says what keeps a registry that runs from serving, if anything does.
+fn trouble(url: &str) -> Option<String> {
+    let client = reqwest::blocking::Client::builder()
+        .timeout(PATIENCE)
+        .no_proxy()
+        // It is only asked whether it answers; nothing secret is sent.
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .ok()?;
+    match client.get(url).send() {
+        Ok(answer) if answer.status().is_server_error() => Some(format!("answers {}", answer.status())),
+        Err(error) if error.is_timeout() => Some("does not answer".to_owned()),
+        _ => None,
+    }
 }
 
 /// Returns what the hosts file lacks.
@@ -57,7 +84,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
         if config.rails_mode() == "embedded" {
             ui.say(&format!("  Look    {}", paint(Tone::Name, &config.url())));
         }
-        ui.hint("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
+        ui.tip("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
         return;
     }
     let client = logged_in.or_else(clients::preferred).unwrap_or(Found::Docker);
@@ -88,7 +115,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
         ui.say(&format!("  {} {how}", paint(Tone::Strong, &format!("{what:7}"))));
     }
     for need in needs {
-        ui.hint(&need);
+        ui.tip(&need);
     }
 }
 
@@ -100,7 +127,7 @@ pub fn command_name(root: &Root) -> String {
     let name = if on_path == exe.canonicalize_utf8().ok() && on_path.is_some() {
         "kdk".to_owned()
     } else {
-        exe.into_string()
+        word(exe.as_str())
     };
     let here = sys::env::current_dir()
         .ok()
@@ -109,6 +136,6 @@ pub fn command_name(root: &Root) -> String {
     if inside {
         name
     } else {
-        format!("{name} --root {}", root.path())
+        format!("{name} --root {}", word(root.path().as_str()))
     }
 }

@@ -89,13 +89,10 @@ const TOOLS: [Tool; 6] = [
     },
 ];
 
-/// Says what each client that is found on this machine must still be told.
-pub fn of_all(config: &Config) -> Vec<String> {
-    let mut all: Vec<String> = [Found::Docker, Found::Podman]
-        .into_iter()
-        .filter(|client| client.is_here())
-        .flat_map(|client| of(config, client))
-        .collect();
+/// Says what each client that is found on this machine, and that no file of
+/// its own can tell, must still be told.
+pub fn of_tools(config: &Config) -> Vec<String> {
+    let mut all = Vec::new();
     let here = TOOLS
         .iter()
         .filter(|tool| sys::process::find_program(tool.program).is_some());

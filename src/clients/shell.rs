@@ -61,7 +61,12 @@ pub fn make_bundle(config: &Config) -> io::Result<Utf8PathBuf> {
 /// When a file cannot be read.
 pub fn with_authorities(own: &str) -> io::Result<String> {
     let mut text = if let Some(path) = before() {
-        sys::fs::read(Utf8Path::new(&path))?
+        sys::fs::read(Utf8Path::new(&path)).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{BUNDLE} names a file that cannot be read: {error}"),
+            )
+        })?
     } else {
         let system = SYSTEM
             .iter()
@@ -73,6 +78,14 @@ pub fn with_authorities(own: &str) -> io::Result<String> {
     }
     text.push_str(own);
     Ok(text)
+}
+
+/// Quotes a text for a shell, where it needs it.
+pub fn word(text: &str) -> String {
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte));
+    if plain { text.to_owned() } else { quote(text) }
 }
 
 /// Quotes a text for a shell.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::found::Found;
+use super::shell::word as quote;
 use crate::config::Config;
 use crate::sys;
 use crate::sys::fs::PUBLIC;
@@ -302,16 +303,4 @@ fn targets(config: &Config) -> Vec<(Place, Utf8PathBuf)> {
             paths
         })
         .collect()
-}
-
-/// Quotes a path for a shell, where it needs it.
-fn quote(text: &str) -> String {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte));
-    if plain {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }

@@ -49,7 +49,9 @@ pub fn serve(path: &Utf8Path) -> Result<(), StartError> {
     let config = Config::load(path)?;
     crate::sys::process::never_block_on_output();
     crate::sys::process::hold_little_memory();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread: what passes is only handed on, and handing it from one
+    // thread to another costs more than a second one gains.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(run(config));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome

@@ -23,7 +23,7 @@ const TOKENS: &str = "/jwt/auth";
 /// How long the registry may take to accept a connection: it is on this machine.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Bytes that are read ahead of a slow reader.
-const BUFFER: usize = 512 << 10;
+const BUFFER: usize = 2 << 20;
 /// Headers that concern one connection only (RFC 9110, section 7.6.1).
 const HOP: [HeaderName; 9] = [
     CONNECTION,
@@ -139,7 +139,7 @@ async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer, id:
             let mut response = forward::error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UNAVAILABLE",
-                "the registry does not answer; it may be starting",
+                "the registry behind this address does not answer; it may be starting, see: kdk status",
             );
             response
                 .headers_mut()

@@ -256,6 +256,9 @@ fn issue(
     if granted.is_empty()
         && let Some(reason) = denial(caller, wanted.as_ref())
     {
+        // podman shows no more than the status: the reason is here, too.
+        app.logger
+            .info("token refused", vec![("reason", reason.as_str().into())]);
         return Err(Box::new(error_of(StatusCode::FORBIDDEN, "DENIED", &reason)));
     }
     let subject = caller.map(|caller| caller.name.clone()).unwrap_or_default();

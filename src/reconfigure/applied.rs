@@ -1,7 +1,7 @@
 //! The settings that the last reconfigure applied, so that the next one can
 //! say what changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use data_encoding::HEXLOWER;
@@ -16,12 +16,14 @@ use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
 /// Version of the file's format.
 const VERSION: u32 = 1;
 
-/// Settings as they stood in `kdk.yml`, by key.
+/// Settings as they counted, by key.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Applied {
     version: u32,
     /// Texts that people read.
     settings: BTreeMap<String, String>,
+    /// Those that stood in `kdk.yml`.
+    given: BTreeSet<String>,
 }
 
 /// One setting that is not as it was.
@@ -29,7 +31,7 @@ pub struct Applied {
 pub struct Change {
     /// Its key.
     pub key: &'static str,
-    /// What it was; the default where it did not stand in the file.
+    /// What it was.
     pub from: String,
     /// What it is.
     pub to: String,
@@ -69,13 +71,17 @@ fn text(setting: &Setting, value: &Value) -> String {
 }
 
 impl Applied {
-    /// Takes down the settings that stand in `kdk.yml`.
+    /// Takes down the settings as they count now.
     pub fn of(config: &Config) -> Self {
         Self {
             version: VERSION,
             settings: settings::all()
-                .filter(|setting| config.is_given(setting.key))
                 .map(|setting| (setting.key.to_owned(), text(setting, &config.value(setting))))
+                .collect(),
+            given: settings::all()
+                .map(|setting| setting.key)
+                .filter(|key| config.is_given(key))
+                .map(str::to_owned)
                 .collect(),
         }
     }
@@ -97,19 +103,15 @@ impl Applied {
         write_atomic(&config.root().applied(), text.as_bytes(), PRIVATE)
     }
 
-    /// Returns what differs from the settings as they are now.
+    /// Returns which settings in `kdk.yml`, now or before, count otherwise
+    /// than they did; what only follows from them is not named.
     pub fn changes(&self, config: &Config) -> Vec<Change> {
         settings::all()
+            .filter(|setting| self.given.contains(setting.key) || config.is_given(setting.key))
             .filter_map(|setting| {
-                let before = self.settings.get(setting.key);
-                if before.is_none() && !config.is_given(setting.key) {
-                    return None;
-                }
-                let default = || text(setting, &(setting.default)(config));
-                let (from, to) = (
-                    before.cloned().unwrap_or_else(default),
-                    text(setting, &config.value(setting)),
-                );
+                // A setting that a newer kdk brought has changed from nothing.
+                let from = self.settings.get(setting.key).cloned().unwrap_or_default();
+                let to = text(setting, &config.value(setting));
                 (from != to).then_some(Change {
                     key: setting.key,
                     from,
@@ -117,5 +119,12 @@ impl Applied {
                 })
             })
             .collect()
+    }
+
+    /// Says whether any of these settings counts otherwise than it did.
+    pub fn differs(&self, config: &Config, keys: &[&str]) -> bool {
+        settings::all()
+            .filter(|setting| keys.contains(&setting.key))
+            .any(|setting| self.settings.get(setting.key) != Some(&text(setting, &config.value(setting))))
     }
 }

@@ -262,6 +262,11 @@ fn a_go_registry_and_its_tokens_have_one_address() {
         let away = client.get(&blob).bearer_auth(token).send().expect("answered");
         assert_eq!(away.status(), 503);
         assert_eq!(header(&away, "retry-after"), "2");
+        let said = root.kdk(&["restart", "registry-front"]);
+        assert!(
+            said.stderr.contains("answers 503 Service Unavailable") && !said.stderr.contains("is available"),
+            "{said:?}"
+        );
         root.kdk(&["start", "registry"]).ok();
         assert_eq!(
             client.get(&blob).bearer_auth(token).send().expect("answered").status(),

@@ -163,7 +163,7 @@ fn value_of(config: &Config, key: &str) -> Result<(Value, bool), CommandError> {
 fn get(session: &Session, config: &Config, key: &str, as_json: bool) -> Result<(), CommandError> {
     let (value, secret) = value_of(config, key)?;
     if secret && !value.is_null() {
-        session.ui.hint("this is a secret");
+        session.ui.tip("this is a secret");
     }
     if as_json {
         return session.ui.json(&value);

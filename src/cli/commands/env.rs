@@ -22,7 +22,7 @@ const PURPOSE: &str = "kdk env --with-token";
 /// Arguments of `kdk env`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "REGISTRY_HOST and REGISTRY_PORT name the registry. Over HTTPS SSL_CERT_FILE lets crane, oras, helm, cosign,\nregctl, curl and others trust its certificate beside the system's. kdk_jwt SCOPE prints a token for the API.\n\nExamples:\n  eval \"$(kdk env)\"\n  curl -H \"Authorization: Bearer $(kdk_jwt registry:catalog:*)\" http://$REGISTRY_HOST:$REGISTRY_PORT/v2/_catalog\n  eval \"$(kdk env --unset)\""
+    after_help = "REGISTRY_HOST and REGISTRY_PORT name the registry. Over HTTPS SSL_CERT_FILE lets\ncrane, oras, helm, cosign, regctl, curl and others trust its certificate beside\nthe system's. kdk_jwt SCOPE prints a token for the API.\n\nExamples:\n  eval \"$(kdk env)\"\n  URL=http://$REGISTRY_HOST:$REGISTRY_PORT/v2/_catalog\n  curl -H \"Authorization: Bearer $(kdk_jwt registry:catalog:*)\" $URL\n  eval \"$(kdk env --unset)\""
 )]
 pub struct EnvArgs {
     /// Export a personal access token, too; it holds for a day, and replaces the one before
@@ -72,7 +72,7 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
     export("REGISTRY_PORT", &port.to_string());
     match &bundle {
         Some(_) if cfg!(target_os = "macos") => {
-            session.ui.hint(&format!(
+            session.ui.tip(&format!(
                 "Go programs on macOS read no SSL_CERT_FILE, only the keychain: security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {}",
                 quote(config.root().registry_pair().0.as_str())
             ));
@@ -98,7 +98,7 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
     if std::io::stdout().is_terminal() {
         session
             .ui
-            .hint("let your shell take these over with: eval \"$(kdk env)\"");
+            .tip("let your shell take these over with: eval \"$(kdk env)\"");
     }
     Ok(())
 }

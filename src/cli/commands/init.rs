@@ -32,7 +32,7 @@ pub fn run(session: &Session, args: &InitArgs) -> Result<(), CommandError> {
     if !args.with_registry {
         session
             .ui
-            .hint("next: kdk config set registry.enabled true && kdk reconfigure && kdk start");
+            .tip("next: kdk config set registry.enabled true && kdk reconfigure && kdk start");
     }
     Ok(())
 }
@@ -47,11 +47,10 @@ pub fn make(
     with_registry: bool,
     strict_ports: bool,
 ) -> Result<Root, CommandError> {
-    create_dir(directory)?;
-    let root = Root::at(directory)?;
-    if root.kdk_yml().exists() {
+    let own = directory.canonicalize_utf8().unwrap_or_else(|_| directory.to_owned());
+    if own.join("kdk.yml").exists() {
         return Err(
-            CommandError::user(format!("{} is a KDK root already; nothing was changed", root.path()))
+            CommandError::user(format!("{own} is a KDK root already; nothing was changed"))
                 .hint("change a setting with: kdk config set KEY VALUE"),
         );
     }
@@ -62,13 +61,16 @@ pub fn make(
         ));
         None
     });
-    let defaults = Config::defaults(&root);
+    super::roots::warn_of_damage(session, list.as_ref());
+    let defaults = Config::defaults(&Root::example());
     let rival = |port: u16| match &list {
-        Some(list) => list.rival(port, root.path()),
+        Some(list) => list.rival(port, &own),
         None => roots::taken(port),
     };
     let registry = pick(session, "registry.port", defaults.registry_port(), strict_ports, &rival)?;
     let rails = pick(session, "port", defaults.port(), strict_ports, &rival)?;
+    create_dir(directory)?;
+    let root = Root::at(directory)?;
     create_private_dir(&root.state())?;
     let mut settings =
         "---\n# Settings of this KDK. See them all: kdk config list. Change one: kdk config set KEY VALUE\n".to_owned();

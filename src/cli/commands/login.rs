@@ -27,7 +27,7 @@ const CONFIRM: &str = "KDK_LOGIN_CONFIRM";
 /// Arguments of `kdk login`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A new token is made for every login, and replaces the one before; it reaches the client on its\nstandard input, and goes only where this root's own registry listens.\n\nExamples:\n  kdk login\n  kdk login --client podman --user anna --expires 8h"
+    after_help = "A new token is made for every login, and replaces the one before; it reaches\nthe client on its standard input, and goes only where this root's own registry\nlistens.\n\nExamples:\n  kdk login\n  kdk login --client podman --user anna --expires 8h"
 )]
 pub struct LoginArgs {
     /// Client to log in (default: docker where it is installed, else podman)
@@ -150,6 +150,9 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
         expires.strftime("%Y-%m-%d %H:%M UTC")
     ));
     session.ui.say(&format!("  {} read this login.", client.readers()));
+    for need in clients::needs::of_tools(config) {
+        session.ui.tip(&need);
+    }
     Ok(())
 }
 
@@ -162,7 +165,7 @@ fn tell_podman(session: &Session, config: &Config, address: &str, yes: bool) -> 
     let file = insecure::podman_file();
     let given = yes || sys::env::flag(CONFIRM);
     if !given && !std::io::stdin().is_terminal() {
-        ui.hint(&format!(
+        ui.tip(&format!(
             "{address} speaks plain HTTP: give podman --tls-verify=false, or let {file} say so with: kdk login --client podman --yes"
         ));
         return Ok(false);
@@ -186,23 +189,7 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
         .into_iter()
         .find(|job| job.name == services::public_service(config) && job.state.is_alive());
     let Some(own) = job.and_then(|job| job.pid) else {
-        let holder = Roots::open()
-            .ok()
-            .flatten()
-            .and_then(|roots| roots.rival(endpoint.port, config.root().path()))
-            .or_else(|| crate::roots::taken(endpoint.port));
-        let belongs = match holder {
-            Some(Rival::Root(root)) => format!(": port {} belongs to the root {root}", endpoint.port),
-            Some(Rival::Process(Some(holder))) => format!(
-                ": port {} belongs to {} (process {})",
-                endpoint.port, holder.name, holder.pid
-            ),
-            _ => String::new(),
-        };
-        return Err(
-            CommandError::user(format!("this root's registry is not running{belongs}"))
-                .hint("start it with: kdk start"),
-        );
+        return Err(not_running(config, endpoint.port));
     };
     let external = config.registry_external_url().is_some() && address == config.registry_address();
     if external && clients::needs::is_https(config) {
@@ -221,9 +208,14 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
         .hint("apply it with: kdk reconfigure"));
     }
     let mut ours = false;
-    for ip in sys::net::resolve(host)? {
+    let addresses = sys::net::resolve(host).map_err(|error| {
+        CommandError::user(format!("{host} does not resolve: {error}")).hint(format!(
+            "where it is a name of this machine, add to /etc/hosts: 127.0.0.1 {host}"
+        ))
+    })?;
+    for ip in &addresses {
         let at = sys::net::host_port(&ip.to_string(), port);
-        match sys::net::taker(ip, port) {
+        match sys::net::taker(*ip, port) {
             Taker::Nobody => {}
             Taker::Process(holder) if holder.pid == own || sys::process::group_of(holder.pid) == Some(own) => {
                 ours = true;
@@ -247,10 +239,43 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
     if ours || force {
         return Ok(());
     }
-    Err(
-        CommandError::user(format!("nobody listens on {address}: no token is sent there"))
+    let error = CommandError::user(format!("nobody listens on {address}: no token is sent there"));
+    let outside = addresses.iter().find(|ip| !ip.is_loopback());
+    Err(match outside {
+        Some(ip) if port == endpoint.port => error.hint(format!(
+            "the registry listens on {}; let it listen there, too, with: kdk config set registry.listen_address {ip} && kdk reconfigure",
+            endpoint.host
+        )),
+        _ => error
             .hint("log in to the address that kdk status shows, or say with --force that it leads to this registry"),
-    )
+    })
+}
+
+/// Says that there is nobody to log in to, and who is there instead.
+fn not_running(config: &Config, port: u16) -> CommandError {
+    let message = "this root's registry is not running";
+    let Some(Rival::Process(holder)) = crate::roots::taken(port) else {
+        return CommandError::user(message).hint("start it with: kdk start");
+    };
+    let claimed = Roots::open()
+        .ok()
+        .flatten()
+        .and_then(|roots| roots.claimed(port, config.root().path()).map(ToOwned::to_owned));
+    let (by, free) = match (claimed, holder) {
+        (Some(root), _) => {
+            let stop = format!("kdk --root {} stop", clients::shell::word(root.as_str()));
+            (format!("the root {root}"), format!("free it with: {stop}"))
+        }
+        (None, Some(holder)) => (
+            format!("{} (process {})", holder.name, holder.pid),
+            "end that".to_owned(),
+        ),
+        (None, None) => ("another process".to_owned(), "end that".to_owned()),
+    };
+    CommandError::user(format!("{message}: port {port} belongs to {by}")).hint(format!(
+        "{free}, or choose another port with: kdk config set registry.port {} && kdk reconfigure && kdk start",
+        port.saturating_add(100)
+    ))
 }
 
 fn feed(client: Found, arguments: &[&str], secret: &str) -> Result<(), CommandError> {
@@ -268,14 +293,17 @@ fn feed(client: Found, arguments: &[&str], secret: &str) -> Result<(), CommandEr
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let mut error = CommandError::user(format!("{client} login failed: {}", reason(&said)));
+    let said = reason(&String::from_utf8_lossy(&output.stderr));
+    let mut error = CommandError::user(format!("{client} login failed: {said}"));
     if said.contains("certificate") || said.contains("x509") {
         error = error.hint("let it trust the registry with: kdk trust-docker-registry");
     } else if said.contains("HTTP response to HTTPS client") {
         error = error.hint("the registry speaks plain HTTP, which docker takes elsewhere than on loopback only when told; see: kdk trust-docker-registry");
     } else if said.contains("Cannot connect to the Docker daemon") {
         error = error.hint("start Docker, or log podman in with: kdk login --client podman");
+    } else if said.contains("503") {
+        error = error
+            .hint("see what keeps the registry from answering with: kdk status; start it with: kdk start registry");
     } else if said.contains("refused") || said.contains("no such host") {
         error = error.hint("see whether it runs with: kdk status");
     }

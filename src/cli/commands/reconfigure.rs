@@ -88,7 +88,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let prepared = super::database::prepare(session, config);
     // Even when the build failed: what was written must come to be used.
     let restarted = restart(session, config, args.no_restart, built.is_err());
-    let changes = before.map(|before| before.changes(config));
+    let changes = before.as_ref().map(|before| before.changes(config));
     let rebuilt = matches!(built, Ok(Some(source::Prepared::Built(_))));
     let touched = restarted.as_ref().ok().cloned().unwrap_or_default();
     let did = plan.changes_anything() || rebuilt || touched.is_something();
@@ -102,7 +102,11 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
         ui.warn(&format!("the registry will not start like this: {reason}"));
     }
     if applied.trust_again && config.registry_self_signed() {
-        ui.hint("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
+        ui.tip("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
+    }
+    let moved = before.is_some_and(|before| before.differs(config, &ADDRESS));
+    if moved && config.registry_enabled() && config.registry_auth_enabled() {
+        ui.tip("logins at the old address do not count at the new one; log in with: kdk login");
     }
     let mut failures: Vec<CommandError> = [built.map(drop), prepared, restarted.map(drop)]
         .into_iter()
@@ -119,6 +123,8 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     Ok(did)
 }
 
+/// Settings that say under which address clients keep their login.
+const ADDRESS: [&str; 3] = ["registry.host", "registry.port", "registry.external_url"];
 /// Changed settings that are named without being asked for.
 const NAMED: usize = 3;
 
@@ -256,10 +262,10 @@ fn restart(session: &Session, config: &Config, only_say: bool, build_failed: boo
         if !stale.is_empty() {
             session
                 .ui
-                .hint(&format!("not restarted; do it with: kdk restart {}", stale.join(" ")));
+                .tip(&format!("not restarted; do it with: kdk restart {}", stale.join(" ")));
         }
         if !disabled.is_empty() {
-            session.ui.hint(&format!(
+            session.ui.tip(&format!(
                 "not enabled any more; stop with: kdk stop {}",
                 disabled.join(" ")
             ));

@@ -21,10 +21,9 @@ pub struct RootsArgs {
 
 /// Shows the roots of this user, their ports, and whether they run.
 pub fn run(session: &Session, args: &RootsArgs) -> Result<(), CommandError> {
-    let known = match Roots::open()? {
-        Some(roots) => roots.known().to_vec(),
-        None => Vec::new(),
-    };
+    let list = Roots::open()?;
+    warn_of_damage(session, list.as_ref());
+    let known = list.map_or_else(Vec::new, |roots| roots.known().to_vec());
     let port = |known: &roots::Known, key: &str| known.ports.get(key).copied();
     let states: Vec<&str> = known.iter().map(|known| state(&known.path)).collect();
     if args.json {
@@ -70,11 +69,21 @@ fn state(path: &camino::Utf8Path) -> &'static str {
     }
 }
 
+/// Says so when the list cannot be read, so that ports may be given twice.
+pub fn warn_of_damage(session: &Session, list: Option<&Roots>) {
+    if let Some((path, kept)) = list.and_then(Roots::damage) {
+        session.ui.warn(&format!(
+            "the list of your roots, {path}, is damaged; it is made anew, each root enters it with its next kdk reconfigure, and the old one is kept as {kept}"
+        ));
+    }
+}
+
 /// Enters a root into the list of this user's roots. That others cannot see
 /// it is no reason to fail.
 pub fn enter(session: &Session, config: &Config) {
     let entered = Roots::open().and_then(|roots| match roots {
         Some(mut roots) => {
+            warn_of_damage(session, Some(&roots));
             for (key, port) in roots::claims(config) {
                 if let Some(other) = roots.claimed(port, config.root().path()) {
                     session.ui.warn(&format!(

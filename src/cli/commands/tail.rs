@@ -79,7 +79,7 @@ pub fn run(session: &Session, args: &TailArgs) -> Result<(), CommandError> {
         if !logged.iter().any(|(known, _)| known == own) {
             services::pick(&session.config()?, std::slice::from_ref(name))?;
             if args.no_follow {
-                session.ui.hint(&format!("{own} has no log yet"));
+                session.ui.tip(&format!("{own} has no log yet"));
             }
         }
         names.push(own.to_owned());

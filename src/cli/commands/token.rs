@@ -50,10 +50,12 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
     let duration: SignedDuration = text
         .parse()
         .map_err(|_| "write a number and a unit, such as 30m, 8h or 720h".to_owned())?;
-    if duration.is_positive() {
-        Ok(duration)
-    } else {
-        Err("it must be longer than nothing".to_owned())
+    if !duration.is_positive() {
+        return Err("it must be longer than nothing".to_owned());
+    }
+    match crate::sys::clock::Clock::System.now().checked_add(duration) {
+        Ok(_) => Ok(duration),
+        Err(_) => Err("it ends after the calendar does; 87600h are ten years".to_owned()),
     }
 }
 
@@ -96,7 +98,7 @@ pub fn run(session: &Session, command: TokenCommand) -> Result<(), CommandError>
                 identity.revoke_token(token.id)?;
                 return Ok(());
             }
-            ui.hint(&format!(
+            ui.tip(&format!(
                 "it is not shown again; take it back with: kdk token revoke {}",
                 token.id
             ));

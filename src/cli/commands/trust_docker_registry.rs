@@ -8,7 +8,7 @@ use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
 use crate::clients::trust::{self, Done, Placed};
-use crate::clients::{insecure, needs};
+use crate::clients::{Found, insecure, needs};
 use crate::config::Config;
 use crate::reconfigure::{make_pair, registry_pair};
 use crate::services;
@@ -86,7 +86,7 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String])
     for item in &placed {
         match &item.done {
             Done::Removed => ui.say(&format!("  removed      {} ({})", item.path, item.client)),
-            Done::Denied(command) => ui.hint(&format!("a certificate of before is left; remove it with: {command}")),
+            Done::Denied(command) => ui.tip(&format!("a certificate of before is left; remove it with: {command}")),
             _ => {}
         }
     }
@@ -97,7 +97,15 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String])
 
 /// Says what clients that are found on this machine still need.
 fn still_needed(session: &Session, config: &Config) {
-    let needs = needs::of_all(config);
+    let places = [Found::Docker, Found::Podman];
+    let found = places.into_iter().filter(|client| client.is_here());
+    let mut needs: Vec<String> = if needs::is_https(config) {
+        // What was placed, and where rights were missing, is said already.
+        Vec::new()
+    } else {
+        found.flat_map(|client| needs::of(config, client)).collect()
+    };
+    needs.extend(needs::of_tools(config));
     if needs.is_empty() {
         session.ui.done(&format!(
             "The clients found here take {} as it is.",
@@ -105,7 +113,7 @@ fn still_needed(session: &Session, config: &Config) {
         ));
     }
     for need in needs {
-        session.ui.hint(&need);
+        session.ui.tip(&need);
     }
 }
 
@@ -221,7 +229,7 @@ fn report(
         })
         .collect();
     if !by_hand.is_empty() {
-        ui.hint("rights are missing for some places; if you use a client that looks there, run:");
+        ui.tip("rights are missing for some places; if you use a client that looks there, run:");
         by_hand.iter().for_each(|command| ui.say(&format!("  {command}")));
     }
     let changed = placed

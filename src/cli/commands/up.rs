@@ -1,7 +1,7 @@
 //! `kdk up`: from nothing to a registry that takes pushes.
 
-use camino::Utf8PathBuf;
-use clap::Args;
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, ValueEnum as _};
 
 use super::login::{self, Client};
 use super::{init, reconfigure, run_state};
@@ -16,7 +16,7 @@ const CONFIRM: &str = "KDK_UP_CONFIRM";
 /// Arguments of `kdk up`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down. Elsewhere it makes a root\nwith a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login        in an empty directory: a registry, and docker logged in to it\n  kdk up ~/kdk"
+    after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down.\nElsewhere it makes a root with a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login    in an empty directory: a registry, and docker logged in\n  kdk up ~/kdk"
 )]
 pub struct UpArgs {
     /// The root (default: the one around the working directory, else that directory)
@@ -54,8 +54,29 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Refuses what can be meant in two ways.
+fn check_meant(session: &Session, args: &UpArgs, directory: &Utf8Path) -> Result<(), CommandError> {
+    if session.root.is_some() {
+        return Err(
+            CommandError::user(format!("{directory} and --root both name a root")).hint("leave one of them out")
+        );
+    }
+    let client = Client::from_str(directory.as_str(), false).is_ok();
+    if client && matches!(args.login, Some(None)) && !directory.exists() {
+        return Err(
+            CommandError::user(format!("{directory} would be a directory to make a root of")).hint(format!(
+                "to log {directory} in, write --login={directory}; to make that directory, ./{directory}"
+            )),
+        );
+    }
+    Ok(())
+}
+
 /// Returns the root, and whether it was made now.
 fn find_or_make(session: &Session, args: &UpArgs) -> Result<(Root, bool), CommandError> {
+    if let Some(directory) = &args.directory {
+        check_meant(session, args, directory)?;
+    }
     let directory = match &args.directory {
         Some(directory) if directory.join("kdk.yml").is_file() => {
             return Ok((Root::find(Some(directory))?, false));

@@ -60,7 +60,7 @@ pub fn run(session: &Session, command: UserCommand) -> Result<(), CommandError> 
             let user = identity.add_user(&name, admin, password.as_deref())?;
             ui.done(&format!("The user {} may log in now.", user.name));
             if password.is_none() {
-                ui.hint(&format!("make a token with: kdk token create --user {name}"));
+                ui.tip(&format!("make a token with: kdk token create --user {name}"));
             }
         }
         UserCommand::List { json: true } => {
@@ -106,7 +106,7 @@ fn read_password(session: &Session) -> Result<String, CommandError> {
     if std::io::stdin().is_terminal() {
         session
             .ui
-            .hint("type the password and press return; it is shown while you type");
+            .tip("type the password and press return; it is shown while you type");
     }
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;

@@ -76,6 +76,10 @@ fn nothing_is_made_without_a_yes() {
     );
     home.kdk("", &["up", "other"]).fails(1);
     assert!(!home.join("other").exists());
+    let meant = home.kdk("new", &["up", "--yes", "--login", "podman"]).fails(1);
+    assert!(meant.contains("--login=podman"), "{meant}");
+    let both = home.kdk("new", &["--root", ".", "up", "--yes", "other"]).fails(1);
+    assert!(both.contains("both name a root"), "{both}");
     assert_eq!(std::fs::read_dir(home.join("new")).expect("there").count(), 0);
     // A root that is named and is none was meant to be one.
     let refused = home.kdk("new", &["--root", "/nonexistent", "up", "--yes"]).fails(1);
@@ -180,7 +184,7 @@ fn roots_get_ports_of_their_own() {
         refused.contains("port 5000 is ") && refused.contains("nothing was made"),
         "{refused}"
     );
-    assert!(!home.join("three/kdk.yml").exists());
+    assert!(!home.join("three").exists());
     // What a root's file says now is what it claims.
     home.kdk("two", &["config", "set", "registry.port", "25999"]).ok();
     home.kdk("", &["init", "four"]).ok();
@@ -214,8 +218,12 @@ fn roots_get_ports_of_their_own() {
     );
     // A damaged list harms nobody.
     std::fs::write(&list, "{").expect("written");
-    home.kdk("moved", &["reconfigure"]).ok();
+    let said = home.kdk("moved", &["reconfigure"]);
+    assert!(said.stderr.contains("roots.json, is damaged"), "{said:?}");
     assert_eq!(home.roots().len(), 1);
+    let kept = std::fs::read_to_string(home.join(".local/state/kdk/roots.json.damaged"));
+    assert_eq!(kept.expect("kept"), "{");
+    assert!(!home.kdk("", &["roots"]).stderr.contains("damaged"));
 }
 
 #[test]
@@ -297,7 +305,10 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     let other = std::net::TcpListener::bind(("127.0.0.1", root.registry_port)).expect("bound");
     let refused = login(&root, &["login"]).fails(1);
     let expected = format!("not running: port {} belongs to it-", root.registry_port);
-    assert!(refused.contains(&expected), "{refused}");
+    assert!(
+        refused.contains(&expected) && refused.contains("kdk config set registry.port"),
+        "{refused}"
+    );
     drop(other);
     root.kdk(&["start"]).ok();
     // On another address of the same port.
@@ -312,6 +323,9 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
         refused.contains("nobody listens on") && refused.contains("--force"),
         "{refused}"
     );
+    let refused = login(&root, &["login", "--address", "nowhere.invalid:5000"]).fails(1);
+    assert!(refused.contains("nowhere.invalid does not resolve"), "{refused}");
+    login(&root, &["login", "--expires", "99999999999h"]).fails(2);
     // On a port that is not the registry's.
     let stranger = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
     let strange = stranger.local_addr().expect("an address").to_string();
@@ -476,11 +490,20 @@ fn what_changed_is_said_in_a_line() {
     assert_eq!(
         done.stderr,
         format!(
-            "✔ Changed registry.port {} → {port}; restarted rails-web, registry.\n",
+            "✔ Changed registry.port {} → {port}; restarted rails-web, registry.\nhint: logins at the old address do not count at the new one; log in with: kdk login\n",
             root.registry_port
         )
     );
     done.ok();
+    // What follows from another setting has a past, too; who wants silence has it.
+    root.kdk(&["config", "set", "registry.host", "localhost"]).ok();
+    assert_eq!(root.kdk(&["reconfigure", "--quiet"]).stderr, "");
+    root.kdk(&["config", "unset", "registry.host"]).ok();
+    let back = root.kdk(&["reconfigure"]);
+    assert!(
+        back.stderr.contains("Changed registry.host localhost → 127.0.0.1;"),
+        "{back:?}"
+    );
     root.kdk(&["config", "set", "registry.relativeurls", "true"]).ok();
     let long = root.kdk(&["reconfigure", "-v"]);
     for part in [

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Output, TestRoot};
+use crate::support::{Output, TestRoot, wait};
 use std::process::Command;
 
 fn get(url: &str, credentials: Option<(&str, &str)>) -> reqwest::blocking::Response {
@@ -77,6 +77,11 @@ fn tokens_grant_what_users_may_do() {
         let body = crate::support::registry::assert_error(refused, 403, "DENIED");
         let message = body["errors"][0]["message"].as_str().expect("text");
         assert!(message.starts_with(reason), "{message}");
+        // podman shows the status alone.
+        wait("the reason is logged", || {
+            let log = root.kdk(&["tail", "rails", "--no-follow"]).ok();
+            log.contains(reason).then_some(())
+        });
     }
     assert_eq!(
         get(
