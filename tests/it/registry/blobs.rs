@@ -52,6 +52,8 @@ fn a_blob_comes_back_whole_and_in_parts() {
         .send()
         .expect("answered");
     assert_eq!(unchanged.status(), 304);
+    // Caches go on keeping it as long as they were told.
+    assert_eq!(header(&unchanged, "cache-control"), "max-age=31536000");
 }
 
 #[test]

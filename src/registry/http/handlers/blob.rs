@@ -19,6 +19,8 @@ use crate::serve::Body;
 
 /// Type of every blob: nobody but the client knows what it is.
 const BLOB_TYPE: &str = "application/octet-stream";
+/// How long a blob may be kept: a year, since what a digest names never changes.
+const KEPT: &str = "max-age=31536000";
 
 fn unknown(digest: &Digest) -> Problem {
     Problem::new(ErrorCode::BlobUnknown).detail(json!({"digest": digest.to_string()}))
@@ -42,7 +44,12 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
     if client_has(context, &text) {
         return Ok(respond::empty(
             StatusCode::NOT_MODIFIED,
-            &[("etag", &etag), ("docker-content-digest", &text)],
+            // RFC 9110, section 15.4.5: what a 200 would say of how long it may be kept.
+            &[
+                ("etag", &etag),
+                ("docker-content-digest", &text),
+                ("cache-control", KEPT),
+            ],
         ));
     }
     if context.request.method() == Method::HEAD && context.header(RANGE).is_none() {
@@ -127,7 +134,7 @@ fn describe(response: &mut Response<Body>, kind: &str, length: u64, digest: &str
             ("docker-content-digest", digest),
             ("etag", etag),
             ("accept-ranges", "bytes"),
-            ("cache-control", "max-age=31536000"),
+            ("cache-control", KEPT),
         ],
     );
 }
