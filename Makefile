@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test peers test-clients bootstrap check fmt lint doc deny generate bench fuzz install clean
+.PHONY: help build run test peers test-clients record bootstrap check fmt lint doc deny generate bench fuzz install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,11 @@ peers: ## build the clients and registries of the client matrix (Go 1.24 or newe
 
 test-clients: peers ## run every client against every setup, and every registry in a root
 	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" cargo test --locked --test it -- --ignored --test-threads 2
+
+record: peers ## record what registries answer anew; or one's: URL=… NAME=… VERSION=… CONFIGURATION=…
+	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" KDK_GENERATE=1 \
+	KDK_RECORD_URL="$(URL)" KDK_RECORD_NAME="$(NAME)" KDK_RECORD_VERSION="$(VERSION)" KDK_RECORD_CONFIGURATION="$(CONFIGURATION)" \
+	cargo test --locked --test it -- --include-ignored $(if $(URL),recorder::a_registry_is_recorded,answers_as_recorded)
 
 check: ## all that CI runs
 	.ci/run

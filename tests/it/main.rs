@@ -18,6 +18,7 @@ mod clients;
 mod front;
 mod generated;
 mod rails;
+mod recorder;
 mod registry;
 mod render;
 mod supervisor;

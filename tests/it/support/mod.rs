@@ -131,6 +131,12 @@ pub fn port() -> u16 {
     }
 }
 
+/// Where `support/bootstrap --peers` put the programs.
+pub fn peers() -> PathBuf {
+    let peers = std::env::var("KDK_PEERS").expect("KDK_PEERS names the programs: run make test-clients");
+    PathBuf::from(peers).join("bin")
+}
+
 /// Says whether tests that need special rights and packages may be passed
 /// over. In CI they may not.
 pub fn may_skip() -> bool {

@@ -102,13 +102,18 @@ impl TestRegistry {
 
     /// Starts Debian's docker-registry on a configuration file.
     pub fn docker(directory: tempfile::TempDir, config: &std::path::Path) -> Self {
+        Self::rival("docker-registry".as_ref(), directory, config)
+    }
+
+    /// Starts another registry on a configuration file.
+    pub fn rival(program: &std::path::Path, directory: tempfile::TempDir, config: &std::path::Path) -> Self {
         let text = std::fs::read_to_string(config).expect("read");
         let address = text
             .lines()
             .find_map(|line| Some(line.trim().strip_prefix("addr: ")?.trim_matches('"')))
             .expect("an address")
             .to_owned();
-        let child = Command::new("docker-registry")
+        let child = Command::new(program)
             .arg("serve")
             .arg(config)
             .stdout(Stdio::null())
@@ -123,7 +128,7 @@ impl TestRegistry {
             lines: std::sync::Mutex::new(mpsc::channel().1),
             database: None,
         };
-        super::wait("docker-registry answers", || {
+        super::wait("the other registry answers", || {
             registry
                 .request("GET", "/v2/")
                 .send()

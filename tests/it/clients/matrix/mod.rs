@@ -5,10 +5,9 @@ mod registries;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use crate::support::image;
 use crate::support::namespace::{ADDRESS, Namespace};
+use crate::support::{image, peers};
 use table::{CLIENTS, Client, Operation};
 
 /// How clients find the registry, and how it speaks.
@@ -47,12 +46,6 @@ impl Setup {
             Self::HttpsOption => &["registry.test:5000"],
         }
     }
-}
-
-/// Where `support/bootstrap --peers` put the programs.
-fn peers() -> PathBuf {
-    let peers = std::env::var("KDK_PEERS").expect("KDK_PEERS names the programs: run make test-clients");
-    PathBuf::from(peers).join("bin")
 }
 
 /// What is wrong on purpose, so that cells turn red.

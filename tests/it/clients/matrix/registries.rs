@@ -3,9 +3,8 @@
 
 use serde_json::Value;
 
-use super::peers;
 use crate::support::namespace::{ADDRESS, Namespace};
-use crate::support::{image, wait};
+use crate::support::{image, peers, wait};
 
 /// What runs, and what its log says of itself.
 const REGISTRIES: [(&str, &str, &str); 4] = [
