@@ -187,7 +187,8 @@ fn cells_of(
          if [ -d {top}/home/.config/containers/certs.d ]; then cp -r {top}/home/.config/containers/certs.d $HOME/.config/containers/; fi; \
          C=\"{certificate}\"; INSECURE={insecure}; STORAGE='--root {top}/cr --runroot {top}/cx --storage-driver vfs'; \
          echo hello > hello.txt; [ -f layer.tar ] || tar cf layer.tar hello.txt; \
-         if [ {} = 1 ] && [ ! -f large.tar ]; then head -c 300000000 /dev/urandom > large; tar cf large.tar large; fi; \
+         if [ {} = 1 ] && [ ! -f large.tar ]; then head -c 300000000 /dev/urandom > noise; tar cf large.tar noise; oras push --oci-layout large:v1 large.tar >/dev/null; fi; \
+         struck() {{ \"$@\" & push=$!; sleep 0.2; kdk --root {top}/root -q restart registry; wait $push; }}; \
          {{ {}; }} || true\n",
         peers().display(),
         client.name,
@@ -332,7 +333,10 @@ fn page() -> String {
         });
         page.push_str("| | line |\n|---|---|\n");
         for (operation, line) in client.steps {
-            if !matches!(operation, Operation::Large | Operation::Parallel) {
+            if !matches!(
+                operation,
+                Operation::Large | Operation::Interrupted | Operation::Parallel
+            ) {
                 let line = typed(line).replace('|', "\\|");
                 page.push_str(&format!("| {} | `{line}` |\n", operation.word()));
             }

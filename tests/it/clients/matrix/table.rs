@@ -5,6 +5,8 @@
 //! where nothing else tells it, `$T` a personal access token, `$N` a part of
 //! names that is the client's own. `base` is an image that is there before;
 //! `INSECURE` and `CERTS` are for skopeo, where it helps another client.
+//! `large` is an OCI layout with a layer of 300 MB, `large.tar`; `struck LINE`
+//! runs a line, restarts the registry meanwhile, and ends as the line does.
 
 use super::Setup;
 
@@ -25,6 +27,7 @@ pub enum Operation {
     Verify,
     Attest,
     Large,
+    Interrupted,
     Parallel,
     Delete,
 }
@@ -47,6 +50,7 @@ impl Operation {
             Self::Verify => "verify",
             Self::Attest => "attest",
             Self::Large => "a layer of 300 MB",
+            Self::Interrupted => "a push across a restart of the registry",
             Self::Parallel => "ten pushes at once",
             Self::Delete => "delete",
         }
@@ -70,8 +74,8 @@ pub struct Client {
 }
 
 use Operation::{
-    Artifact, Attest, CopyBetween, CopyWithin, Delete, Index, Large, List, Login, Parallel, Pull, Push, Referrers,
-    Sign, Tag, Verify,
+    Artifact, Attest, CopyBetween, CopyWithin, Delete, Index, Interrupted, Large, List, Login, Parallel, Pull, Push,
+    Referrers, Sign, Tag, Verify,
 };
 
 impl Client {
@@ -188,6 +192,14 @@ pub const CLIENTS: &[Client] = &[
             ),
             (Index, "skopeo copy -q --all $D $DC oci:layout docker://$A/$N/all:v1"),
             (
+                Large,
+                "skopeo copy -q $D $DC oci:large:v1 docker://$A/$N/large:v1 && skopeo copy -q $S $SC docker://$A/$N/large:v1 dir:back-large && cmp large.tar back-large/$(sha256sum large.tar | cut -d' ' -f1)",
+            ),
+            (
+                Interrupted,
+                "struck skopeo copy -q --retry-times 5 $D $DC oci:large:v1 docker://$A/$N/struck:v1 && skopeo inspect --raw $P $C docker://$A/$N/struck:v1",
+            ),
+            (
                 Delete,
                 "skopeo delete $P $C docker://$A/$N/other:v1 && ! skopeo inspect $P $C docker://$A/$N/other:v1",
             ),
@@ -222,7 +234,11 @@ pub const CLIENTS: &[Client] = &[
             ),
             (
                 Large,
-                "crane $P append -f large.tar -t $A/$N/large:v1 && crane $P export $A/$N/large:v1 - | tar xO | cmp - large",
+                "crane $P append -f large.tar -t $A/$N/large:v1 && crane $P export $A/$N/large:v1 - | tar xO | cmp - noise",
+            ),
+            (
+                Interrupted,
+                "struck crane $P append -f large.tar -t $A/$N/struck:v1 && crane $P digest $A/$N/struck:v1",
             ),
             (
                 Delete,
@@ -260,6 +276,14 @@ pub const CLIENTS: &[Client] = &[
             (
                 Referrers,
                 "regctl artifact list $A/$N/app:v1 --format '{{json .}}' | jq -e '.descriptors | length == 1'",
+            ),
+            (
+                Large,
+                "regctl image copy ocidir://large:v1 $A/$N/large:v1 && regctl blob get $A/$N/large $(regctl manifest get $A/$N/large:v1 --format '{{json .}}' | jq -r '.layers[0].digest') | cmp - large.tar",
+            ),
+            (
+                Interrupted,
+                "struck regctl image copy ocidir://large:v1 $A/$N/struck:v1 && regctl image digest $A/$N/struck:v1",
             ),
             (
                 Delete,
@@ -305,11 +329,19 @@ pub const CLIENTS: &[Client] = &[
                 "oras discover $P $C --format json $A/$N/art:v1 | jq -e '(.referrers // .manifests) | length >= 1'",
             ),
             (
+                Large,
+                "oras push $P $C $A/$N/large:v1 large.tar && oras pull $P $C -o back $A/$N/large:v1 && cmp large.tar back/large.tar",
+            ),
+            (
+                Interrupted,
+                "{ struck oras push $P $C $A/$N/struck:v1 large.tar || oras push $P $C $A/$N/struck:v1 large.tar; } && oras resolve $P $C $A/$N/struck:v1",
+            ),
+            (
                 Delete,
                 "oras manifest delete -f $P $C $A/$N/other:v1 && ! oras resolve $P $C $A/$N/other:v1",
             ),
         ],
-        note: "It reads docker's login.",
+        note: "It reads docker's login. A push during which the registry is restarted it may give up; push again.",
     },
     Client {
         name: "helm",
