@@ -274,7 +274,7 @@ fn faults_turn_the_cells_red_that_they_should() {
 /// Returns what a person types of a line that the matrix runs: without the
 /// flags that the page names apart, and without what only compares.
 fn typed(line: &str) -> String {
-    let mut text = line.to_owned();
+    let mut text = line.replace(",push=true${P:+,$P}", ",push=true");
     // `${P:+…}` and the like.
     while let Some(start) = text.find(" ${") {
         let end = text[start..].find('}').map_or(text.len(), |at| start + at + 1);

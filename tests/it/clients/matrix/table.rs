@@ -445,11 +445,42 @@ pub const CLIENTS: &[Client] = &[
         name: "buildctl",
         plain: ("registry.insecure=true", true),
         certificate: None,
-        prepare: "export BUILDKIT_HOST=unix://$PWD/b.sock; [ -S b.sock ] || { printf '[registry.\"%s\"]\\n%s\\n' $A \"${P:+http = true}\" > b.toml; setsid buildkitd --config b.toml --addr unix://$PWD/b.sock --root $PWD/bk --oci-worker-snapshotter=native >b.log 2>&1 & for i in $(seq 100); do buildctl debug workers >/dev/null 2>&1 && break; sleep 0.1; done; }",
-        steps: &[(
-            Push,
-            "mkdir -p $HOME/.docker && printf '{\"auths\":{\"%s\":{\"auth\":\"%s\"}}}' $A $(printf x:$T | base64 -w0) > $HOME/.docker/config.json && buildctl build --frontend dockerfile.v0 --local context=context --local dockerfile=context --output type=image,name=$A/$N/app:v1,push=true${P:+,$P}",
-        )],
-        note: "BuildKit reads docker's login. On another address than loopback, and over HTTPS with kdk's certificate, its daemon must be told in `buildkitd.toml`.",
+        prepare: "mkdir -p $HOME/.docker && printf '{\"auths\":{\"%s\":{\"auth\":\"%s\"}}}' $A $(printf x:$T | base64 -w0) > $HOME/.docker/config.json; export BUILDKIT_HOST=unix://$PWD/b.sock; [ -S b.sock ] || { for a in 127.0.0.1 registry.test kdk.test; do printf '[registry.\"%s:5000\"]\\n%s\\n' $a \"${P:+http = true}\"; done > b.toml; setsid buildkitd --config b.toml --addr unix://$PWD/b.sock --root $PWD/bk --oci-worker-snapshotter=native >b.log 2>&1 & for i in $(seq 100); do buildctl debug workers >/dev/null 2>&1 && break; sleep 0.1; done; }",
+        steps: &[
+            (
+                Push,
+                "buildctl build --frontend dockerfile.v0 --local context=context --local dockerfile=context --output type=image,name=$A/$N/app:v1,push=true${P:+,$P}",
+            ),
+            (
+                Pull,
+                "mkdir -p from && echo FROM $A/base:v1 > from/Dockerfile && buildctl build --frontend dockerfile.v0 --no-cache --local context=from --local dockerfile=from --output type=oci,dest=built.tar && test -s built.tar",
+            ),
+            (
+                Index,
+                "buildctl build --frontend dockerfile.v0 --opt platform=linux/amd64,linux/arm64 --local context=context --local dockerfile=context --output type=image,name=$A/$N/all:v1,push=true${P:+,$P} && skopeo inspect --raw $INSECURE docker://$A/$N/all:v1 | jq -e '.manifests | length >= 2'",
+            ),
+        ],
+        note: "BuildKit reads docker's login. On another address than loopback its daemon must be told in `buildkitd.toml` of plain HTTP (`http = true`); over HTTPS it reads the certificate from `SSL_CERT_FILE`, or from `ca` in `buildkitd.toml`.",
+    },
+    Client {
+        name: "buildx",
+        plain: ("registry.insecure=true", true),
+        certificate: None,
+        prepare: "mkdir -p $HOME/.docker && printf '{\"auths\":{\"%s\":{\"auth\":\"%s\"}}}' $A $(printf x:$T | base64 -w0) > $HOME/.docker/config.json; export BUILDKIT_HOST=unix://$PWD/b.sock; [ -S b.sock ] || { for a in 127.0.0.1 registry.test kdk.test; do printf '[registry.\"%s:5000\"]\\n%s\\n' $a \"${P:+http = true}\"; done > b.toml; setsid buildkitd --config b.toml --addr unix://$PWD/b.sock --root $PWD/bk --oci-worker-snapshotter=native >b.log 2>&1 & for i in $(seq 100); do buildctl debug workers >/dev/null 2>&1 && break; sleep 0.1; done; }; buildx create --name kdk --driver remote unix://$PWD/b.sock >/dev/null 2>&1",
+        steps: &[
+            (
+                Push,
+                "buildx build --builder kdk --output type=image,name=$A/$N/app:v1,push=true${P:+,$P} context",
+            ),
+            (
+                Pull,
+                "mkdir -p from && echo FROM $A/base:v1 > from/Dockerfile && buildx build --builder kdk --no-cache --output type=oci,dest=built.tar from && test -s built.tar",
+            ),
+            (
+                Index,
+                "buildx build --builder kdk --platform linux/amd64,linux/arm64 --output type=image,name=$A/$N/all:v1,push=true${P:+,$P} context && skopeo inspect --raw $INSECURE docker://$A/$N/all:v1 | jq -e '.manifests | length >= 2'",
+            ),
+        ],
+        note: "It reads docker's login, and builds with BuildKit's daemon, of which the same is true as for buildctl.",
     },
 ];
