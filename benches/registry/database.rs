@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use crate::client::Client;
+use crate::server::free_port;
 use crate::workloads;
 
 /// Tags of the large repository.
@@ -45,13 +46,6 @@ impl Drop for Root<'_> {
     }
 }
 
-fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
-}
-
 /// Measures; returns lines of a table.
 pub fn measure(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
@@ -61,7 +55,7 @@ pub fn measure(directory: &Path) -> Vec<String> {
     };
     let path = directory.join("root");
     workloads::lay_out_garbage(&path.join("registry/storage"));
-    let (registry, rails) = (port(), port());
+    let (registry, rails) = (free_port(), free_port());
     let settings = |more: &str| {
         let text =
             format!("port: {rails}\nregistry:\n  enabled: true\n  port: {registry}\n  auth_enabled: false\n{more}");

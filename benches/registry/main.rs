@@ -14,6 +14,7 @@
 
 mod client;
 mod database;
+mod front;
 mod server;
 mod workloads;
 
@@ -83,11 +84,21 @@ fn main() {
             if quick { 500 } else { 5000 },
         );
     }
-    print(&table.rows);
+    if !table.rows.is_empty() {
+        print(&table.rows);
+    }
     if table.wants("database") {
         eprintln!("kdk with a metadata database:");
         let lines = database::measure(&directory.join("database"));
         println!("\n| with a metadata database | kdk |\n|---|---:|\n{}", lines.join("\n"));
+    }
+    if table.wants("front") {
+        eprintln!("docker-registry behind kdk's front:");
+        let lines = front::measure(&directory.join("front"));
+        println!(
+            "\n| docker-registry | direct | through the front | ratio |\n|---|---:|---:|---:|\n{}",
+            lines.join("\n")
+        );
     }
     // Not before: removing many files slows what comes after it.
     let _ = std::fs::remove_dir_all(&directory);

@@ -43,6 +43,13 @@ pub struct Server {
     pub started_in: Duration,
 }
 
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
 /// Writes a configuration; returns its path.
 pub fn configure(directory: &Path, port: u16) -> PathBuf {
     fs::create_dir_all(directory).expect("made");
@@ -57,30 +64,36 @@ pub fn configure(directory: &Path, port: u16) -> PathBuf {
 
 impl Server {
     pub fn start(kind: Kind, directory: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let config = configure(directory, port);
+        let port = free_port();
+        let mut command = kind.command("serve");
+        command.arg(configure(directory, port));
+        Self::run(kind.name(), &mut command, port)
+    }
+
+    /// Starts kdk's front before a server.
+    pub fn front(directory: &Path, upstream: &str) -> Self {
+        let port = free_port();
+        let config = directory.join("front.yml");
+        fs::write(&config, format!("listen: 127.0.0.1:{port}\nupstream: {upstream}\n")).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kdk"));
+        command.args(["front", "serve"]).arg(config);
+        Self::run("the front", &mut command, port)
+    }
+
+    fn run(name: &str, command: &mut Command, port: u16) -> Self {
         let address = format!("127.0.0.1:{port}");
         let began = Instant::now();
-        let child = kind
-            .command("serve")
-            .arg(config)
+        let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error} (install it with: make bootstrap)", kind.name()));
+            .unwrap_or_else(|error| panic!("{name}: {error} (install it with: make bootstrap)"));
         loop {
             let ready = Client::connect(&address).and_then(|mut client| client.request("GET", "/v2/", "", b""));
             if ready.is_ok_and(|answer| answer.status == 200) {
                 break;
             }
-            assert!(
-                began.elapsed() < Duration::from_secs(20),
-                "{} does not start",
-                kind.name()
-            );
+            assert!(began.elapsed() < Duration::from_secs(20), "{name} does not start");
             std::thread::sleep(Duration::from_micros(500));
         }
         Self {

@@ -77,7 +77,7 @@ fn upload(client: &mut Client, repository: &str) -> String {
     started.header("location").expect("a location").to_owned()
 }
 
-fn push(client: &mut Client, repository: &str, digest: &str, content: &[u8]) {
+pub fn push(client: &mut Client, repository: &str, digest: &str, content: &[u8]) {
     let location = upload(client, repository);
     let separator = if location.contains('?') { '&' } else { '?' };
     let done = client
