@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::root::Root;
 use crate::services;
 use crate::sys;
+use crate::sys::net::Taker;
 
 /// How long a registry may take to answer that it serves.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +31,12 @@ pub fn announce(session: &Session, config: &Config) {
         .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
     {
         ui.warn("the registry answers, but nobody finds it by its name:");
+    } else if is_elsewhere(config, endpoint.port) {
+        ui.warn(&format!(
+            "the registry listens on {}, where its name {} does not lead; let it listen there with: kdk config set registry.listen_address {1} && kdk reconfigure",
+            endpoint.host,
+            config.registry_host()
+        ));
     } else if let Some(trouble) = trouble(&endpoint.url("/v2/")) {
         ui.warn(&format!(
             "the registry does not serve: {} {trouble}; see: kdk status, and kdk tail --no-follow registry",
@@ -42,6 +49,14 @@ pub fn announce(session: &Session, config: &Config) {
         ));
     }
     unresolved.iter().for_each(|line| ui.warn(line));
+}
+
+/// Says whether the registry's name leads to addresses on which nobody listens.
+fn is_elsewhere(config: &Config, port: u16) -> bool {
+    // Behind a proxy the name is that one's.
+    config.registry_external_url().is_none()
+        && sys::net::resolve(&config.registry_host())
+            .is_ok_and(|all| all.iter().all(|ip| sys::net::taker(*ip, port) == Taker::Nobody))
 }
 
 /// Says what keeps a registry that runs from serving, if anything does.

@@ -156,6 +156,17 @@ fn one_command_makes_a_registry_that_takes_pushes() {
             .contains("Changed registry.read_only_maintenance_enabled false → true."),
         "{up:?}"
     );
+    // Nobody is sent where nobody listens.
+    home.kdk("new", &["config", "set", "registry.listen_address", "127.0.0.2"])
+        .ok();
+    let astray = home.kdk("new", &["up"]);
+    assert!(
+        astray
+            .stderr
+            .contains("listens on 127.0.0.2, where its name 127.0.0.1 does not lead")
+            && !astray.stderr.contains("is available"),
+        "{astray:?}"
+    );
 }
 
 #[test]
@@ -188,7 +199,11 @@ fn roots_get_ports_of_their_own() {
     // What a root's file says now is what it claims.
     home.kdk("two", &["config", "set", "registry.port", "25999"]).ok();
     home.kdk("", &["init", "four"]).ok();
-    assert_eq!(home.ports("four")[0], second[0]);
+    let two = home
+        .roots()
+        .into_iter()
+        .find(|root| root["path"].as_str().is_some_and(|path| path.ends_with("/two")));
+    assert_eq!(two.expect("known")["registry_port"], 25999);
     // One that is gone claims nothing.
     std::fs::remove_dir_all(home.join("one")).expect("removed");
     let names: Vec<String> = home
