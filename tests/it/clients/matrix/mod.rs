@@ -1,13 +1,14 @@
 //! Every client against every setup. It needs `support/bootstrap --peers`, and
 //! is run by `make test-clients`.
 
+mod page;
 mod registries;
 mod table;
 
 use std::collections::BTreeMap;
 
 use crate::support::namespace::{ADDRESS, Namespace};
-use crate::support::{image, peers};
+use crate::support::{Output, image, peers};
 use table::{CLIENTS, Client, Operation};
 
 /// How clients find the registry, and how it speaks.
@@ -39,6 +40,16 @@ impl Setup {
         }
     }
 
+    /// Says whether clients speak TLS.
+    fn is_https(self) -> bool {
+        matches!(self, Self::Https | Self::HttpsOption)
+    }
+
+    /// Says whether the large images are pushed here: once for each transport and storage.
+    fn is_heavy(self) -> bool {
+        matches!(self, Self::Loopback | Self::Https | Self::Database)
+    }
+
     fn addresses(self) -> &'static [&'static str] {
         match self {
             Self::Loopback | Self::Database => &["127.0.0.1:5000"],
@@ -51,41 +62,50 @@ impl Setup {
 /// What is wrong on purpose, so that cells turn red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Clients are sent elsewhere for tokens.
+    /// Clients are sent to another origin for tokens.
     Realm,
     /// The registry checks tokens with another key.
     Key,
     /// The bundle of authorities lacks the registry's certificate.
     Bundle,
+    /// A layer of the image that is there before is not what its digest says.
+    Blob,
 }
 
 type Cells = BTreeMap<(&'static str, Operation), Vec<String>>;
 
-/// Runs every client against a setup; prints the table, and fails where a cell does.
-fn run(setup: Setup) {
-    let cells = cells(setup, CLIENTS, None);
-    let mut failures = Vec::new();
-    show(setup, &cells, &mut failures);
-    assert!(failures.is_empty(), "{setup:?}:\n{}", failures.join("\n"));
+/// What a run of the matrix found.
+struct Outcome {
+    cells: Cells,
+    /// What `kdk registry verify` said afterwards.
+    verify: Output,
 }
 
-/// Runs clients against a setup.
-fn cells(setup: Setup, clients: &'static [Client], fault: Option<Fault>) -> Cells {
+/// Runs every client against a setup, or those that `KDK_CLIENTS` names; prints
+/// the table, and fails where a cell does.
+fn run(setup: Setup) {
+    let only = std::env::var("KDK_CLIENTS").unwrap_or_default();
+    let names: Vec<&str> = only.split_whitespace().collect();
+    let wanted = |client: &str, _| client.is_empty() || names.is_empty() || names.contains(&client);
+    let outcome = outcome(setup, &wanted, None, EMBEDDED);
+    assert!(!outcome.cells.is_empty(), "KDK_CLIENTS names no client: {only}");
+    let mut failures = Vec::new();
+    show(setup, &outcome.cells, &mut failures);
+    assert!(failures.is_empty(), "{setup:?}:\n{}", failures.join("\n"));
+    // Whatever clients did, what is stored is what its digest says.
+    outcome.verify.ok();
+}
+
+/// Settings for the registry that is built in, and for Debian's behind the front.
+const EMBEDDED: &str = "";
+const DOCKER_REGISTRY: &str = "  bin: /usr/bin/docker-registry\n";
+
+/// Runs the steps that are wanted against a setup.
+fn outcome(setup: Setup, wanted: &dyn Fn(&str, Operation) -> bool, fault: Option<Fault>, registry: &str) -> Outcome {
     let namespace = Namespace::new(ADDRESS).expect("the matrix needs root");
     let root = namespace.join("root");
     namespace.sh("", "kdk init root").ok();
-    let mut settings = setup.settings().to_owned();
-    match fault {
-        Some(Fault::Realm) => settings.push_str("  token_realm: http://kdk.test:3000/jwt/auth\n"),
-        Some(Fault::Key) => {
-            settings.push_str("  rootcertbundle: other.crt\n");
-            namespace
-                .sh("root", "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null")
-                .ok();
-        }
-        Some(Fault::Bundle) | None => {}
-    }
-    std::fs::write(root.join("kdk.yml"), settings).expect("written");
+    std::fs::write(root.join("kdk.yml"), format!("{}{registry}", setup.settings())).expect("written");
     let insecure = if setup == Setup::Http {
         r#"{"insecure-registries": ["registry.test:5000", "kdk.test:5000"]}"#
     } else {
@@ -105,29 +125,77 @@ fn cells(setup: Setup, clients: &'static [Client], fault: Option<Fault>) -> Cell
     }
     let token = namespace.sh("root", "kdk token create").ok().trim().to_owned();
     image::layout(&namespace.join("layout"), "base");
-    for address in setup.addresses().iter().filter(|_| fault.is_none()) {
+    for address in setup.addresses() {
         let script = format!(
-            "skopeo copy -q --dest-tls-verify=false --dest-creds x:{token} oci:../layout:image docker://{address}/base:v1"
+            "export PATH={}:$PATH DOCKER_CONFIG=$PWD/docker; crane auth login {address} -u x -p {token}; \
+             skopeo copy -q --dest-tls-verify=false --dest-creds x:{token} oci:../layout:image docker://{address}/base:v1; \
+             crane --insecure mutate --set-platform linux/arm64 -t {address}/base:arm64 {address}/base:v1; \
+             crane --insecure index append -m {address}/base:v1 -m {address}/base:arm64 -t {address}/multi:v1",
+            peers().display()
         );
-        namespace.sh("root", &script).ok();
+        namespace.sh("before", &script).ok();
+    }
+    if let Some(fault) = fault {
+        inject(&namespace, setup, fault, &token);
+    }
+    // The name is nobody's: whether large images are pushed at all.
+    if setup.is_heavy() && wanted("", Operation::Large) {
+        for name in ["large", "struck"] {
+            image::large(&namespace.join(name), 300_000_000);
+        }
     }
     let mut cells = Cells::new();
-    for client in clients {
+    for client in CLIENTS {
         if setup == Setup::HttpsOption && client.certificate.is_none() {
             continue;
         }
-        for address in setup.addresses() {
-            for (operation, outcome) in cells_of(&namespace, setup, client, address, &token, fault) {
+        for (number, address) in setup.addresses().iter().enumerate() {
+            let steps: Vec<(Operation, &str)> = client
+                .steps
+                .iter()
+                .filter(|(operation, _)| wanted(client.name, *operation))
+                .filter(|(operation, _)| !operation.is_heavy() || setup.is_heavy() && number == 0)
+                .copied()
+                .collect();
+            if steps.is_empty() {
+                continue;
+            }
+            for (operation, outcome) in cells_of(&namespace, setup, client, &steps, address, &token, fault) {
                 cells.entry((client.name, operation)).or_default().push(outcome);
             }
         }
+        // Large images would fill the disk, client by client.
+        namespace.sh("", &format!("rm -rf work-{} || true", client.name)).ok();
     }
-    if fault.is_none() {
-        // Whatever clients did, what is stored is what its digest says.
-        namespace.sh("root", "kdk registry verify").ok();
-    }
+    let verify = namespace.sh("root", "kdk registry verify");
     namespace.sh("root", "kdk kill --yes").ok();
-    cells
+    Outcome { cells, verify }
+}
+
+/// Puts a fault into what runs.
+fn inject(namespace: &Namespace, setup: Setup, fault: Fault, token: &str) {
+    let root = namespace.join("root");
+    let settings = |more: &str| {
+        std::fs::write(root.join("kdk.yml"), format!("{}{more}", setup.settings())).expect("written");
+        namespace.sh("root", "kdk up").ok();
+    };
+    match fault {
+        Fault::Realm => settings("  token_realm: http://kdk.test:3000/jwt/auth\n"),
+        Fault::Key => {
+            namespace
+                .sh("root", "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null")
+                .ok();
+            settings("  rootcertbundle: other.crt\n");
+        }
+        Fault::Blob => {
+            let damage = format!(
+                "layer=$(skopeo inspect --raw --tls-verify=false --creds x:{token} docker://127.0.0.1:5000/base:v1 | jq -r '.layers[0].digest' | cut -d: -f2); \
+                 data=$(find registry -path \"*/$layer/data\"); test -f $data; printf xxxx | dd of=$data bs=1 seek=20 conv=notrunc status=none"
+            );
+            namespace.sh("root", &damage).ok();
+        }
+        Fault::Bundle => {}
+    }
 }
 
 fn show(setup: Setup, cells: &Cells, failures: &mut Vec<String>) {
@@ -135,12 +203,17 @@ fn show(setup: Setup, cells: &Cells, failures: &mut Vec<String>) {
         let mut line = format!("{setup:?} {}:", client.name);
         let flag = client.plain_flag(setup);
         for ((_, operation), outcomes) in cells.iter().filter(|((name, _), _)| *name == client.name) {
-            let bad: Vec<&String> = outcomes.iter().filter(|outcome| *outcome != "ok").collect();
-            let word = match (bad.is_empty(), flag) {
-                (false, _) => "FAILED",
-                (true, "") => "ok",
-                (true, _) => "awkward",
+            let (word, bad) = match client.fault(*operation, setup) {
+                Some(says) => (
+                    "client's fault",
+                    outcomes.iter().filter(|found| !found.contains(says)).collect(),
+                ),
+                None => {
+                    let bad: Vec<&String> = outcomes.iter().filter(|outcome| *outcome != "ok").collect();
+                    (if flag.is_empty() { "ok" } else { "awkward" }, bad)
+                }
             };
+            let word = if bad.is_empty() { word } else { "FAILED" };
             line.push_str(&format!(" {operation:?}={word}"));
             failures.extend(
                 bad.iter()
@@ -159,6 +232,7 @@ fn cells_of(
     namespace: &Namespace,
     setup: Setup,
     client: &Client,
+    steps: &[(Operation, &str)],
     address: &str,
     token: &str,
     fault: Option<Fault>,
@@ -173,40 +247,37 @@ fn cells_of(
         (Setup::HttpsOption, Some(option)) => option,
         _ => "",
     };
-    let environment = if setup == Setup::Https && fault != Some(Fault::Bundle) {
-        format!("eval \"$(kdk --root {top}/root env)\"; ")
-    } else {
-        String::new()
+    let environment = match (setup, fault) {
+        (Setup::Https, Some(Fault::Bundle)) => "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt; ".to_owned(),
+        (Setup::Https, _) => format!("eval \"$(kdk --root {top}/root env)\"; "),
+        _ => String::new(),
     };
-    let insecure = if matches!(setup, Setup::Https | Setup::HttpsOption) {
-        ""
-    } else {
-        "--tls-verify=false"
-    };
+    let insecure = if setup.is_https() { "" } else { "--tls-verify=false" };
     let mut script = format!(
         "export PATH={}:/usr/local/go/bin:$PATH HOME=$PWD/home GOFLAGS=-mod=mod GOCACHE={top}/go GOPATH={top}/gopath; \
          export DOCKER_CONFIG=$HOME/.docker REGISTRY_AUTH_FILE=$HOME/auth.json; {environment}\
-         A={address}; T={token}; N={}; P='{}'; CERT={top}/root/registry_host.crt; CERTS=$PWD/certs; \
+         TOP={top}; A={address}; T={token}; N={}; P='{}'; CERT={top}/root/registry_host.crt; CERTS=$PWD/certs; \
          mkdir -p $HOME/.config/containers $CERTS; cp $CERT $CERTS/ca.crt 2>/dev/null || true; \
          if [ -d {top}/home/.config/containers/certs.d ]; then cp -r {top}/home/.config/containers/certs.d $HOME/.config/containers/; fi; \
          C=\"{certificate}\"; INSECURE={insecure}; STORAGE='--root {top}/cr --runroot {top}/cx --storage-driver vfs'; \
-         echo hello > hello.txt; [ -f layer.tar ] || tar cf layer.tar hello.txt; \
-         if [ {} = 1 ] && [ ! -f large.tar ]; then head -c 300000000 /dev/urandom > noise; tar cf large.tar noise; oras push --oci-layout large:v1 large.tar >/dev/null; fi; \
-         struck() {{ \"$@\" & push=$!; sleep 0.2; kdk --root {top}/root -q restart registry; wait $push; }}; \
-         {{ {}; }} || true\n",
+         echo hello > hello.txt; [ -f layer.tar ] || tar cf layer.tar hello.txt\n\
+         {}\n{{ {}; }} || true\n",
         peers().display(),
         client.name,
         client.plain_flag(setup),
-        u8::from(client.steps.iter().any(|(operation, _)| *operation == Operation::Large)),
+        include_str!("prelude.sh"),
         if client.prepare.is_empty() { ":" } else { client.prepare },
     );
-    for (operation, line) in client.steps {
+    for (operation, line) in steps {
         // Each in a shell of its own, which ends with the first command that fails.
         script.push_str(&format!(
             "if out=$( (set -eo pipefail\n{line}\n) 2>&1 ); then echo '@{operation:?} ok'; else echo \"@{operation:?} $(echo \"$out\" | grep -v TUF | tail -n 2 | tr '\\n' ' ' | cut -c1-400)\"; fi\n"
         ));
     }
+    script.push_str("echo \"@seconds $SECONDS\"\n");
     let output = namespace.sh(&directory, &script.replacen("set -e; ", "", 1));
+    let seconds = output.stdout.lines().find_map(|line| line.strip_prefix("@seconds "));
+    eprintln!("{setup:?} {} at {address}: {} s", client.name, seconds.unwrap_or("?"));
     let outcome = |operation: Operation| {
         let mark = format!("@{operation:?} ");
         let found = output.stdout.lines().find_map(|line| line.strip_prefix(&mark));
@@ -220,8 +291,7 @@ fn cells_of(
             str::to_owned,
         )
     };
-    client
-        .steps
+    steps
         .iter()
         .map(|(operation, _)| (*operation, outcome(*operation)))
         .collect()
@@ -257,108 +327,93 @@ fn matrix_with_a_metadata_database() {
     run(Setup::Database);
 }
 
+/// Returns the clients whose push is red with a fault, at each address.
+fn red(fault: Fault) -> Vec<&'static str> {
+    // Pull, since some push what they have pulled.
+    let wanted = |_: &str, operation| matches!(operation, Operation::Login | Operation::Pull | Operation::Push);
+    let cells = outcome(Setup::Https, &wanted, Some(fault), EMBEDDED).cells;
+    for ((client, operation), outcomes) in &cells {
+        eprintln!("{fault:?} {client} {operation:?}: {outcomes:?}");
+    }
+    let all = |client: &Client| {
+        cells[&(client.name, Operation::Push)]
+            .iter()
+            .all(|outcome| outcome != "ok")
+    };
+    CLIENTS
+        .iter()
+        .filter(|client| all(client))
+        .map(|client| client.name)
+        .collect()
+}
+
 /// A table that is green whatever happens would prove nothing.
 #[test]
 #[ignore = "needs support/bootstrap --peers: make test-clients"]
-fn faults_turn_the_cells_red_that_they_should() {
-    let at = |name: &str| CLIENTS.iter().position(|client| client.name == name).expect("a client");
-    let crane = std::slice::from_ref(&CLIENTS[at("crane")]);
-    let red = |fault| {
-        let cells = cells(Setup::Https, crane, Some(fault));
-        let red = |operation| cells[&("crane", operation)].iter().all(|outcome| outcome != "ok");
-        eprintln!("{fault:?}: {:?}", cells[&("crane", Operation::Push)]);
-        (red(Operation::Login), red(Operation::Push))
-    };
-    // Login stores what it is given without asking the registry; a push does.
-    assert!(red(Fault::Realm).1, "a password was sent to another origin");
-    assert!(red(Fault::Key).1, "a token of another key was taken");
-    assert!(red(Fault::Bundle).1, "a certificate that nobody vouches for was taken");
-}
-
-/// Returns what a person types of a line that the matrix runs: without the
-/// flags that the page names apart, and without what only compares.
-fn typed(line: &str) -> String {
-    let mut text = line.replace(",push=true${P:+,$P}", ",push=true");
-    // `${P:+…}` and the like.
-    while let Some(start) = text.find(" ${") {
-        let end = text[start..].find('}').map_or(text.len(), |at| start + at + 1);
-        text.replace_range(start..end, "");
-    }
-    for variable in [" $SC", " $DC", " $P", " $C", " $S", " $D"] {
-        text = text.replace(&format!("{variable} "), " ");
-        text = text.strip_suffix(variable).map_or(text.clone(), str::to_owned);
-    }
-    let text = text
-        .replace("$A", "registry.test:5000")
-        .replace("$N", "group")
-        .replace("$DIGEST", "sha256:…")
-        .replace("list$$", "list");
-    let compares = |part: &&str| {
-        let checks = ["test ", "cmp ", "! ", "skopeo inspect", "rm -rf", "mkdir"];
-        !checks.iter().any(|check| part.starts_with(check))
-    };
-    let parts: Vec<&str> = text.split(" && ").filter(compares).collect();
-    let only: Vec<&str> = parts
-        .iter()
-        .map(|part| part.split(" | grep").next().unwrap_or(part))
-        .map(|part| part.split(" | jq").next().unwrap_or(part))
-        .map(|part| part.split(" | tar").next().unwrap_or(part))
-        .collect();
-    only.join(" && ")
-}
-
-/// Returns the page about clients, made of the lines that the matrix runs.
-fn page() -> String {
-    let mut page = String::from(
-        "# Clients\n\nWhat to type with each client, taken from the lines that the tests run \
-         (`make test-clients`): over HTTP on this machine's loopback, over HTTP and HTTPS by two other names, and with the \
-         metadata database. `kdk login` and `kdk trust-docker-registry` say what the clients found on a machine need.\n\n\
-         `$T` is a personal access token (`kdk token create`). Over HTTPS, run `kdk trust-docker-registry` and \
-         `eval \"$(kdk env)\"` first; then no client needs an option.\n",
-    );
-    for client in CLIENTS {
-        page.push_str(&format!("\n## {}\n\n", client.name));
-        if !client.note.is_empty() {
-            page.push_str(&format!("{}\n\n", client.note));
-        }
-        page.push_str(&match client.plain {
-            ("", _) => String::new(),
-            (flag, true) => format!("Over plain HTTP it needs `{flag}` on another address than loopback.\n\n"),
-            (flag, false) => format!("Over plain HTTP it needs `{flag}`.\n\n"),
-        });
-        page.push_str(&match client.certificate {
-            Some(option) if !option.is_empty() => {
-                let option = option
-                    .replace("$CERTS", "DIRECTORY")
-                    .replace("$CERT", "registry_host.crt");
-                format!("Its own option for the certificate: `{option}`.\n\n")
-            }
-            _ => String::new(),
-        });
-        page.push_str("| | line |\n|---|---|\n");
-        for (operation, line) in client.steps {
-            if !matches!(
-                operation,
-                Operation::Large | Operation::Interrupted | Operation::Parallel
-            ) {
-                let line = typed(line).replace('|', "\\|");
-                page.push_str(&format!("| {} | `{line}` |\n", operation.word()));
-            }
-        }
-    }
-    page
+fn a_realm_elsewhere_turns_cautious_clients_red() {
+    let cautious = ["crane", "regctl", "oras", "helm", "cosign", "ko"];
+    assert_eq!(red(Fault::Realm), cautious);
 }
 
 #[test]
-fn the_page_about_clients_is_what_the_matrix_runs() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
-    let page = page();
-    if std::env::var_os("KDK_GENERATE").is_some() {
-        std::fs::write(&path, &page).expect("written");
+#[ignore = "needs support/bootstrap --peers: make test-clients"]
+fn another_key_turns_every_client_red() {
+    let all: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
+    assert_eq!(red(Fault::Key), all);
+}
+
+#[test]
+#[ignore = "needs support/bootstrap --peers: make test-clients"]
+fn a_bundle_without_the_registry_turns_its_readers_red() {
+    // The others read what `trust-docker-registry` put into docker's directories.
+    let readers = [
+        "crane", "oras", "helm", "cosign", "cosign2", "ko", "ctr", "buildctl", "buildx",
+    ];
+    assert_eq!(red(Fault::Bundle), readers);
+}
+
+#[test]
+#[ignore = "needs support/bootstrap --peers: make test-clients"]
+fn a_damaged_layer_turns_pulls_and_the_last_look_red() {
+    let wanted = |client: &str, operation| client == "podman" && operation == Operation::Pull;
+    let outcome = outcome(Setup::Loopback, &wanted, Some(Fault::Blob), EMBEDDED);
+    let pull = &outcome.cells[&("podman", Operation::Pull)];
+    assert!(pull.iter().all(|outcome| outcome != "ok"), "{pull:?}");
+    assert_ne!(outcome.verify.code, 0, "{:?}", outcome.verify);
+}
+
+/// What is called a client's fault it does beside another registry, too.
+#[test]
+#[ignore = "needs support/bootstrap --peers: make test-clients"]
+fn faults_of_clients_are_the_same_beside_docker_registry() {
+    let mut cells = 0;
+    for client in CLIENTS {
+        for (operation, setup, says) in client.faults {
+            let wanted = |name: &str, step: Operation| {
+                // What comes before: it needs what that leaves.
+                name == client.name && step <= *operation && !step.is_heavy() && step != Operation::Parallel
+            };
+            let found = outcome(*setup, &wanted, None, DOCKER_REGISTRY).cells;
+            let found = &found[&(client.name, *operation)];
+            assert!(
+                found.iter().all(|outcome| outcome.contains(says)),
+                "{} {operation:?}: {found:?}",
+                client.name
+            );
+            cells += 1;
+        }
     }
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == page,
-        "docs/clients.md is not current; write it with: make generate"
-    );
+    assert!(cells <= 5, "{cells} cells are called the clients' faults");
+}
+
+/// No cell is empty: a client does a thing, or has nothing for it.
+#[test]
+fn every_client_accounts_for_every_operation() {
+    for client in CLIENTS {
+        for operation in Operation::ALL {
+            let does = client.steps.iter().filter(|(step, _)| *step == operation).count();
+            let lacks = client.lacks.iter().filter(|lack| **lack == operation).count();
+            assert_eq!(does + lacks, 1, "{} {operation:?}", client.name);
+        }
+    }
 }
