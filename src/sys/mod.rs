@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod env;
+pub mod failpoint;
 pub mod fs;
 pub mod net;
 pub mod process;

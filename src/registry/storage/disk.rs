@@ -1,7 +1,9 @@
 //! The few ways in which the store changes a disk.
 //!
 //! Every change passes here, so that a test can watch it, refuse it, or
-//! replay what a power loss would have left of it.
+//! replay what a power loss would have left of it. In debug builds the real
+//! server's are failpoints, too (`disk:rename` and so on, see
+//! `sys::failpoint`), and `KDK_DISK_LOG` names a file that lists them.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
@@ -72,6 +74,8 @@ impl Disk {
     }
 
     fn tell(&self, operation: &Operation<'_>) -> io::Result<()> {
+        #[cfg(debug_assertions)]
+        probe::tell(operation)?;
         self.observer
             .as_ref()
             .map_or(Ok(()), |observer| observer.before(operation))
@@ -185,6 +189,7 @@ impl Disk {
             self.tell(&Operation::Remove(path))?;
             return fs::remove_dir(path);
         }
+        self.tell(&Operation::Remove(path))?;
         for _ in 1..TRIES {
             match fs::remove_dir_all(path) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
@@ -242,6 +247,38 @@ impl Disk {
     pub fn sync_all(&self, top: &File) -> io::Result<()> {
         self.tell(&Operation::SyncAll)?;
         crate::sys::fs::sync_file_system(top)
+    }
+}
+
+/// What tests ask of the real server.
+#[cfg(debug_assertions)]
+mod probe {
+    use std::fs::{File, OpenOptions};
+    use std::io::{self, Write as _};
+    use std::sync::LazyLock;
+
+    use super::Operation;
+
+    static LOG: LazyLock<Option<File>> = LazyLock::new(|| {
+        let path = crate::sys::env::var("KDK_DISK_LOG")?;
+        OpenOptions::new().append(true).create(true).open(path).ok()
+    });
+
+    pub fn tell(operation: &Operation<'_>) -> io::Result<()> {
+        let (name, rest) = match operation {
+            Operation::MakeDirectory(path) => ("make-directory", path.to_string()),
+            Operation::Write { path, offset, content } => ("write", format!("{path} {offset}+{}", content.len())),
+            Operation::Rename { from, to } => ("rename", format!("{from} {to}")),
+            Operation::Remove(path) => ("remove", path.to_string()),
+            Operation::SyncFile(path) => ("sync-file", path.to_string()),
+            Operation::SyncDirectory(path) => ("sync-directory", path.to_string()),
+            Operation::SyncAll => ("sync-all", String::new()),
+        };
+        if let Some(mut log) = LOG.as_ref() {
+            // One call: lines of several threads do not mix.
+            log.write_all(format!("{name} {rest}\n").as_bytes())?;
+        }
+        crate::sys::failpoint::reach(&format!("disk:{name}"))
     }
 }
 

@@ -11,6 +11,7 @@ mod interchange;
 mod links;
 mod listings;
 mod manifests;
+mod operations;
 mod origin;
 mod power;
 mod referrers;
