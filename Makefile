@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test peers test-clients record bootstrap check fmt lint doc deny generate bench fuzz install clean
+.PHONY: help build run test peers test-clients record storm bootstrap check fmt lint doc deny generate bench fuzz install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ peers: ## build the clients and registries of the client matrix (Go 1.24 or newe
 
 test-clients: peers ## run every client against every setup, and every registry in a root
 	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" cargo test --locked --test it -- --ignored --test-threads 2
+
+storm: bootstrap ## kill servers under mixed load, many rounds (ROUNDS=200)
+	KDK_STORM_ROUNDS="$(or $(ROUNDS),200)" cargo test --locked --test it -- storm
 
 record: peers ## record what registries answer anew; or one's: URL=… NAME=… VERSION=… CONFIGURATION=…
 	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" KDK_GENERATE=1 \

@@ -116,10 +116,13 @@ impl Client {
         let mut line = serde_json::to_string(&envelope).map_err(io::Error::other)?;
         line.push('\n');
         let mut writer = stream;
+        sys::failpoint::pass("client");
         if writer.write_all(line.as_bytes()).is_err() {
             return Ok(None);
         }
+        sys::failpoint::pass("client");
         for reply in BufReader::new(stream).lines() {
+            sys::failpoint::pass("client");
             let Ok(reply) = reply else { return Ok(None) };
             match serde_json::from_str(&reply) {
                 Ok(Reply::Progress(status)) => progress(&status),

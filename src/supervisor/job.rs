@@ -15,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::protocol::JobSpec;
 use crate::sys::clock::wait_until;
+use crate::sys::failpoint;
 use crate::sys::fs::{SharedLock, read_optional};
 use crate::sys::process::{self, Identity, SpawnSpec};
 use nix::sys::signal::Signal;
@@ -98,6 +99,7 @@ pub fn start(spec: &JobSpec, jobs: &Utf8Path, output: OwnedFd) -> io::Result<Opt
         SharedLock::try_take(&pid_file(jobs, &spec.name)).transpose()
     });
     let Some(lock) = lock.transpose()? else { return Ok(None) };
+    failpoint::pass("daemon");
     let spawned = process::spawn(SpawnSpec {
         argv: &spec.argv,
         env: &spec.env,
@@ -105,6 +107,7 @@ pub fn start(spec: &JobSpec, jobs: &Utf8Path, output: OwnedFd) -> io::Result<Opt
         output,
         pid_file: lock.file(),
     });
+    failpoint::pass("daemon");
     spawned.map(Some).map_err(|error| {
         let program = spec.argv.first().map(String::as_str).unwrap_or_default();
         io::Error::new(error.kind(), format!("cannot run {program}: {error}"))

@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{JobSpec, VERSION};
+use crate::sys::failpoint;
 use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
 use crate::sys::process::Identity;
 
@@ -62,6 +63,9 @@ impl Store {
     /// When the file cannot be written.
     pub fn save(&self, path: &Utf8Path) -> io::Result<()> {
         let text = serde_json::to_string(self).map_err(io::Error::other)?;
-        write_atomic(path, text.as_bytes(), PRIVATE)
+        failpoint::pass("daemon");
+        write_atomic(path, text.as_bytes(), PRIVATE)?;
+        failpoint::pass("daemon");
+        Ok(())
     }
 }

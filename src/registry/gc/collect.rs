@@ -16,6 +16,7 @@ use super::sweep::Sweep;
 use crate::registry::oci::{Algorithm, Digest, RepoName};
 use crate::registry::storage::{Driver, StorageError, layout, tree};
 use crate::sys::clock::Clock;
+use crate::sys::failpoint;
 
 /// What a collection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,6 +284,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         cutoff: cutoff(options.grace),
     };
     report(Event::Stage { name: "mark".into() });
+    failpoint::pass("collect:mark");
     let mut damaged = Vec::new();
     let mut names: Vec<RepoName> = Vec::new();
     for name in handle.block_on(tree::holding(*driver, "_manifests"))? {
@@ -325,6 +327,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         return Err(CollectError::Damaged(damaged));
     }
     report(Event::Stage { name: "inspect".into() });
+    failpoint::pass("collect:inspect");
     let shards = handle.block_on(shards(*driver))?;
     let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
         crew.each(&shards, async |shard| inspect(*driver, shard, &alive, rule).await)?;
@@ -368,6 +371,7 @@ pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summar
         return Ok(summary);
     }
     report(Event::Stage { name: "sweep".into() });
+    failpoint::pass("collect:sweep");
     Sweep::new(site, &crew, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
     Ok(summary)
 }

@@ -1,22 +1,9 @@
-//! The registry API, black box: the real server, plain HTTP requests.
+//! The registry: the real server and plain HTTP requests; the storage by itself.
 
-mod authorization;
-mod blobs;
-mod crash;
-mod database;
-mod garbage;
-mod gitlab;
-mod import;
-mod interchange;
-mod links;
-mod listings;
-mod manifests;
-mod operations;
-mod origin;
-mod power;
-mod referrers;
-mod rename;
+mod api;
+mod faults;
+mod maintenance;
+mod metadata;
 mod server;
 mod settings;
-mod uploads;
-mod wire;
+mod storage;

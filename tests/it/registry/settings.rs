@@ -12,7 +12,7 @@ use crate::support::{KDK, Output, TestRegistry, temporary, wait};
 
 /// Makes an authority, and a certificate of it with its key; returns the
 /// paths of certificate, key and authority.
-pub(super) fn certificate(directory: &Path, name: &str) -> (String, String, String) {
+pub fn certificate(directory: &Path, name: &str) -> (String, String, String) {
     let ca_key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ pub(super) fn certificate(directory: &Path, name: &str) -> (String, String, Stri
     )
 }
 
-pub(super) fn client(ca: &str, identity: Option<(&str, &str)>) -> reqwest::blocking::Client {
+pub fn client(ca: &str, identity: Option<(&str, &str)>) -> reqwest::blocking::Client {
     let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).expect("read")).expect("a certificate");
     let builder = reqwest::blocking::Client::builder().tls_certs_only([ca]);
     let builder = match identity {
@@ -372,7 +372,7 @@ fn health_checks_and_metrics_tell_how_it_is() {
 }
 
 /// Answers requests with a status each, and passes on their heads and bodies.
-pub(super) fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
+pub fn receiver(statuses: Vec<u16>) -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
     let (sender, bodies) = std::sync::mpsc::channel();

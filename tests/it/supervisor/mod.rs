@@ -160,29 +160,40 @@ fn the_next_command_takes_over_after_kill_9_of_the_daemon() {
     wait("nothing is left", || root.processes().is_empty().then_some(()));
 }
 
+/// Starts a daemon that is killed when it comes by a place for the nth time.
+fn daemon_that_dies(root: &TestRoot, nth: usize) -> std::process::Child {
+    let log = std::fs::File::create(root.join("daemon.log")).expect("made");
+    let mut daemon = root.command(&["--root", root.path().to_str().expect("UTF-8"), "supervise"]);
+    let mut daemon = daemon
+        .env("KDK_FAILPOINTS", format!("daemon=kill@{nth}"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("cloned"))
+        .stderr(log)
+        .spawn()
+        .expect("started");
+    wait("the daemon is there, or was", || {
+        let ended = daemon.try_wait().expect("asked").is_some();
+        (ended || root.daemon().is_some()).then_some(())
+    });
+    daemon
+}
+
 #[test]
 fn daemons_killed_while_they_start_services_leave_no_double() {
     let root = TestRoot::with_registry("");
     root.kdk(&["reconfigure"]).ok();
-    for pause in 0..12 {
-        let mut starting = root.command(&["start"]);
-        let mut starting = starting
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
-        std::thread::sleep(std::time::Duration::from_millis(pause * 3));
-        if let Some(daemon) = root.daemon() {
-            end(daemon);
-        }
-        let _ = starting.kill();
-        starting.wait().expect("reaped");
+    for nth in 1.. {
+        let mut daemon = daemon_that_dies(&root, nth);
+        // It asks, and where the daemon is gone starts another, which goes on.
         root.kdk(&["start"]).ok();
-        assert_eq!(registries(&root).len(), 1, "after {pause} × 3 ms");
-        if pause % 3 == 0 {
-            root.kdk(&["stop"]).ok();
-            wait("nothing is left", || root.processes().is_empty().then_some(()));
+        assert_eq!(registries(&root).len(), 1, "killed at place {nth}");
+        root.wait_for_state("rails-web", "ready");
+        let killed = daemon.try_wait().expect("asked").is_some();
+        root.kdk(&["stop"]).ok();
+        wait("nothing is left", || root.processes().is_empty().then_some(()));
+        if !killed {
+            assert!(nth > 8, "it came by {nth} places only");
+            break;
         }
     }
 }
@@ -397,18 +408,15 @@ fn what_was_stopped_without_a_daemon_stays_stopped() {
 fn a_restart_cut_short_leaves_nothing_down() {
     let root = TestRoot::with_registry("");
     root.up();
-    for pause in [2, 10, 20, 40, 80] {
-        let mut restart = root
-            .command(&["restart"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
-        std::thread::sleep(std::time::Duration::from_millis(pause));
-        let _ = restart.kill();
-        restart.wait().expect("reaped");
+    for nth in 1.. {
+        let mut restart = root.command(&["restart"]);
+        let restart = Output::of(restart.env("KDK_FAILPOINTS", format!("client=kill@{nth}")));
         root.wait_for_state("registry", "ready");
         root.wait_for_state("rails-web", "ready");
+        if restart.code == 0 {
+            assert!(nth > 4, "it came by {nth} places only");
+            break;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What tests stand on: a root, a registry, a namespace, waiting.
 
+pub mod face;
 pub mod image;
 pub mod namespace;
 pub mod postgres;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use face::Face;
 pub use registry::TestRegistry;
 pub use root::TestRoot;
 

@@ -66,7 +66,17 @@ start() {
 start "$1" "$3"
 while read -r word; do
   case $word in
-    kill) kill -KILL $pid; wait $pid; echo killed ;;
+    kill)
+      # Its other processes, too: they would answer for a moment.
+      others=$(cat /proc/$pid/task/$pid/children 2>/dev/null || pgrep -P $pid)
+      kill -KILL $pid $others; wait $pid
+      for other in $others; do
+        for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+          case $(ps -o stat= -p $other 2>/dev/null) in '' | Z*) break ;; esac
+          sleep 0.05
+        done
+      done
+      echo killed ;;
     start) rm -f data/postmaster.pid; start "$1" "$3" ;;
   esac
 done
@@ -240,23 +250,5 @@ impl Drop for TestPostgres {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
-    }
-}
-
-/// Where a test's registry keeps its metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
-    Files,
-    Database,
-}
-
-impl Face {
-    /// Tests in `registry::database` are those of the other modules, run
-    /// again on the other face.
-    pub fn of_this_test() -> Self {
-        match std::thread::current().name() {
-            Some(name) if name.contains("registry::database::") => Self::Database,
-            _ => Self::Files,
-        }
     }
 }

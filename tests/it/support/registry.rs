@@ -8,8 +8,8 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 
-use super::postgres::{Face, TestPostgres};
-use super::{KDK, temporary};
+use super::postgres::TestPostgres;
+use super::{Face, KDK, temporary};
 
 pub struct TestRegistry {
     child: Child,
@@ -17,6 +17,7 @@ pub struct TestRegistry {
     pub address: String,
     pub client: Client,
     lines: std::sync::Mutex<mpsc::Receiver<String>>,
+    face: Face,
     /// The database that goes with it.
     database: Option<String>,
 }
@@ -29,33 +30,28 @@ impl TestRegistry {
 
     /// Starts a registry on a directory, with more configuration and environment.
     pub fn with(directory: tempfile::TempDir, more: &str, env: &[(&str, &str)]) -> Self {
+        Self::on_face(Face::Files, directory, more, env)
+    }
+
+    /// The same, on one of the faces.
+    pub fn on_face(face: Face, directory: tempfile::TempDir, more: &str, env: &[(&str, &str)]) -> Self {
         let config = directory.path().join("config.yml");
-        let storage = directory.path().join("storage");
-        let database = (Face::of_this_test() == Face::Database && !more.contains("database:")).then(|| {
-            let name = directory.path().file_name().expect("a name").to_str().expect("UTF-8");
-            let name = name
-                .to_lowercase()
-                .replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
-            TestPostgres::shared().database(&name);
-            name
-        });
+        let database = face.database(directory.path());
         let section = database
             .as_deref()
             .map_or_else(String::new, |name| TestPostgres::shared().section(name, true));
-        let more = format!(
-            "{more}{}{section}",
-            if more.is_empty() || more.ends_with('\n') {
-                ""
-            } else {
-                "\n"
-            }
-        );
+        let end = if more.is_empty() || more.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{more}",
-            storage.display()
+            "version: 0.1\nstorage:\n{}  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{more}{end}{section}",
+            face.storage(directory.path())
         );
         std::fs::write(&config, text).expect("written");
         let mut registry = Self::on(directory, &config, env);
+        registry.face = face;
         registry.database = database;
         registry
     }
@@ -85,6 +81,7 @@ impl TestRegistry {
             address: String::new(),
             client: Client::new(),
             lines: std::sync::Mutex::new(lines),
+            face: Face::Files,
             database: None,
         };
         registry.address = registry
@@ -126,6 +123,7 @@ impl TestRegistry {
             address,
             client: Client::new(),
             lines: std::sync::Mutex::new(mpsc::channel().1),
+            face: Face::Files,
             database: None,
         };
         super::wait("the other registry answers", || {
@@ -229,12 +227,17 @@ impl TestRegistry {
         self.child.wait().expect("reaped");
     }
 
+    /// Starts another server on the storage of one that has ended.
+    pub fn again(mut self, more: &str, env: &[(&str, &str)]) -> Self {
+        let directory = std::mem::replace(&mut self.directory, temporary());
+        self.database = None;
+        Self::on_face(self.face, directory, more, env)
+    }
+
     /// Kills the server and starts another on the same storage.
     pub fn kill_and_restart(mut self) -> Self {
         self.kill();
-        let directory = std::mem::replace(&mut self.directory, temporary());
-        self.database = None;
-        Self::with(directory, "", &[])
+        self.again("", &[])
     }
 
     /// Stops the server; its directory stays.
@@ -248,10 +251,8 @@ impl TestRegistry {
     }
 
     /// Starts another server on the directory of one that was stopped.
-    pub fn restart(mut self) -> Self {
-        let directory = std::mem::replace(&mut self.directory, temporary());
-        self.database = None;
-        Self::with(directory, "", &[])
+    pub fn restart(self) -> Self {
+        self.again("", &[])
     }
 
     pub fn pid(&self) -> i32 {

@@ -20,6 +20,7 @@ use super::postgres::import::{Counts, Step};
 use super::{Files, MetadataError, Postgres};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Driver, layout};
+use crate::sys::failpoint;
 use find::Found;
 
 /// Batches that are written at once, while the next is read.
@@ -143,6 +144,7 @@ impl<'a, D: Driver> Importer<'a, D> {
         } else {
             Some(self.database.begin_import(images, marked).await?)
         };
+        failpoint::pass("import");
         self.direct = import.as_ref().is_some_and(|import| import.direct);
         self.again = import.as_ref().is_some_and(|import| import.again);
         let tags_are_done = import.as_ref().is_some_and(|import| import.tags_are_done);
@@ -170,7 +172,9 @@ impl<'a, D: Driver> Importer<'a, D> {
                     if let Some(import) = &import {
                         // All of it is durable before the storage says where it is.
                         self.database.note_step(import, step, true).await?;
+                        failpoint::pass("import");
                         self.mark().await?;
+                        failpoint::pass("import");
                     }
                 }
                 Step::Blobs => self.blobs().await?,
@@ -184,6 +188,7 @@ impl<'a, D: Driver> Importer<'a, D> {
             let options = self.options;
             // Blobs alone are brought in again and again, into a database in use.
             let images = tags_are_done || options.tags || !(import.again || options.manifests);
+            failpoint::pass("import");
             self.database
                 .end_import(import, counts, options.blobs && images, options.statistics)
                 .await?;
@@ -236,7 +241,9 @@ impl<'a, D: Driver> Importer<'a, D> {
         });
         batches
             .map_ok(|(batch, done)| async move {
+                failpoint::pass("import");
                 write(&batch).await?;
+                failpoint::pass("import");
                 (self.report)(Event::Progress {
                     done,
                     total: names.len(),

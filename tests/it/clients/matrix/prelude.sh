@@ -42,7 +42,7 @@ pushed() {
   [ "$2" = "$there" ] || { echo "the client says $2, the registry has $there"; return 1; }
 }
 
-# Runs a line that pushes `noise`, and kills the registry in the middle of it:
+# Runs a line that pushes `noise` to $N/struck, and kills the registry in the middle of it:
 # once data of an upload have arrived it is stopped as it stands, so that the
 # upload cannot end before. The supervisor starts it again. Ends as the line does.
 struck() {
@@ -56,7 +56,7 @@ struck() {
       echo "the push ended before it was interrupted"
       return 1
     fi
-    data=$(find "$TOP/root/registry" -path '*/_uploads/*' -name data -size +4M 2>/dev/null | head -n 1)
+    data=$(find "$TOP/root/registry" -path "*/$N/struck/_uploads/*" -name data -size +4M 2>/dev/null | head -n 1)
   done
   kill -STOP "$registry"
   if ! [ -e "$data" ] || ! kill -0 $push; then

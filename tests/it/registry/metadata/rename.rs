@@ -3,8 +3,8 @@
 use reqwest::blocking::Response;
 use serde_json::{Value, json};
 
-use super::authorization::{claims, signed_with};
-use super::settings::receiver;
+use crate::registry::api::authorization::{claims, signed_with};
+use crate::registry::settings::receiver;
 use crate::support::postgres::TestPostgres;
 use crate::support::registry::{TestRegistry, assert_error};
 use crate::support::temporary;

@@ -3,8 +3,17 @@
 use kdk::registry::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 
-use crate::support::TestRegistry;
+use crate::support::face::on_every_face;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
+use crate::support::{Face, TestRegistry};
+
+on_every_face!(
+    what_a_client_kept_under_the_fallback_tag_is_listed_too,
+    a_push_by_digest_sets_the_tags_of_its_query,
+    sha512_is_an_algorithm_like_the_other,
+    several_parts_of_a_blob_come_in_one_answer,
+);
+on_every_face!(lasting: what_refers_to_a_manifest_is_listed);
 
 fn attach(registry: &TestRegistry, subject: &str, kind: Option<&str>, note: &str) -> String {
     let config = registry.push_blob("a/b", b"{}");
@@ -43,9 +52,8 @@ fn referrers(registry: &TestRegistry, subject: &str, query: &str) -> Vec<Value> 
     index["manifests"].as_array().expect("a list").clone()
 }
 
-#[test]
-fn what_refers_to_a_manifest_is_listed() {
-    let registry = TestRegistry::start();
+fn what_refers_to_a_manifest_is_listed(face: Face) {
+    let registry = face.start();
     let (_, image) = registry.push_image("a/b", "t", "x");
     assert_eq!(referrers(&registry, &image, ""), Vec::<Value>::new());
     let signature = attach(&registry, &image, Some("application/signature"), "one");
@@ -115,9 +123,8 @@ fn what_refers_to_a_manifest_is_listed() {
     assert_eq!(seen, expected);
 }
 
-#[test]
-fn what_a_client_kept_under_the_fallback_tag_is_listed_too() {
-    let registry = TestRegistry::start();
+fn what_a_client_kept_under_the_fallback_tag_is_listed_too(face: Face) {
+    let registry = face.start();
     let (_, image) = registry.push_image("a/b", "t", "x");
     let (_, signature) = registry.push_image("a/b", "sig", "the signature");
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
@@ -146,9 +153,8 @@ fn what_a_client_kept_under_the_fallback_tag_is_listed_too() {
     );
 }
 
-#[test]
-fn a_push_by_digest_sets_the_tags_of_its_query() {
-    let registry = TestRegistry::start();
+fn a_push_by_digest_sets_the_tags_of_its_query(face: Face) {
+    let registry = face.start();
     let (bytes, image) = registry.push_image("a/b", "t", "x");
     let answer = registry.put_manifest("a/b", &format!("{image}?tag=one&tag=two&tag=one"), OCI_MANIFEST, &bytes);
     assert_eq!(answer.status(), 201);
@@ -179,9 +185,8 @@ fn a_push_by_digest_sets_the_tags_of_its_query() {
     assert_eq!(registry.get("/v2/a/b/manifests/t0").status(), 404);
 }
 
-#[test]
-fn sha512_is_an_algorithm_like_the_other() {
-    let registry = TestRegistry::start();
+fn sha512_is_an_algorithm_like_the_other(face: Face) {
+    let registry = face.start();
     let content = vec![7; 3 << 20];
     let blob = Digest::of(Algorithm::Sha512, &content).to_string();
     // In chunks, announced.
@@ -225,9 +230,8 @@ fn sha512_is_an_algorithm_like_the_other() {
     }
 }
 
-#[test]
-fn several_parts_of_a_blob_come_in_one_answer() {
-    let registry = TestRegistry::start();
+fn several_parts_of_a_blob_come_in_one_answer(face: Face) {
+    let registry = face.start();
     let blob = registry.push_blob("a/b", b"0123456789");
     let path = format!("/v2/a/b/blobs/{blob}");
     let get = |range: &str| {

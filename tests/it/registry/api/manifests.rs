@@ -1,12 +1,23 @@
+use crate::support::Face;
+use crate::support::face::on_every_face;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
-use crate::support::{TestRegistry, temporary};
+
+on_every_face!(
+    a_manifest_comes_back_byte_for_byte,
+    a_manifest_needs_what_it_names,
+    what_is_no_manifest_is_refused,
+    a_tag_moves_and_the_old_manifest_stays,
+    indexes_nest_and_name_blobs_too,
+    a_client_without_lists_gets_the_amd64_image_of_a_docker_list,
+    tags_and_manifests_are_deleted,
+    puts_and_deletions_of_one_tag_leave_one_consistent_state,
+);
 
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-#[test]
-fn a_manifest_comes_back_byte_for_byte() {
-    let registry = TestRegistry::start();
+fn a_manifest_comes_back_byte_for_byte(face: Face) {
+    let registry = face.start();
     let (bytes, digest) = registry.push_image("a/b", "v1", "x");
     for (reference, accept) in [
         ("v1", None),
@@ -42,9 +53,8 @@ fn a_manifest_comes_back_byte_for_byte() {
     }
 }
 
-#[test]
-fn a_manifest_needs_what_it_names() {
-    let registry = TestRegistry::start();
+fn a_manifest_needs_what_it_names(face: Face) {
+    let registry = face.start();
     let (config, layer) = (digest(b"no config"), digest(b"no layer"));
     let manifest = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":1}},"layers":[{{"mediaType":"y","digest":"{layer}","size":1}}]}}"#
@@ -58,9 +68,8 @@ fn a_manifest_needs_what_it_names() {
     assert_error(registry.get("/v2/a/b/manifests/t"), 404, "MANIFEST_UNKNOWN");
 }
 
-#[test]
-fn what_is_no_manifest_is_refused() {
-    let registry = TestRegistry::start();
+fn what_is_no_manifest_is_refused(face: Face) {
+    let registry = face.start();
     assert_error(
         registry.put_manifest("a/b", "t", OCI_MANIFEST, b"{"),
         400,
@@ -92,9 +101,8 @@ fn what_is_no_manifest_is_refused() {
     assert_error(registry.get("/v2/a/b/manifests/sha256:bad"), 400, "DIGEST_INVALID");
 }
 
-#[test]
-fn a_tag_moves_and_the_old_manifest_stays() {
-    let registry = TestRegistry::start();
+fn a_tag_moves_and_the_old_manifest_stays(face: Face) {
+    let registry = face.start();
     let (_, old) = registry.push_image("a/b", "t", "old");
     let (_, new) = registry.push_image("a/b", "t", "new");
     assert_eq!(
@@ -104,9 +112,8 @@ fn a_tag_moves_and_the_old_manifest_stays() {
     assert_eq!(registry.get(&format!("/v2/a/b/manifests/{old}")).status(), 200);
 }
 
-#[test]
-fn indexes_nest_and_name_blobs_too() {
-    let registry = TestRegistry::start();
+fn indexes_nest_and_name_blobs_too(face: Face) {
+    let registry = face.start();
     let (image, image_digest) = registry.push_image("a/b", "image", "x");
     let entry = |digest: &str, size: usize, kind: &str| {
         format!(
@@ -159,15 +166,14 @@ fn indexes_nest_and_name_blobs_too() {
         r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{blob}","size":5}},"layers":[{{"mediaType":"l","digest":"{}","size":1,"urls":["https://example.com/layer"]}}]}}"#,
         digest(b"elsewhere")
     );
-    let lenient = TestRegistry::with(temporary(), "validation:\n  disabled: true\n", &[]);
+    let lenient = face.with("validation:\n  disabled: true\n");
     lenient.push_blob("a/b", b"cache");
     let answer = lenient.put_manifest("a/b", "foreign", OCI_MANIFEST, foreign.as_bytes());
     assert_eq!(answer.status(), 201, "{:?}", answer.text());
 }
 
-#[test]
-fn a_client_without_lists_gets_the_amd64_image_of_a_docker_list() {
-    let registry = TestRegistry::start();
+fn a_client_without_lists_gets_the_amd64_image_of_a_docker_list(face: Face) {
+    let registry = face.start();
     let blob = registry.push_blob("a/b", b"{}");
     let image = format!(
         r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{{"mediaType":"c","digest":"{blob}","size":2}},"layers":[]}}"#
@@ -205,9 +211,8 @@ fn a_client_without_lists_gets_the_amd64_image_of_a_docker_list() {
     assert_eq!(get(&digest(list.as_bytes()), DOCKER_MANIFEST), digest(list.as_bytes()));
 }
 
-#[test]
-fn tags_and_manifests_are_deleted() {
-    let registry = TestRegistry::start();
+fn tags_and_manifests_are_deleted(face: Face) {
+    let registry = face.start();
     let (bytes, digest) = registry.push_image("a/b", "one", "x");
     assert_eq!(registry.put_manifest("a/b", "two", OCI_MANIFEST, &bytes).status(), 201);
     assert_eq!(registry.send("DELETE", "/v2/a/b/manifests/one").status(), 202);
@@ -226,9 +231,8 @@ fn tags_and_manifests_are_deleted() {
     assert_eq!(tags["tags"], serde_json::json!([]));
 }
 
-#[test]
-fn puts_and_deletions_of_one_tag_leave_one_consistent_state() {
-    let registry = TestRegistry::start();
+fn puts_and_deletions_of_one_tag_leave_one_consistent_state(face: Face) {
+    let registry = face.start();
     let (bytes, digest) = registry.push_image("a/b", "t", "x");
     std::thread::scope(|scope| {
         for worker in 0..8 {

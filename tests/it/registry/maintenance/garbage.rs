@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
-use crate::support::{KDK, Output, TestRegistry};
+use crate::support::{KDK, Output, TestRegistry, temporary};
 
 fn verb(registry: &TestRegistry, arguments: &[&str]) -> Output {
     let config = registry.directory.path().join("config.yml");
@@ -258,30 +258,45 @@ fn no_push_is_lost_while_garbage_is_collected() {
 
 #[test]
 fn a_killed_collection_leaves_the_server_writable() {
-    let registry = TestRegistry::start();
-    for count in 0..40 {
-        registry.push_image("a/b", "moves", &count.to_string());
-    }
-    let config = registry.directory.path().join("config.yml");
-    for pause in [1, 4, 16] {
-        let mut child = Command::new(KDK)
+    for stage in ["mark", "inspect", "sweep"] {
+        let plan = format!("collect:{stage}=stop@1");
+        let registry = TestRegistry::with(temporary(), "", &[("KDK_FAILPOINTS", &plan)]);
+        for count in 0..40 {
+            registry.push_image("a/b", "moves", &count.to_string());
+        }
+        let mut asking = Command::new(KDK)
             .args(["registry", "garbage-collect", "-m", "-q", "--grace", "0s"])
-            .arg(&config)
+            .arg(registry.directory.path().join("config.yml"))
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("started");
-        std::thread::sleep(std::time::Duration::from_millis(pause));
-        child.kill().expect("killed");
-        child.wait().expect("reaped");
-        registry.push_image("a/b", "kept", &format!("after {pause}"));
+        // The server stands still at the stage; whoever asked it goes away.
+        crate::support::wait(&format!("the server stops at {stage}"), || {
+            (state(registry.pid()) == 'T').then_some(())
+        });
+        asking.kill().expect("killed");
+        asking.wait().expect("reaped");
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(registry.pid()),
+            nix::sys::signal::Signal::SIGCONT,
+        )
+        .expect("sent");
+        registry.push_image("a/b", "kept", &format!("after {stage}"));
+        // What was left alone ends; another can run.
+        let done = crate::support::wait("it ends", || {
+            let output = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]);
+            (output.code == 0).then_some(output)
+        });
+        let _ = done.ok();
+        assert_eq!(registry.get("/v2/a/b/manifests/kept").status(), 200);
+        assert_eq!(registry.get("/v2/a/b/manifests/moves").status(), 200);
     }
-    // A collection that was left alone in the server ends; another can run.
-    let done = crate::support::wait("it ends", || {
-        let output = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]);
-        (output.code == 0).then_some(output)
-    });
-    let _ = done.ok();
-    assert_eq!(registry.get("/v2/a/b/manifests/kept").status(), 200);
+}
+
+/// Returns the state of a process, as the kernel names it.
+fn state(pid: i32) -> char {
+    let output = Output::of(Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()])).ok();
+    output.trim().chars().next().unwrap_or('?')
 }
 
 /// A process that is killed when the test ends, however it does.

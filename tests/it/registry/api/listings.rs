@@ -1,11 +1,13 @@
 use serde_json::{Value, json};
 
+use crate::support::face::on_every_face;
 use crate::support::registry::{OCI_MANIFEST, assert_error, header};
-use crate::support::{TestRegistry, temporary};
+use crate::support::{Face, temporary};
 
-#[test]
-fn tags_are_paged_in_order() {
-    let registry = TestRegistry::start();
+on_every_face!(tags_are_paged_in_order, the_catalog_lists_repositories_with_manifests,);
+
+fn tags_are_paged_in_order(face: Face) {
+    let registry = face.start();
     let (bytes, _) = registry.push_image("a/b", "v10", "x");
     for tag in ["a", "A", "v2", "zz"] {
         assert_eq!(registry.put_manifest("a/b", tag, OCI_MANIFEST, &bytes).status(), 201);
@@ -52,9 +54,8 @@ fn tags_are_paged_in_order() {
     assert_error(registry.get("/v2/nobody/tags/list"), 404, "NAME_UNKNOWN");
 }
 
-#[test]
-fn the_catalog_lists_repositories_with_manifests() {
-    let registry = TestRegistry::start();
+fn the_catalog_lists_repositories_with_manifests(face: Face) {
+    let registry = face.start();
     for name in ["b", "a/c", "a-b", "a"] {
         registry.push_image(name, "t", name);
     }

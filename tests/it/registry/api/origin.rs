@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::settings::{certificate, client};
+use crate::registry::settings::{certificate, client};
 use crate::support::registry::{TestRegistry, header};
 use crate::support::{KDK, Output, port, temporary};
 

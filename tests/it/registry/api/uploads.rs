@@ -1,6 +1,18 @@
-use crate::support::TestRegistry;
+use crate::support::face::on_every_face;
 use crate::support::registry::{assert_error, digest, header};
+use crate::support::{Face, TestRegistry};
 use reqwest::blocking::Response;
+
+on_every_face!(
+    chunks_are_taken_in_order_only,
+    an_older_location_serves_when_the_range_fits,
+    one_request_suffices,
+    a_wrong_digest_ends_the_upload,
+    uploads_are_cancelled_and_states_are_checked,
+    nobody_writes_into_an_upload_that_has_ended,
+    a_change_is_carried_through_when_its_client_goes_away,
+);
+on_every_face!(lasting: an_upload_goes_on_after_kill_9, what_was_acknowledged_survives_kill_9);
 
 fn start(registry: &TestRegistry) -> String {
     let started = registry.send("POST", "/v2/a/b/blobs/uploads/");
@@ -18,9 +30,8 @@ fn patch(registry: &TestRegistry, location: &str, range: Option<&str>, content: 
     request.send().expect("answered")
 }
 
-#[test]
-fn chunks_are_taken_in_order_only() {
-    let registry = TestRegistry::start();
+fn chunks_are_taken_in_order_only(face: Face) {
+    let registry = face.start();
     let first = patch(&registry, &start(&registry), Some("0-9"), b"0123456789");
     assert_eq!(
         (first.status().as_u16(), header(&first, "range")),
@@ -72,18 +83,16 @@ fn chunks_are_taken_in_order_only() {
     );
 }
 
-#[test]
-fn an_older_location_serves_when_the_range_fits() {
-    let registry = TestRegistry::start();
+fn an_older_location_serves_when_the_range_fits(face: Face) {
+    let registry = face.start();
     let location = start(&registry);
     assert_eq!(patch(&registry, &location, Some("0-2"), b"abc").status(), 202);
     assert_eq!(patch(&registry, &location, Some("3-5"), b"def").status(), 202);
     assert_error(patch(&registry, &location, None, b"x"), 416, "RANGE_INVALID");
 }
 
-#[test]
-fn one_request_suffices() {
-    let registry = TestRegistry::start();
+fn one_request_suffices(face: Face) {
+    let registry = face.start();
     let content = vec![3_u8; 2_500_000];
     let digest = digest(&content);
     let done = registry
@@ -109,9 +118,8 @@ fn one_request_suffices() {
     );
 }
 
-#[test]
-fn a_wrong_digest_ends_the_upload() {
-    let registry = TestRegistry::start();
+fn a_wrong_digest_ends_the_upload(face: Face) {
+    let registry = face.start();
     let location = header(&patch(&registry, &start(&registry), None, b"abc"), "location");
     assert_error(registry.send("PUT", &location), 400, "DIGEST_INVALID");
     assert_error(
@@ -129,9 +137,8 @@ fn a_wrong_digest_ends_the_upload() {
     assert_eq!(registry.send("GET", &location).status(), 404);
 }
 
-#[test]
-fn uploads_are_cancelled_and_states_are_checked() {
-    let registry = TestRegistry::start();
+fn uploads_are_cancelled_and_states_are_checked(face: Face) {
+    let registry = face.start();
     let location = header(&patch(&registry, &start(&registry), None, b"abc"), "location");
     assert_error(
         registry.get(&location.replace("/v2/a/b/", "/v2/x/y/")),
@@ -161,11 +168,10 @@ fn uploads_are_cancelled_and_states_are_checked() {
 }
 
 /// Small ones are read again; of large ones the running digest was written down.
-#[test]
-fn an_upload_goes_on_after_kill_9() {
+fn an_upload_goes_on_after_kill_9(face: Face) {
     const CHUNKS: u8 = 3;
     for size in [3, 5 << 20] {
-        let mut registry = TestRegistry::start();
+        let mut registry = face.start();
         let mut location = start(&registry);
         let content: Vec<u8> = (0..CHUNKS).flat_map(|number| vec![number; size]).collect();
         for (number, chunk) in content.chunks(size).enumerate() {
@@ -186,9 +192,8 @@ fn an_upload_goes_on_after_kill_9() {
     }
 }
 
-#[test]
-fn what_was_acknowledged_survives_kill_9() {
-    let registry = TestRegistry::start();
+fn what_was_acknowledged_survives_kill_9(face: Face) {
+    let registry = face.start();
     let (bytes, digest) = registry.push_image("a/b", "t", "kept");
     let registry = registry.kill_and_restart();
     let back = registry.get("/v2/a/b/manifests/t");
@@ -197,9 +202,8 @@ fn what_was_acknowledged_survives_kill_9() {
 }
 
 /// Requests that wait for their turn on an upload that ends meanwhile must not write into its successor.
-#[test]
-fn nobody_writes_into_an_upload_that_has_ended() {
-    let registry = TestRegistry::start();
+fn nobody_writes_into_an_upload_that_has_ended(face: Face) {
+    let registry = face.start();
     for _ in 0..20 {
         let location = start(&registry);
         let good = vec![b'G'; 200_000];
@@ -226,10 +230,9 @@ fn nobody_writes_into_an_upload_that_has_ended() {
     }
 }
 
-#[test]
-fn a_change_is_carried_through_when_its_client_goes_away() {
+fn a_change_is_carried_through_when_its_client_goes_away(face: Face) {
     use std::io::Write as _;
-    let registry = TestRegistry::start();
+    let registry = face.start();
     let content = b"carried through";
     let digest = digest(content);
     let mut stream = std::net::TcpStream::connect(&registry.address).expect("connected");

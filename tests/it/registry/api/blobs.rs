@@ -1,9 +1,17 @@
-use crate::support::TestRegistry;
+use crate::support::Face;
+use crate::support::face::on_every_face;
 use crate::support::registry::{assert_error, digest, header};
 
-#[test]
-fn a_blob_comes_back_whole_and_in_parts() {
-    let registry = TestRegistry::start();
+on_every_face!(
+    a_blob_comes_back_whole_and_in_parts,
+    a_blob_belongs_to_its_repository,
+    a_blob_is_deleted_once,
+    a_blob_is_mounted_from_another_repository,
+);
+on_every_face!(lasting: a_hundred_pushes_of_one_blob_at_once_make_one_file);
+
+fn a_blob_comes_back_whole_and_in_parts(face: Face) {
+    let registry = face.start();
     let content: Vec<u8> = (0..=255_u8).cycle().take(3_000_000).collect();
     let digest = registry.push_blob("a/b", &content);
     let path = format!("/v2/a/b/blobs/{digest}");
@@ -56,9 +64,8 @@ fn a_blob_comes_back_whole_and_in_parts() {
     assert_eq!(header(&unchanged, "cache-control"), "max-age=31536000");
 }
 
-#[test]
-fn a_blob_belongs_to_its_repository() {
-    let registry = TestRegistry::start();
+fn a_blob_belongs_to_its_repository(face: Face) {
+    let registry = face.start();
     let digest = registry.push_blob("a/b", b"content");
     assert_error(registry.get(&format!("/v2/other/blobs/{digest}")), 404, "BLOB_UNKNOWN");
     let (_, manifest) = registry.push_image("a/b", "t", "x");
@@ -76,9 +83,8 @@ fn a_blob_belongs_to_its_repository() {
     );
 }
 
-#[test]
-fn a_blob_is_deleted_once() {
-    let registry = TestRegistry::start();
+fn a_blob_is_deleted_once(face: Face) {
+    let registry = face.start();
     let digest = registry.push_blob("a/b", b"content");
     let path = format!("/v2/a/b/blobs/{digest}");
     assert_eq!(registry.send("DELETE", &path).status(), 202);
@@ -86,9 +92,8 @@ fn a_blob_is_deleted_once() {
     assert_error(registry.get(&path), 404, "BLOB_UNKNOWN");
 }
 
-#[test]
-fn a_blob_is_mounted_from_another_repository() {
-    let registry = TestRegistry::start();
+fn a_blob_is_mounted_from_another_repository(face: Face) {
+    let registry = face.start();
     let known = registry.push_blob("a/b", b"content");
     let mounted = registry.send("POST", &format!("/v2/c/d/blobs/uploads/?mount={known}&from=a/b"));
     assert_eq!(mounted.status(), 201);
@@ -113,9 +118,8 @@ fn a_blob_is_mounted_from_another_repository() {
     }
 }
 
-#[test]
-fn a_hundred_pushes_of_one_blob_at_once_make_one_file() {
-    let registry = TestRegistry::start();
+fn a_hundred_pushes_of_one_blob_at_once_make_one_file(face: Face) {
+    let registry = face.start();
     let content = vec![7_u8; 50_000];
     std::thread::scope(|scope| {
         for index in 0..100 {

@@ -1,7 +1,6 @@
 //! From link files to the database: nothing is lost, whatever happens meanwhile.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use kdk::registry::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
@@ -186,27 +185,18 @@ fn an_import_that_is_killed_again_and_again_comes_to_its_end() {
         }
     }
     let directory = prepare(registry, "interrupted");
-    let said = directory.path().join("said");
-    let mut kills = 0;
-    for round in 0_u64.. {
-        let mut running = import(&directory, &[])
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&said).expect("made"))
-            .spawn()
-            .expect("started");
-        // A little later each time, so that every part of it is cut off once.
-        std::thread::sleep(Duration::from_millis(20 + round * 15));
-        if let Some(status) = running.try_wait().expect("asked") {
-            let said = std::fs::read_to_string(&said).expect("read");
+    // It is killed at the next place each time, so that every part of it is cut off once.
+    for nth in 1.. {
+        let mut running = import(&directory, &[]);
+        let output = Output::of(running.env("KDK_FAILPOINTS", format!("import=kill@{nth}")));
+        if output.code != -1 {
             // The one before may have been killed after its last word.
-            assert!(status.success() || said.contains("has repositories already"), "{said}");
+            let is_done = output.code == 0 || output.stderr.contains("has repositories already");
+            assert!(is_done, "{output:?}");
+            assert!(nth > 6, "it came by {nth} places only");
             break;
         }
-        running.kill().expect("killed");
-        running.wait().expect("reaped");
-        kills += 1;
     }
-    assert!(kills > 2, "{kills}");
     let registry = serve(directory, "interrupted");
     for (path, bytes) in &pushed {
         let answer = registry.get(path);

@@ -10,8 +10,8 @@ use crate::support::registry::{assert_error, header};
 use crate::support::{Output, TestRegistry, temporary};
 use kdk::registry::token::PublicKey;
 
-pub(super) struct Signed {
-    pub(super) registry: TestRegistry,
+pub struct Signed {
+    pub registry: TestRegistry,
     key: Vec<u8>,
     kid: String,
     thumbprint: String,
@@ -65,7 +65,7 @@ fn signed() -> Signed {
 }
 
 /// A registry that takes tokens of a key, with more in its configuration.
-pub(super) fn signed_with(more: &str) -> Signed {
+pub fn signed_with(more: &str) -> Signed {
     let directory = temporary();
     pair(directory.path(), "good");
     let read = |name: &str| std::fs::read(directory.path().join(name)).expect("read");
@@ -89,7 +89,7 @@ fn now() -> i64 {
     kdk::sys::clock::Clock::System.now().as_second()
 }
 
-pub(super) fn claims(actions: &[&str]) -> Value {
+pub fn claims(actions: &[&str]) -> Value {
     json!({
         "iss": "khulnasoft-issuer", "sub": "root", "aud": "container_registry", "exp": now() + 60, "nbf": now() - 5, "iat": now(),
         "access": [{"type": "repository", "name": "a/b", "actions": actions}],
@@ -97,14 +97,14 @@ pub(super) fn claims(actions: &[&str]) -> Value {
 }
 
 impl Signed {
-    pub(super) fn header(&self) -> Header {
+    pub fn header(&self) -> Header {
         Header {
             kid: Some(self.kid.clone()),
             ..Header::new(Algorithm::RS256)
         }
     }
 
-    pub(super) fn token(&self, header: &Header, claims: &Value) -> String {
+    pub fn token(&self, header: &Header, claims: &Value) -> String {
         encode(header, claims, &EncodingKey::from_rsa_pem(&self.key).expect("a key")).expect("signed")
     }
 

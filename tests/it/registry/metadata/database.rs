@@ -1,16 +1,5 @@
-//! The registry with its metadata in PostgreSQL. The first part is the tests
-//! of the API, as they are run on link files, run again.
-
-#[path = "blobs.rs"]
-mod blobs;
-#[path = "listings.rs"]
-mod listings;
-#[path = "manifests.rs"]
-mod manifests;
-#[path = "referrers.rs"]
-mod referrers;
-#[path = "uploads.rs"]
-mod uploads;
+//! The registry with its metadata in PostgreSQL: what the tests of the API, which
+//! run on every face, do not ask.
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -22,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::postgres::TestPostgres;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
-use crate::support::{KDK, Output, TestRegistry, temporary, wait};
+use crate::support::{Face, KDK, Output, TestRegistry, temporary, wait};
 
 /// A registry on a database of a server that others do not use.
 fn registry_on(postgres: &TestPostgres, more: &str) -> TestRegistry {
@@ -93,7 +82,7 @@ fn index_of(digests: &[(&str, usize)]) -> Vec<u8> {
 
 #[test]
 fn a_manifest_of_an_index_is_not_deleted_before_it() {
-    let registry = TestRegistry::start();
+    let registry = Face::Database.start();
     let (bytes, child) = registry.push_image("a/b", "child", "x");
     let index = index_of(&[(&child, bytes.len())]);
     let done = registry.put_manifest("a/b", "all", OCI_INDEX, &index);
@@ -251,7 +240,7 @@ fn try_push(registry: &TestRegistry, tag: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn two_registries_share_a_database_and_a_storage() {
-    let one = TestRegistry::start();
+    let one = Face::Database.start();
     let config = one.directory.path().join("config.yml");
     let two = TestRegistry::on(temporary(), &config, &[]);
     let (bytes, _) = one.push_image("a/b", "t", "x");
@@ -296,7 +285,7 @@ fn the_database_says_whether_a_storage_was_imported() {
     let refused = serve(directory.path(), &postgres.section("guarded", true)).refused();
     assert!(refused.contains("import-registry-data"), "{refused}");
     // Images in the database, and it is off: they would seem gone.
-    let registry = TestRegistry::start();
+    let registry = Face::Database.start();
     registry.push_image("a/b", "t", "x");
     let refused = serve(registry.directory.path(), "").refused();
     assert!(
@@ -778,7 +767,7 @@ fn the_schema_is_gitlabs() {
 /// As in files: what is attached to an image outlives it, and finds it again.
 #[test]
 fn what_is_attached_outlives_its_subject() {
-    let registry = TestRegistry::start();
+    let registry = Face::Database.start();
     let (bytes, image) = registry.push_image("a/b", "t", "x");
     let config = registry.push_blob("a/b", b"{}");
     let signature = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/x-signature",
@@ -806,7 +795,7 @@ fn what_is_attached_outlives_its_subject() {
 /// Names that no database knows are no failures of the server.
 #[test]
 fn odd_names_are_answered() {
-    let registry = TestRegistry::start();
+    let registry = Face::Database.start();
     registry.push_image("a/b", "t", "x");
     assert_eq!(registry.get("/v2/_catalog?last=%00").status(), 200);
     assert_eq!(registry.get("/v2/a/b/tags/list?last=a%00b").status(), 200);

@@ -1,0 +1,10 @@
+//! What clients see, on every face; and what only the wire shows.
+
+pub mod authorization;
+mod blobs;
+mod listings;
+mod manifests;
+mod origin;
+mod referrers;
+mod uploads;
+mod wire;

@@ -1,0 +1,265 @@
+//! kill -9 in the middle of everything at once: pushes of all kinds, mounts,
+//! tags that move, deletions, collections. Afterwards nothing that was
+//! acknowledged is missing, and nothing is half there.
+//!
+//! `make test` has a few rounds; `make storm` (`KDK_STORM_ROUNDS`) many.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::blocking::{Client, Response};
+
+use crate::support::face::on_every_face;
+use crate::support::registry::{OCI_MANIFEST, digest, header};
+use crate::support::{Face, KDK, Output, TestRegistry, temporary};
+
+on_every_face!(lasting: what_was_acknowledged_is_whole_after_kills_at_random, what_was_acknowledged_is_whole_after_kills_at_each_place);
+
+/// How often the disk or the database is changed before the server dies.
+const PLACES: [&str; 5] = [
+    "disk:make-directory",
+    "disk:write",
+    "disk:rename",
+    "disk:sync-all",
+    "disk:sync-directory",
+];
+const REPOSITORIES: [&str; 2] = ["storm/one", "storm/two"];
+
+fn rounds(few: usize) -> usize {
+    std::env::var("KDK_STORM_ROUNDS").map_or(few, |rounds| rounds.parse().expect("a number"))
+}
+
+/// What tags may stand for: one thing, or two while a change is under way.
+#[derive(Default)]
+struct Ledger(Mutex<BTreeMap<(String, String), Vec<Option<String>>>>);
+
+impl Ledger {
+    /// Changes a tag: until it is acknowledged, both are right.
+    fn change(&self, repository: &str, tag: &str, to: Option<&str>, send: impl FnOnce() -> Option<()>) -> Option<()> {
+        let key = (repository.to_owned(), tag.to_owned());
+        let to = to.map(str::to_owned);
+        let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tags.entry(key.clone()).or_insert_with(|| vec![None]).push(to.clone());
+        drop(tags);
+        let outcome = send();
+        if outcome.is_some() {
+            let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            tags.insert(key, vec![to]);
+        }
+        outcome
+    }
+}
+
+/// Looks at the tags that move, since the next round changes them again.
+fn look(registry: &TestRegistry, ledger: &Ledger) {
+    let mut tags = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+    for ((repository, tag), allowed) in tags.iter_mut().filter(|((_, tag), _)| tag == "moves") {
+        let found = registry.get(&format!("/v2/{repository}/manifests/{tag}"));
+        let found = (found.status() == 200).then(|| header(&found, "docker-content-digest"));
+        assert!(
+            allowed.contains(&found),
+            "{repository}:{tag} is {found:?}, not one of {allowed:?}"
+        );
+        *allowed = vec![found];
+    }
+}
+
+/// Someone who works until the server is gone: then a call returns nothing.
+struct Worker<'a> {
+    client: Client,
+    base: String,
+    ledger: &'a Ledger,
+}
+
+impl Worker<'_> {
+    fn taken(answer: reqwest::Result<Response>, status: u16) -> Option<Response> {
+        let answer = answer.ok()?;
+        let found = answer.status().as_u16();
+        // A server that is going down may say so.
+        assert!(found == status || found >= 500, "{answer:?}");
+        (found == status).then_some(answer)
+    }
+
+    fn blob(&self, repository: &str, content: &[u8], pieces: usize) -> Option<String> {
+        let digest = digest(content);
+        let uploads = format!("{}/v2/{repository}/blobs/uploads/", self.base);
+        if pieces == 0 {
+            let request = self
+                .client
+                .post(format!("{uploads}?digest={digest}"))
+                .body(content.to_vec());
+            Self::taken(request.send(), 201)?;
+            return Some(digest);
+        }
+        let begun = Self::taken(self.client.post(uploads).send(), 202)?;
+        let mut location = header(&begun, "location");
+        for piece in content.chunks(content.len().div_ceil(pieces)) {
+            let patched = self.client.patch(&location).body(piece.to_vec()).send();
+            location = header(&Self::taken(patched, 202)?, "location");
+        }
+        Self::taken(self.client.put(format!("{location}&digest={digest}")).send(), 201)?;
+        Some(digest)
+    }
+
+    /// Pushes an image under a tag; returns its digest.
+    fn image(&self, repository: &str, tag: &str, seed: &str, pieces: usize) -> Option<String> {
+        let config = format!("{{\"config\":\"{seed}\"}}");
+        let layer = seed.repeat(20_000);
+        let config_digest = self.blob(repository, config.as_bytes(), 0)?;
+        let layer_digest = self.blob(repository, layer.as_bytes(), pieces)?;
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"c/c","digest":"{config_digest}","size":{}}},"layers":[{{"mediaType":"l/l","digest":"{layer_digest}","size":{}}}]}}"#,
+            config.len(),
+            layer.len()
+        );
+        let own = digest(manifest.as_bytes());
+        self.ledger.change(repository, tag, Some(&own), || {
+            let url = format!("{}/v2/{repository}/manifests/{tag}", self.base);
+            let request = self.client.put(url).header("content-type", OCI_MANIFEST);
+            Self::taken(request.body(manifest).send(), 201).map(drop)
+        })?;
+        Some(own)
+    }
+
+    /// Does one thing after the other, of the kind that the number says.
+    fn work(&self, kind: usize, round: usize) -> Option<()> {
+        for count in 0.. {
+            let seed = format!("{kind}-{round}-{count} ");
+            let (repository, other) = (REPOSITORIES[count % 2], REPOSITORIES[(count + 1) % 2]);
+            let tag = format!("k{kind}-r{round}-{count}");
+            match kind {
+                0 => drop(self.image(repository, &tag, &seed, 0)?),
+                1 => drop(self.image(repository, &tag, &seed, 3)?),
+                // One tag that moves.
+                2 => drop(self.image(repository, "moves", &seed, 0)?),
+                // What is deleted again, by tag or by digest.
+                3 => {
+                    let digest = self.image(repository, &tag, &seed, 1)?;
+                    let reference = if count % 4 < 2 { &tag } else { &digest };
+                    self.ledger.change(repository, &tag, None, || {
+                        let url = format!("{}/v2/{repository}/manifests/{reference}", self.base);
+                        Self::taken(self.client.delete(url).send(), 202).map(drop)
+                    })?;
+                }
+                // Blobs of another repository's, mounted.
+                _ => {
+                    let layer = self.blob(other, seed.repeat(1000).as_bytes(), 1)?;
+                    let url = format!(
+                        "{}/v2/{repository}/blobs/uploads/?mount={layer}&from={other}",
+                        self.base
+                    );
+                    let mounted = self.client.post(url).send().ok()?;
+                    // A collection may have been quicker.
+                    assert!(matches!(mounted.status().as_u16(), 201 | 202 | 500..), "{mounted:?}");
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Lets all work until the server is gone.
+fn storm(registry: &mut TestRegistry, face: Face, ledger: &Ledger, round: usize, kill: impl FnOnce(i32)) {
+    let gone = AtomicBool::new(false);
+    let (base, pid) = (registry.url(""), registry.pid());
+    let config = registry.directory.path().join("config.yml");
+    std::thread::scope(|scope| {
+        for kind in 0..5 {
+            let worker = Worker {
+                client: Client::new(),
+                base: base.clone(),
+                ledger,
+            };
+            scope.spawn(move || worker.work(kind, round));
+        }
+        if face == Face::Files {
+            let gone = &gone;
+            scope.spawn(move || {
+                while !gone.load(Ordering::Relaxed) {
+                    let arguments = ["registry", "garbage-collect", "-m", "-q", "--grace", "2s"];
+                    let _ = Output::of(Command::new(KDK).args(arguments).arg(&config));
+                }
+            });
+        }
+        kill(pid);
+        registry.wait_end();
+        gone.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Looks at all that was acknowledged.
+fn check(mut registry: TestRegistry, ledger: Ledger, rounds: usize) {
+    registry.stop();
+    let config = registry.directory.path().join("config.yml");
+    let verify = |more: &[&str]| {
+        let mut command = Command::new(KDK);
+        Output::of(command.args(["registry", "verify"]).args(more).arg(&config))
+    };
+    // What the kills left is garbage that a repair sweeps out, and no more than that.
+    verify(&["--repair", "--yes"]).ok();
+    verify(&[]).ok();
+    let registry = registry.restart();
+    let (mut there, mut moves) = (0, 0);
+    for ((repository, tag), allowed) in ledger.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let manifest = registry.get(&format!("/v2/{repository}/manifests/{tag}"));
+        let found = (manifest.status() == 200).then(|| header(&manifest, "docker-content-digest"));
+        assert!(
+            allowed.contains(&found),
+            "{repository}:{tag} is {found:?}, not one of {allowed:?}"
+        );
+        let Some(found) = found else { continue };
+        let content = manifest.bytes().expect("read");
+        assert_eq!(digest(&content), found, "{repository}:{tag}");
+        let body: serde_json::Value = serde_json::from_slice(&content).expect("JSON");
+        for part in [&body["config"], &body["layers"][0]] {
+            let known = part["digest"].as_str().expect("text");
+            let path = format!("/v2/{repository}/blobs/{known}");
+            let blob = registry.get(&path).bytes().expect("read");
+            assert_eq!(digest(&blob), known, "{repository}:{tag}");
+        }
+        there += 1;
+        moves += usize::from(tag == "moves");
+    }
+    assert!(there > rounds && moves > 0, "hardly anything was pushed: {there}");
+}
+
+fn what_was_acknowledged_is_whole_after_kills_at_random(face: Face) {
+    let ledger = Ledger::default();
+    let rounds = rounds(24);
+    let mut registry = TestRegistry::on_face(face, temporary(), MORE, &[]);
+    for round in 0..rounds {
+        storm(&mut registry, face, &ledger, round, |pid| {
+            // Another moment every round, from the very start of the pushes on.
+            std::thread::sleep(Duration::from_millis(20 + round as u64 * 37 % 211));
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
+        });
+        registry = registry.again(MORE, &[]);
+        look(&registry, &ledger);
+    }
+    check(registry, ledger, rounds);
+}
+
+fn what_was_acknowledged_is_whole_after_kills_at_each_place(face: Face) {
+    let ledger = Ledger::default();
+    let directory = temporary();
+    let mut registry = TestRegistry::on_face(face, directory, MORE, &[]);
+    let mut round = 1_000_000;
+    for place in PLACES {
+        for nth in [1, 7, 40] {
+            let plan = format!("{place}=kill@{nth}");
+            registry.stop();
+            registry = registry.again(MORE, &[("KDK_FAILPOINTS", &plan)]);
+            storm(&mut registry, face, &ledger, round, |_| {});
+            registry = registry.again(MORE, &[]);
+            look(&registry, &ledger);
+            round += 1;
+        }
+    }
+    check(registry, ledger, 3 * PLACES.len());
+}
+
+const MORE: &str = "log: {accesslog: {disabled: true}}\ngc:\n  noidlebackoff: true\n  reviewafter: 2s\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";

@@ -1,0 +1,6 @@
+//! What lies on disk, and what each change does there.
+
+mod interchange;
+mod links;
+mod operations;
+mod power;
