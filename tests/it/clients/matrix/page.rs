@@ -94,8 +94,8 @@ fn page() -> String {
          on a machine need.\n\n`$T` is a personal access token (`kdk token create`). Over HTTPS, run \
          `kdk trust-docker-registry` and `eval \"$(kdk env)\"` first; then no client needs an option.\n\n\
          ## What was seen to work\n\n\
-         ✔ works; ↻ goes on by itself only where the registry is back soon, else works when the line is run again \
-         (the registry is killed in the middle of a push; the other clients go on by themselves); \
+         ✔ works; ↻ may give up, and works when the line is run again \
+         (the registry is killed in the middle of a push and started again; the others go on by themselves); \
          (✔) not everywhere, see the client's section; – the client has nothing for it.\n\n",
     );
     page.push_str(&format!(

@@ -44,7 +44,7 @@ pushed() {
 
 # Runs a line that pushes `noise` to $N/struck, and kills the registry in the middle of it:
 # once data of an upload have arrived it is stopped as it stands, so that the
-# upload cannot end before. The supervisor starts it again. Ends as the line does.
+# upload cannot end before. It is started again at once. Ends as the line does.
 struck() {
   local registry push data=
   registry=$(kdk --root "$TOP/root" status --json | jq '.[] | select(.name == "registry") | .pid')
@@ -66,15 +66,15 @@ struck() {
   fi
   basename "$(dirname "$data")" > "$TOP/interrupted"
   kill -KILL "$registry"
+  # Not after the pause that the supervisor makes, which grows with each kill.
+  kdk --root "$TOP/root" -q start registry
   wait $push
 }
 
-# The same for a client that gives an interrupted push up where the registry
-# is not back soon enough, and is then called again.
+# The same for a client that may give an interrupted push up, and is then called again.
 struck_again() {
   struck "$1" && return
   [ -e "$TOP/interrupted" ] || return 1
-  kdk --root "$TOP/root" -q start registry
   eval "$1"
 }
 

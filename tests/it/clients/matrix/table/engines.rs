@@ -139,11 +139,11 @@ pub const BUILDAH: Client = Client {
         ),
         (
             Large,
-            "buildah bud -q --isolation chroot -t $A/$N/large:v1 ../large/context && buildah push -q $P $C $A/$N/large:v1 && buildah rmi $A/$N/large:v1 && buildah pull -q $P $C $A/$N/large:v1 && whole $A/$N/large:v1",
+            "printf 'FROM scratch\\nCOPY noise /buildah\\n' > own && buildah bud -q --isolation chroot -f own -t $A/$N/large:v1 ../large/context && buildah push -q $P $C $A/$N/large:v1 && buildah rmi $A/$N/large:v1 && buildah pull -q $P $C $A/$N/large:v1 && whole $A/$N/large:v1",
         ),
         (
             Interrupted,
-            "buildah bud -q --isolation chroot -t $A/$N/struck:v1 ../struck/context && struck 'buildah push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
+            "printf 'FROM scratch\\nCOPY noise /buildah\\n' > own && buildah bud -q --isolation chroot -f own -t $A/$N/struck:v1 ../struck/context && struck 'buildah push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
