@@ -66,6 +66,7 @@ struck() {
   fi
   basename "$(dirname "$data")" > "$TOP/interrupted"
   kill -KILL "$registry"
+  while kill -0 "$registry" 2>/dev/null; do sleep 0.01; done
   # Not after the pause that the supervisor makes, which grows with each kill.
   kdk --root "$TOP/root" -q start registry
   wait $push

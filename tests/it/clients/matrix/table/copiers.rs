@@ -43,7 +43,7 @@ pub const SKOPEO: Client = Client {
         ),
         (
             Interrupted,
-            "struck 'skopeo copy -q --retry-times 5 $D $DC oci:../struck/layout:image docker://$A/$N/struck:v1' && whole $A/$N/struck:v1",
+            "struck_again 'skopeo copy -q --retry-times 5 $D $DC oci:../struck/layout:image docker://$A/$N/struck:v1' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,

@@ -94,7 +94,7 @@ pub const PODMAN: Client = Client {
         ),
         (
             Interrupted,
-            "podman build -q --isolation chroot -t $A/$N/struck:v1 ../struck/context && struck 'podman push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
+            "podman build -q --isolation chroot -t $A/$N/struck:v1 ../struck/context && struck_again 'podman push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
@@ -143,7 +143,7 @@ pub const BUILDAH: Client = Client {
         ),
         (
             Interrupted,
-            "printf 'FROM scratch\\nCOPY noise /buildah\\n' > own && buildah bud -q --isolation chroot -f own -t $A/$N/struck:v1 ../struck/context && struck 'buildah push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
+            "printf 'FROM scratch\\nCOPY noise /buildah\\n' > own && buildah bud -q --isolation chroot -f own -t $A/$N/struck:v1 ../struck/context && struck_again 'buildah push -q $P $C $A/$N/struck:v1' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
@@ -231,7 +231,7 @@ pub const BUILDCTL: Client = Client {
         ),
         (
             Interrupted,
-            "struck 'buildctl build --frontend dockerfile.v0 --local context=../struck/context --local dockerfile=../struck/context --output type=image,name=$A/$N/struck:v1,push=true${P:+,$P}' && whole $A/$N/struck:v1",
+            "struck_again 'buildctl build --frontend dockerfile.v0 --local context=../struck/context --local dockerfile=../struck/context --output type=image,name=$A/$N/struck:v1,push=true${P:+,$P}' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
@@ -290,7 +290,7 @@ pub const BUILDX: Client = Client {
         ),
         (
             Interrupted,
-            "struck 'buildx build --builder kdk --output type=image,name=$A/$N/struck:v1,push=true${P:+,$P} ../struck/context' && whole $A/$N/struck:v1",
+            "struck_again 'buildx build --builder kdk --output type=image,name=$A/$N/struck:v1,push=true${P:+,$P} ../struck/context' && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
