@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::disk::Appender;
+use super::drivers::filesystem::disk::Appender;
 
 /// A storage operation that failed.
 #[derive(Debug, thiserror::Error)]

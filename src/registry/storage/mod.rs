@@ -2,12 +2,8 @@
 //! meaning, blobs and uploads are built on both.
 
 pub mod blobs;
-mod cache;
-mod changes;
-pub mod disk;
 pub mod driver;
-mod durable;
-pub mod filesystem;
+pub mod drivers;
 pub mod layout;
 pub mod tree;
 pub mod upload_state;
@@ -15,5 +11,5 @@ pub mod uploads;
 
 pub use blobs::Blobs;
 pub use driver::{Change, Driver, StorageError};
-pub use filesystem::Filesystem;
+pub use drivers::filesystem::Filesystem;
 pub use uploads::Uploads;

@@ -18,8 +18,8 @@ use hyper::body::Body;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::disk::{Appender, Behind};
 use super::driver::{Change, Driver, StorageError};
+use super::drivers::filesystem::disk::{Appender, Behind};
 use super::layout;
 use super::upload_state::UploadState;
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use kdk::registry::storage::disk::{Disk, Observer, Operation};
+use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::{Blobs, Change, Driver as _, Filesystem, StorageError, layout};
 
 use crate::support::temporary;

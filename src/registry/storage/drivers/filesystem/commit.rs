@@ -16,8 +16,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::disk::{Disk, lock_alone};
-use super::driver::Change;
-use super::durable::{Batch, Durability};
+use super::sync::{Batch, Durability};
+use crate::registry::storage::driver::Change;
 
 /// How many durable directories are remembered before it starts anew.
 const REMEMBERED: usize = 20_000;

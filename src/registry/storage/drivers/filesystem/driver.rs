@@ -1,7 +1,7 @@
 //! Files on a local disk, in distribution's layout.
 //!
 //! Reading asks the caches first, waits for what is on its way, and never
-//! blocks the reactor on the disk. Changes are made in `changes.rs`.
+//! blocks the reactor on the disk. Changes are made in `commit.rs`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Kept, Stamp};
-use super::changes::{Writer, parent};
+use super::commit::{Writer, parent};
 use super::disk::{Appender, Disk};
-use super::driver::{Change, Content, Driver, Stat, StorageError};
-use super::durable::Batch;
+use super::sync::Batch;
+use crate::registry::storage::driver::{Change, Content, Driver, Stat, StorageError};
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]

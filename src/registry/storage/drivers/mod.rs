@@ -1,0 +1,3 @@
+//! The places that keep bytes, one folder each.
+
+pub mod filesystem;
