@@ -18,7 +18,7 @@ use super::metadata::postgres::migrations::{self, Line, Outcome, SchemaError};
 use super::metadata::postgres::review::Queue;
 use super::metadata::postgres::{Database, admin};
 use super::metadata::{DatabaseError, MetadataError, Postgres};
-use super::storage::{Filesystem, layout};
+use super::storage::{Storage, layout};
 use super::verify::{self, Findings};
 use super::{Registry, StartError};
 
@@ -139,7 +139,7 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
         return Err(CommandError::Online);
     }
     let runtime = runtime()?;
-    let driver = Filesystem::open(&config.storage.root)?.inline();
+    let driver = Storage::in_directory(&config.storage.root)?.bulk();
     if runtime.block_on(super::is_in_database(&config, &driver))? {
         return Err(CommandError::Online);
     }
@@ -203,7 +203,7 @@ pub fn verify(
     } else {
         None
     };
-    let driver = Filesystem::open(root)?.inline();
+    let driver = Storage::in_directory(root)?.bulk();
     let stop = stop_on_signal(&runtime);
     let in_database = runtime.block_on(super::is_in_database(&config, &driver))?;
     let database = if in_database {
@@ -275,7 +275,7 @@ pub fn misplaced(source: &Source) -> Option<String> {
     if !config.storage.root.is_dir() {
         return None;
     }
-    let driver = Filesystem::open(&config.storage.root).ok()?.inline();
+    let driver = Storage::in_directory(&config.storage.root).ok()?.bulk();
     let place = runtime().ok()?.block_on(super::is_in_database(&config, &driver));
     match place {
         Err(error @ (StartError::DatabaseInUse(_) | StartError::NotImported(_))) => Some(error.to_string()),
@@ -345,7 +345,7 @@ pub fn drop_database(source: &Source) -> Result<bool, CommandError> {
 pub fn online_gc(source: &Source) -> Result<([Queue; 2], Totals), CommandError> {
     let config = source.load()?;
     let database = Database::new(&database_of(source)?)?;
-    let driver = Filesystem::open(&config.storage.root)?;
+    let driver = Storage::in_directory(&config.storage.root)?;
     let queues = runtime()?.block_on(async {
         let queues = Postgres::new(database.clone(), driver).queues().await;
         database.close().await;
@@ -384,7 +384,7 @@ pub fn import(
     let runtime = runtime()?;
     // Everything is looked at once: no caches, and no other threads, which
     // would cost more than the reading.
-    let driver = Filesystem::open(&config.storage.root)?.inline();
+    let driver = Storage::in_directory(&config.storage.root)?.bulk();
     let stop = stop_on_signal(&runtime);
     runtime.block_on(async {
         let database = Database::hasty(&database)?;

@@ -261,7 +261,7 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
             // When nobody reads any more the collection is stopped by `gone`.
             let report = move |event| drop(report.send(event));
             let site = Site {
-                driver: &app.driver.inline(),
+                driver: &app.driver.bulk(),
                 gate: Some(&app.gate),
                 handle: &handle,
                 stop: &stop,

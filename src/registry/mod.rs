@@ -101,7 +101,7 @@ impl Registry {
         for warning in &config.warnings {
             logger.warn(warning, Vec::new());
         }
-        let driver = storage::Filesystem::open(&config.storage.root)
+        let driver = storage::Storage::in_directory(&config.storage.root)
             .map_err(|error| StartError::Storage(crate::sys::fs::named(&error, "cannot open", &config.storage.root)))?;
         let presence = announce(&config.storage.root, &logger)
             .await
@@ -288,9 +288,8 @@ fn volatile_directory() -> io::Result<tempfile::TempDir> {
 ///
 /// # Errors
 /// When the two do not agree: images would be hidden.
-pub async fn is_in_database(config: &Config, driver: &storage::Filesystem) -> Result<bool, StartError> {
+pub async fn is_in_database(config: &Config, driver: &storage::Storage) -> Result<bool, StartError> {
     use config::database::Mode;
-    use storage::Driver as _;
     use storage::layout::{database_in_use, filesystem_in_use};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
     let marked = async |path: String| driver.stat(&path).await.map_err(storage_error);
@@ -318,10 +317,10 @@ pub async fn is_in_database(config: &Config, driver: &storage::Filesystem) -> Re
 /// Opens metadata where they are, and lets the storage say so.
 async fn metadata_of(
     config: &Config,
-    driver: &storage::Filesystem,
+    driver: &storage::Storage,
     logger: &Logger,
 ) -> Result<metadata::Store, StartError> {
-    use storage::{Change, Driver as _};
+    use storage::Change;
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
     if !is_in_database(config, driver).await? {
         if config.enforce_lockfiles && !config.storage.readonly {
@@ -354,11 +353,11 @@ async fn metadata_of(
 /// Lets the storage say that its metadata are in a database.
 async fn mark_database(
     config: &Config,
-    driver: &storage::Filesystem,
-    postgres: &metadata::Postgres<storage::Filesystem>,
+    driver: &storage::Storage,
+    postgres: &metadata::Postgres,
     logger: &Logger,
 ) -> Result<(), storage::StorageError> {
-    use storage::{Change, Driver as _};
+    use storage::Change;
     let path = storage::layout::database_in_use();
     if driver.stat(&path).await?.is_some() {
         return Ok(());
@@ -379,7 +378,6 @@ async fn mark_database(
 /// Marks a storage whose database was away at the start once it is reached: a
 /// collection must not take it for one whose metadata are in files.
 async fn mark_when_reached(app: Arc<App>, stop: CancellationToken) {
-    use storage::Driver as _;
     const PAUSE: Duration = Duration::from_millis(500);
     let metadata::Store::Database(postgres) = &app.metadata else {
         return;

@@ -14,7 +14,7 @@ use super::Gate;
 use super::mark::{self, Key, Marked, Rule, key};
 use super::sweep::Sweep;
 use crate::registry::oci::{Algorithm, Digest, RepoName};
-use crate::registry::storage::{Driver, StorageError, layout, tree};
+use crate::registry::storage::{Storage, StorageError, layout, tree};
 use crate::sys::clock::Clock;
 use crate::sys::failpoint;
 
@@ -249,9 +249,9 @@ impl<'a> Crew<'a> {
 }
 
 /// Where a collection works, and whom it tells.
-pub struct Site<'a, D> {
+pub struct Site<'a> {
     /// The storage; its calls run on the caller's thread.
-    pub driver: &'a D,
+    pub driver: &'a Storage,
     /// The gate of the server that uses the storage meanwhile.
     pub gate: Option<&'a Gate>,
     /// Runs the storage's calls.
@@ -266,7 +266,7 @@ pub struct Site<'a, D> {
 ///
 /// # Errors
 /// When the storage fails, it is interrupted, or another one runs.
-pub fn collect<D: Driver>(site: &Site<'_, D>, options: Options) -> Result<Summary, CollectError> {
+pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectError> {
     let Site {
         driver, handle, report, ..
     } = site;
@@ -432,7 +432,7 @@ fn cutoff(grace: Duration) -> Timestamp {
 }
 
 /// Returns the directories that blobs are spread over.
-pub async fn shards<D: Driver>(driver: &D) -> Result<Vec<(Algorithm, String)>, StorageError> {
+pub async fn shards(driver: &Storage) -> Result<Vec<(Algorithm, String)>, StorageError> {
     let mut found = Vec::new();
     for algorithm in Algorithm::ALL {
         let top = format!("{}/{}", layout::blobs(), algorithm.name());
@@ -448,7 +448,7 @@ pub async fn shards<D: Driver>(driver: &D) -> Result<Vec<(Algorithm, String)>, S
 }
 
 /// Returns the blobs in a directory.
-pub async fn blobs_in<D: Driver>(driver: &D, shard: &(Algorithm, String)) -> Result<Vec<Digest>, StorageError> {
+pub async fn blobs_in(driver: &Storage, shard: &(Algorithm, String)) -> Result<Vec<Digest>, StorageError> {
     let names = driver.list(&shard.1).await?;
     Ok(names
         .iter()
@@ -458,8 +458,8 @@ pub async fn blobs_in<D: Driver>(driver: &D, shard: &(Algorithm, String)) -> Res
 }
 
 /// Finds the blobs in a directory that are not alive, and counts those that are too young to go.
-async fn inspect<D: Driver>(
-    driver: &D,
+async fn inspect(
+    driver: &Storage,
     shard: &(Algorithm, String),
     alive: &HashSet<Key>,
     rule: Rule,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::registry::metadata::Stored;
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Driver, StorageError, layout};
+use crate::registry::storage::{Blobs, Storage, StorageError, layout};
 
 /// A digest in little space.
 pub type Key = [u8; 33];
@@ -121,7 +121,7 @@ enum Content {
     Missing,
 }
 
-async fn read_whole<D: Driver>(driver: &D, digest: &Digest) -> Result<Content, StorageError> {
+async fn read_whole(driver: &Storage, digest: &Digest) -> Result<Content, StorageError> {
     Ok(match Blobs::new(driver.clone()).read(digest).await? {
         Some(content) if Digest::of(digest.algorithm(), &content) == *digest => {
             let (references, subject) = references(&Stored::new(content));
@@ -136,7 +136,7 @@ async fn read_whole<D: Driver>(driver: &D, digest: &Digest) -> Result<Content, S
 ///
 /// # Errors
 /// Those of the storage: what cannot be read may be alive.
-pub async fn repository<D: Driver>(driver: &D, name: &RepoName, rule: Rule) -> Result<Marked, StorageError> {
+pub async fn repository(driver: &Storage, name: &RepoName, rule: Rule) -> Result<Marked, StorageError> {
     let mut marked = Marked::default();
     let mut nodes = HashMap::new();
     let mut young = HashSet::new();
@@ -305,7 +305,7 @@ fn reached(nodes: &HashMap<Digest, Node>, mut open: Vec<Digest>) -> HashSet<Dige
 }
 
 /// Returns the digests that directories below `top` are named after.
-pub async fn digests_below<D: Driver>(driver: &D, top: &str) -> Result<Vec<Digest>, StorageError> {
+pub async fn digests_below(driver: &Storage, top: &str) -> Result<Vec<Digest>, StorageError> {
     let mut found = Vec::new();
     for algorithm in Algorithm::ALL {
         let names = driver.list(&format!("{top}/{}", algorithm.name())).await?;
@@ -334,7 +334,7 @@ pub enum Link {
 ///
 /// # Errors
 /// Those of the storage.
-pub async fn link<D: Driver>(driver: &D, path: &str, digest: &Digest) -> Result<Link, StorageError> {
+pub async fn link(driver: &Storage, path: &str, digest: &Digest) -> Result<Link, StorageError> {
     Ok(match driver.read(path).await? {
         None => Link::Absent,
         Some(text) if text.trim_ascii() == digest.to_string().as_bytes() => Link::Good,
@@ -343,7 +343,7 @@ pub async fn link<D: Driver>(driver: &D, path: &str, digest: &Digest) -> Result<
 }
 
 /// Says whether a file was changed at or after the cutoff.
-pub async fn is_young<D: Driver>(driver: &D, path: &str, cutoff: Timestamp) -> Result<bool, StorageError> {
+pub async fn is_young(driver: &Storage, path: &str, cutoff: Timestamp) -> Result<bool, StorageError> {
     Ok(driver.stat(path).await?.is_some_and(|stat| stat.modified >= cutoff))
 }
 

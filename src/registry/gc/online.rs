@@ -15,7 +15,6 @@ use crate::registry::http::App;
 use crate::registry::metadata::postgres::review::Outcome;
 use crate::registry::metadata::{MetadataError, Postgres, Store};
 use crate::registry::metrics::Reviewed;
-use crate::registry::storage::Filesystem;
 use crate::sys::fs::PRIVATE;
 
 /// Longest pause before the first look: servers started together should not look together.
@@ -81,7 +80,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) {
 
 struct Agent {
     app: Arc<App>,
-    postgres: Postgres<Filesystem>,
+    postgres: Postgres,
     gc: GcConfig,
     /// Whether it reviews blobs; else manifests.
     blobs: bool,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::registry::config::UploadPurging;
 use crate::registry::http::App;
 use crate::registry::oci::RepoName;
-use crate::registry::storage::{Driver, StorageError, layout, tree};
+use crate::registry::storage::{StorageError, layout, tree};
 use crate::sys::clock::Clock;
 
 /// Longest pause before the first round: servers started together should not purge together.

@@ -12,14 +12,14 @@ use tokio::sync::RwLockWriteGuard;
 use super::collect::{CollectError, Crew, Site, Summary, progress};
 use super::mark::{self, Dead, Key, key};
 use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::{Driver, StorageError, layout};
+use crate::registry::storage::{StorageError, layout};
 
 /// Items that are removed while the gate is closed once.
 const SLICE: usize = 64;
 
 /// A sweep under way.
-pub struct Sweep<'a, D> {
-    site: &'a Site<'a, D>,
+pub struct Sweep<'a> {
+    site: &'a Site<'a>,
     crew: Crew<'a>,
     cutoff: Timestamp,
     /// What belongs to manifests that came back to life after the marking.
@@ -27,9 +27,9 @@ pub struct Sweep<'a, D> {
     links: AtomicUsize,
 }
 
-impl<'a, D: Driver> Sweep<'a, D> {
+impl<'a> Sweep<'a> {
     /// Prepares a sweep of what was not changed since the cutoff.
-    pub fn new(site: &'a Site<'a, D>, crew: &Crew<'a>, cutoff: Timestamp) -> Self {
+    pub fn new(site: &'a Site<'a>, crew: &Crew<'a>, cutoff: Timestamp) -> Self {
         Self {
             site,
             // Where pushes wait at the gate, one hand at a time holds it.

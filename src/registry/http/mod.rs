@@ -19,7 +19,7 @@ use super::metrics::Metrics;
 use super::notify::{Event, Notifier};
 use super::oci::{ErrorCode, GitlabRoute, RepoName, Route, RouteError};
 use super::storage::upload_state::StateSigner;
-use super::storage::{Blobs, Driver as _, Filesystem, StorageError, Uploads};
+use super::storage::{Blobs, Storage, StorageError, Uploads};
 use super::token::Scope;
 use crate::serve::access::Entry;
 use crate::serve::{Body, Forward, Logger, Peer};
@@ -37,11 +37,11 @@ pub struct App {
     /// The log.
     pub logger: Logger,
     /// The storage.
-    pub driver: Filesystem,
+    pub driver: Storage,
     /// Blobs by digest.
-    pub blobs: Blobs<Filesystem>,
+    pub blobs: Blobs,
     /// Uploads under way.
-    pub uploads: Uploads<Filesystem>,
+    pub uploads: Uploads,
     /// What belongs to which repository.
     pub metadata: Store,
     /// Receivers of events.
@@ -64,7 +64,7 @@ impl App {
     /// Puts the parts together.
     pub fn new(
         config: Config,
-        driver: Filesystem,
+        driver: Storage,
         metadata: Store,
         authorizer: Authorizer,
         forward: Option<Forward>,

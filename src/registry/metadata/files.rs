@@ -16,7 +16,7 @@ use super::proven::Proven;
 use super::subjects::{Known, Subjects};
 use super::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Driver, StorageError, layout, tree};
+use crate::registry::storage::{Blobs, Change, Storage, StorageError, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
@@ -29,9 +29,9 @@ const WHOLE_LISTINGS: usize = 1000;
 /// last tag wins. A deletion, which looks before it removes, is alone in its
 /// repository.
 #[derive(Clone, Debug)]
-pub struct Files<D> {
-    driver: D,
-    blobs: Blobs<D>,
+pub struct Files {
+    driver: Storage,
+    blobs: Blobs,
     stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
     subjects: Subjects,
@@ -40,9 +40,9 @@ pub struct Files<D> {
     whole: Arc<SyncMutex<HashMap<String, Arc<[String]>>>>,
 }
 
-impl<D: Driver> Files<D> {
+impl Files {
     /// Makes the metadata on a driver.
-    pub fn new(driver: D) -> Self {
+    pub fn new(driver: Storage) -> Self {
         Self {
             blobs: Blobs::new(driver.clone()),
             driver,
@@ -174,7 +174,7 @@ impl<D: Driver> Files<D> {
     }
 }
 
-impl<D: Driver> Metadata for Files<D> {
+impl Metadata for Files {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
         if !self.has_manifest(name, digest).await? {
             return Ok(None);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::oci::manifest::Manifest;
 use super::oci::{Digest, RepoName, Tag, media_type};
-use super::storage::{Change, Filesystem, StorageError};
+use super::storage::{Change, StorageError};
 
 pub use files::Files;
 pub use postgres::{DatabaseError, Postgres};
@@ -187,9 +187,9 @@ pub trait Metadata: Clone + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub enum Store {
     /// In link files.
-    Files(Files<Filesystem>),
+    Files(Files),
     /// In a database.
-    Database(Postgres<Filesystem>),
+    Database(Postgres),
 }
 
 impl Store {

@@ -2,19 +2,20 @@
 
 use bytes::Bytes;
 
-use super::driver::{Content, Driver, Stat, StorageError};
+use super::driver::{Content, Stat, StorageError};
 use super::layout;
+use super::storage::Storage;
 use crate::registry::oci::Digest;
 
 /// Blobs by digest, whichever repositories they belong to.
 #[derive(Clone, Debug)]
-pub struct Blobs<D> {
-    driver: D,
+pub struct Blobs {
+    driver: Storage,
 }
 
-impl<D: Driver> Blobs<D> {
+impl Blobs {
     /// Makes the store on a driver.
-    pub fn new(driver: D) -> Self {
+    pub fn new(driver: Storage) -> Self {
         Self { driver }
     }
 

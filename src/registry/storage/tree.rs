@@ -1,7 +1,8 @@
 //! Walking the tree of repositories.
 
-use super::driver::{Driver, StorageError};
+use super::driver::StorageError;
 use super::layout;
+use super::storage::Storage;
 use crate::registry::oci::RepoName;
 
 /// Returns the names below `repositories/` whose directory holds `entry`,
@@ -9,7 +10,7 @@ use crate::registry::oci::RepoName;
 ///
 /// # Errors
 /// Those of the storage.
-pub async fn holding<D: Driver>(driver: &D, entry: &str) -> Result<Vec<String>, StorageError> {
+pub async fn holding(driver: &Storage, entry: &str) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
     let mut open = vec![String::new()];
     while let Some(group) = open.pop() {
@@ -35,8 +36,8 @@ pub async fn holding<D: Driver>(driver: &D, entry: &str) -> Result<Vec<String>, 
 ///
 /// # Errors
 /// Those of the storage.
-pub async fn holding_after<D: Driver>(
-    driver: &D,
+pub async fn holding_after(
+    driver: &Storage,
     entry: &str,
     last: &str,
     limit: usize,

@@ -18,9 +18,10 @@ use hyper::body::Body;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::driver::{Change, Driver, StorageError};
+use super::driver::{Change, StorageError};
 use super::drivers::filesystem::disk::{Appender, Behind};
 use super::layout;
+use super::storage::Storage;
 use super::upload_state::UploadState;
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 
@@ -104,8 +105,8 @@ const REMEMBERED: usize = 10_000;
 
 /// Uploads of all repositories.
 #[derive(Clone)]
-pub struct Uploads<D> {
-    driver: D,
+pub struct Uploads {
+    driver: Storage,
     live: Arc<Mutex<HashMap<String, Arc<AsyncMutex<Progress>>>>>,
     ended: Arc<Mutex<Ended>>,
 }
@@ -116,9 +117,9 @@ struct Ended {
     order: VecDeque<String>,
 }
 
-impl<D: Driver> Uploads<D> {
+impl Uploads {
     /// Makes the store on a driver.
-    pub fn new(driver: D) -> Self {
+    pub fn new(driver: Storage) -> Self {
         Self {
             driver,
             live: Arc::default(),

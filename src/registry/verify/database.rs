@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Finding, Findings};
 use crate::registry::metadata::{MetadataError, Postgres};
 use crate::registry::oci::Digest;
-use crate::registry::storage::{Driver, layout};
+use crate::registry::storage::{Storage, layout};
 
 /// Rows that are looked at in one go.
 const PAGE: i64 = 1000;
@@ -16,9 +16,9 @@ const PAGE: i64 = 1000;
 ///
 /// # Errors
 /// When the database or the storage fails, or the work is interrupted.
-pub async fn check<D: Driver>(
-    postgres: &Postgres<D>,
-    driver: &D,
+pub async fn check(
+    postgres: &Postgres,
+    driver: &Storage,
     stop: &CancellationToken,
     all: &mut Findings,
 ) -> Result<(), MetadataError> {

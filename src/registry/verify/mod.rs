@@ -21,7 +21,7 @@ use crate::registry::gc::mark;
 use crate::registry::metadata::Stored;
 use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Digest, Hasher, RepoName, Tag};
-use crate::registry::storage::{Change, Driver, StorageError, layout, tree};
+use crate::registry::storage::{Change, Storage, StorageError, layout, tree};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -72,8 +72,8 @@ struct Part {
     good: Vec<mark::Key>,
 }
 
-struct Verifier<'a, D> {
-    driver: &'a D,
+struct Verifier<'a> {
+    driver: &'a Storage,
     repair: bool,
 }
 
@@ -82,8 +82,8 @@ struct Verifier<'a, D> {
 ///
 /// # Errors
 /// When the storage fails or the work is interrupted.
-pub fn verify<D: Driver>(
-    driver: &D,
+pub fn verify(
+    driver: &Storage,
     handle: &Handle,
     stop: &CancellationToken,
     repair: bool,
@@ -137,7 +137,7 @@ pub fn verify<D: Driver>(
     Ok(all)
 }
 
-impl<D: Driver> Verifier<'_, D> {
+impl Verifier<'_> {
     /// Reads every blob in a directory.
     async fn shard(&self, shard: &(crate::registry::oci::Algorithm, String)) -> Result<Part, StorageError> {
         let mut part = Part::default();

@@ -12,7 +12,6 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::postgres::gitlab::{Details, Extent, Marker, Order, Query, TagDetails, TagPage};
 use crate::registry::metadata::{Postgres, Store};
 use crate::registry::oci::{Digest, ErrorCode, GitlabRoute, RepoName, Tag};
-use crate::registry::storage::Filesystem;
 use crate::serve::Body;
 
 /// Entries of a page when nothing else is asked for, and at most.
@@ -76,11 +75,7 @@ fn page_size(context: &Context) -> Result<usize, Problem> {
     Ok(size)
 }
 
-async fn repository(
-    context: &Context,
-    postgres: &Postgres<Filesystem>,
-    name: &RepoName,
-) -> Result<Response<Body>, Problem> {
+async fn repository(context: &Context, postgres: &Postgres, name: &RepoName) -> Result<Response<Body>, Problem> {
     let extent = match context.query_one("size").as_deref() {
         None => None,
         Some("self") => Some(Extent::Own),
@@ -195,7 +190,7 @@ fn query(context: &Context) -> Result<Query, Problem> {
     })
 }
 
-async fn tags(context: &Context, postgres: &Postgres<Filesystem>, name: &RepoName) -> Result<Response<Body>, Problem> {
+async fn tags(context: &Context, postgres: &Postgres, name: &RepoName) -> Result<Response<Body>, Problem> {
     let query = query(context)?;
     let referrers = match context.query_one("referrers").as_deref() {
         None | Some("false" | "") => None,
@@ -296,12 +291,7 @@ fn image(tag: &TagDetails) -> Value {
     image
 }
 
-async fn tag(
-    context: &Context,
-    postgres: &Postgres<Filesystem>,
-    name: &RepoName,
-    wanted: &Tag,
-) -> Result<Response<Body>, Problem> {
+async fn tag(context: &Context, postgres: &Postgres, name: &RepoName, wanted: &Tag) -> Result<Response<Body>, Problem> {
     let found = postgres
         .tag_details(name, wanted)
         .await
@@ -322,7 +312,7 @@ async fn tag(
     Ok(respond::json(StatusCode::OK, &body))
 }
 
-async fn below(context: &Context, postgres: &Postgres<Filesystem>, path: &RepoName) -> Result<Response<Body>, Problem> {
+async fn below(context: &Context, postgres: &Postgres, path: &RepoName) -> Result<Response<Body>, Problem> {
     let limit = page_size(context)?;
     let last = context.query_one("last");
     let (found, more) = postgres
@@ -342,7 +332,7 @@ async fn below(context: &Context, postgres: &Postgres<Filesystem>, path: &RepoNa
     Ok(response)
 }
 
-async fn statistics(context: &Context, postgres: &Postgres<Filesystem>) -> Result<Response<Body>, Problem> {
+async fn statistics(context: &Context, postgres: &Postgres) -> Result<Response<Body>, Problem> {
     let imports = postgres.imports().await.map_err(|error| context.failed(error))?;
     Ok(respond::json(
         StatusCode::OK,

@@ -13,7 +13,6 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Postgres;
 use crate::registry::metadata::postgres::rename::{MOST, Renamed};
 use crate::registry::oci::{ErrorCode, RepoName};
-use crate::registry::storage::Filesystem;
 use crate::registry::token::Scope;
 use crate::serve::Body;
 
@@ -92,11 +91,7 @@ async fn asked(context: &mut Context) -> Result<Asking, Problem> {
 }
 
 /// Moves a project's repositories, or keeps the new path for them.
-pub async fn rename(
-    mut context: Context,
-    postgres: &Postgres<Filesystem>,
-    name: &RepoName,
-) -> Result<Response<Body>, Problem> {
+pub async fn rename(mut context: Context, postgres: &Postgres, name: &RepoName) -> Result<Response<Body>, Problem> {
     check_project(&context, name)?;
     let dry_run = match context.query_one("dry_run").as_deref() {
         None | Some("false") => false,

@@ -7,7 +7,7 @@ use crate::registry::metadata::postgres::push::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Driver, layout};
+use crate::registry::storage::{Blobs, layout};
 
 /// What a repository's files say.
 pub(super) struct Found {
@@ -22,7 +22,7 @@ pub(super) struct Found {
     pub(super) untagged: usize,
 }
 
-impl<D: Driver> Importer<'_, D> {
+impl Importer<'_> {
     /// Returns the tags of a repository that lead to something.
     pub(super) async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
         let mut tags = HashMap::new();

@@ -19,7 +19,7 @@ use super::postgres::bulk::Part;
 use super::postgres::import::{Counts, Step};
 use super::{Files, MetadataError, Postgres};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Driver, layout};
+use crate::registry::storage::{Blobs, Change, Storage, layout};
 use crate::sys::failpoint;
 use find::Found;
 
@@ -74,10 +74,10 @@ pub enum Event {
 }
 
 /// An import under way.
-pub struct Importer<'a, D> {
-    files: Files<D>,
-    driver: D,
-    database: &'a Postgres<D>,
+pub struct Importer<'a> {
+    files: Files,
+    driver: Storage,
+    database: &'a Postgres,
     options: Options,
     stop: &'a CancellationToken,
     report: &'a (dyn Fn(Event) + Sync),
@@ -94,11 +94,11 @@ pub struct Importer<'a, D> {
     again: bool,
 }
 
-impl<'a, D: Driver> Importer<'a, D> {
+impl<'a> Importer<'a> {
     /// Prepares an import from a driver's files.
     pub fn new(
-        driver: D,
-        database: &'a Postgres<D>,
+        driver: Storage,
+        database: &'a Postgres,
         options: Options,
         stop: &'a CancellationToken,
         report: &'a (dyn Fn(Event) + Sync),

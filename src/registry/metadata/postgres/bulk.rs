@@ -18,7 +18,6 @@ use super::push::{Layers, ManifestRow, config_type, entry_type};
 use super::{Postgres, Repository, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::Driver;
 
 /// Rows that one statement brings at most.
 const BATCH: usize = 1000;
@@ -143,7 +142,7 @@ impl<'a> Manifests<'a> {
     }
 }
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Says whether this user may leave out triggers and foreign keys, and
     /// nobody else works on the database.
     pub(super) async fn may_be_direct(&self, client: &impl GenericClient) -> Result<bool, MetadataError> {

@@ -7,7 +7,6 @@ use tokio_postgres::types::ToSql;
 use super::{Postgres, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::Driver;
 
 /// How long adding up sizes may take before it is done less exactly.
 const SIZE_LIMIT: &str = "SET LOCAL statement_timeout = 5000";
@@ -144,7 +143,7 @@ fn pattern(part: &str) -> String {
     pattern
 }
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Returns what is known of a repository; nothing when there is none.
     ///
     /// # Errors

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Postgres, TRIES, attempt, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
-use crate::registry::storage::Driver;
 
 /// Number of the lock that an import holds.
 const LOCK: i64 = 0x6b64_6b5f_696d_706f;
@@ -69,7 +68,7 @@ pub struct Import {
     pub direct: bool,
 }
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Begins an import, or goes on with one that did not come to its end.
     /// `images` says whether more than blobs is to be brought in, `marked`
     /// whether the storage says that its metadata are in a database.

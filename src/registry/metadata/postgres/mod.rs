@@ -30,7 +30,7 @@ use tokio_postgres::{Error, Row};
 
 use super::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag, media_type};
-use crate::registry::storage::{Change, Driver};
+use crate::registry::storage::{Change, Storage};
 pub use connection::{Database, DatabaseError};
 
 /// How often an operation is tried when others are in its way, or its connection broke.
@@ -94,9 +94,9 @@ impl Repository {
 
 /// Metadata in a database; the data of blobs on a driver.
 #[derive(Clone, Debug)]
-pub struct Postgres<D> {
+pub struct Postgres {
     database: Database,
-    driver: D,
+    driver: Storage,
     /// Ids of media types, which never change.
     types: Arc<Mutex<HashMap<String, i16>>>,
 }
@@ -118,9 +118,9 @@ fn stored(row: &Row, column: usize) -> Arc<Stored> {
     })
 }
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Makes the metadata on a database and a driver.
-    pub fn new(database: Database, driver: D) -> Self {
+    pub fn new(database: Database, driver: Storage) -> Self {
         Self {
             database,
             driver,
@@ -370,7 +370,7 @@ fn page_rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-impl<D: Driver> Metadata for Postgres<D> {
+impl Metadata for Postgres {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
         let row = self.find(name, MANIFEST, &encode(digest)).await?;
         Ok(row.map(|row| stored(&row, 0)))

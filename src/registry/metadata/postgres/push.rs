@@ -10,7 +10,7 @@ use super::{Postgres, Repository, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Driver, StorageError};
+use crate::registry::storage::{Blobs, Change, StorageError};
 
 /// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
 const LARGEST_CONFIGURATION: u64 = 256_000;
@@ -219,7 +219,7 @@ const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, r
     VALUES ($1, $2, $3)
     ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Understands a manifest, and reads the configuration that goes with it.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ use super::gitlab::time;
 use super::{LOCKS, Postgres, TRIES, attempt, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
-use crate::registry::storage::Driver;
 
 /// Most repositories that are moved at once, as in GitLab's registry.
 pub const MOST: i64 = 1000;
@@ -65,7 +64,7 @@ const RENAME: &str = "UPDATE repositories
     WHERE top_level_namespace_id = (SELECT id FROM top_level_namespaces WHERE name = split_part($1, '/', 1))
         AND (path = $1 OR starts_with(path, $1 || '/'))";
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Moves the repository at a path, and all below it, to another path in
     /// the same top-level namespace. With `dry_run` only takes a lease on it.
     ///

@@ -14,7 +14,7 @@ use super::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::storage::{Driver, StorageError, layout};
+use crate::registry::storage::{StorageError, layout};
 
 /// How a review ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue AS q SET review
         WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED) AS x
     WHERE q.top_level_namespace_id = x.n AND q.repository_id = x.r AND q.manifest_id = x.m";
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Sets the time from events to reviews, where the configuration names one.
     ///
     /// # Errors

@@ -5,12 +5,11 @@ use bytes::Bytes;
 use super::{Postgres, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
-use crate::registry::storage::Driver;
 
 /// A manifest's number, repository, digest and content.
 pub type Manifest = (i64, String, Digest, Bytes);
 
-impl<D: Driver> Postgres<D> {
+impl Postgres {
     /// Says whether there are any repositories.
     ///
     /// # Errors

@@ -271,7 +271,7 @@ fn cells_of(
     for (operation, line) in steps {
         // Each in a shell of its own, which ends with the first command that fails.
         script.push_str(&format!(
-            "if out=$( (set -eo pipefail\n{line}\n) 2>&1 ); then echo '@{operation:?} ok'; else echo \"@{operation:?} $(echo \"$out\" | grep -v TUF | tail -n 2 | tr '\\n' ' ' | cut -c1-400)\"; fi\n"
+            "if out=$( (set -eo pipefail\n{line}\n) 2>&1 ); then echo '@{operation:?} ok'; else echo \"@{operation:?} $(echo \"$out\" | grep -v TUF | tail -n 2 | tr '\\n' ' ' | cut -c1-900)\"; fi\n"
         ));
     }
     script.push_str("echo \"@seconds $SECONDS\"\n");

@@ -78,14 +78,14 @@ proptest::proptest! {
         limit in 1_usize..5,
     ) {
         use kdk::registry::metadata::{Files, Metadata as _};
-        use kdk::registry::storage::Filesystem;
+        use kdk::registry::storage::Storage;
         let directory = temporary();
         let root = camino::Utf8Path::from_path(directory.path()).expect("UTF-8");
         for name in &names {
             std::fs::create_dir_all(root.join("docker/registry/v2/repositories").join(name).join("_manifests"))
                 .expect("made");
         }
-        let files = Files::new(Filesystem::open(root).expect("opened"));
+        let files = Files::new(Storage::in_directory(root).expect("opened"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut seen = Vec::new();
         loop {

@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
-use kdk::registry::storage::{Blobs, Change, Driver as _, Filesystem, StorageError, layout};
+use kdk::registry::storage::{Blobs, Change, Filesystem, Storage, StorageError, layout};
 
 use crate::support::temporary;
 
@@ -230,8 +230,8 @@ impl Model {
 
 /// A store on a recorded disk.
 struct Store {
-    driver: Filesystem,
-    metadata: Files<Filesystem>,
+    driver: Storage,
+    metadata: Files,
     recorder: Arc<Recorder>,
     begun: AtomicUsize,
 }
@@ -239,7 +239,8 @@ struct Store {
 impl Store {
     fn new(root: &Utf8Path, fails: Option<usize>, group: bool) -> Self {
         let recorder = Recorder::new(root, fails, group);
-        let driver = Filesystem::on(root, Disk::observed(Arc::clone(&recorder) as Arc<dyn Observer>)).expect("opened");
+        let disk = Disk::observed(Arc::clone(&recorder) as Arc<dyn Observer>);
+        let driver = Storage::Filesystem(Filesystem::on(root, disk).expect("opened"));
         Self {
             metadata: Files::new(driver.clone()),
             driver,
@@ -361,7 +362,7 @@ async fn workload(store: &Store, number: usize) -> Result<(), MetadataError> {
 
 /// What a store that was opened anew shows.
 async fn observe(root: &Utf8Path, key: &Key) -> Option<String> {
-    let driver = Filesystem::open(root).expect("opened");
+    let driver = Storage::in_directory(root).expect("opened");
     let (metadata, blobs) = (Files::new(driver.clone()), Blobs::new(driver));
     let repository = |name: &str| name.parse::<RepoName>().expect("a name");
     match key {
