@@ -6,10 +6,6 @@
     clippy::zombie_processes,
     reason = "tests handle files, time, output and processes directly"
 )]
-#![expect(
-    clippy::duplicate_mod,
-    reason = "the tests of the API are run on both faces of the metadata"
-)]
 
 mod architecture;
 mod certificates;

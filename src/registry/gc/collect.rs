@@ -287,7 +287,7 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
     failpoint::pass("collect:mark");
     let mut damaged = Vec::new();
     let mut names: Vec<RepoName> = Vec::new();
-    for name in handle.block_on(tree::holding(*driver, "_manifests"))? {
+    for name in handle.block_on(tree::holding(driver, "_manifests"))? {
         match name.parse() {
             Ok(name) => names.push(name),
             Err(_) => damaged.push(format!(
@@ -297,7 +297,7 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
     }
     let done = AtomicUsize::new(0);
     let found: Vec<Found> = crew.each(&names, async |name| {
-        let marked = mark::repository(*driver, name, rule).await?;
+        let marked = mark::repository(driver, name, rule).await?;
         if options.verbose {
             report(told(name, &marked));
         }
@@ -328,9 +328,9 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
     }
     report(Event::Stage { name: "inspect".into() });
     failpoint::pass("collect:inspect");
-    let shards = handle.block_on(shards(*driver))?;
+    let shards = handle.block_on(shards(driver))?;
     let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
-        crew.each(&shards, async |shard| inspect(*driver, shard, &alive, rule).await)?;
+        crew.each(&shards, async |shard| inspect(driver, shard, &alive, rule).await)?;
     let mut blobs = Vec::new();
     for (mut some, young) in inspected {
         blobs.append(&mut some);

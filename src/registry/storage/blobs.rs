@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use super::dispatch::Storage;
 use super::driver::{Content, Stat, StorageError};
 use super::layout;
-use super::storage::Storage;
 use crate::registry::oci::Digest;
 
 /// Blobs by digest, whichever repositories they belong to.

@@ -1,8 +1,8 @@
 //! Walking the tree of repositories.
 
+use super::dispatch::Storage;
 use super::driver::StorageError;
 use super::layout;
-use super::storage::Storage;
 use crate::registry::oci::RepoName;
 
 /// Returns the names below `repositories/` whose directory holds `entry`,

@@ -18,10 +18,10 @@ use hyper::body::Body;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
+use super::dispatch::Storage;
 use super::driver::{Change, StorageError};
 use super::drivers::filesystem::disk::{Appender, Behind};
 use super::layout;
-use super::storage::Storage;
 use super::upload_state::UploadState;
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 

@@ -203,15 +203,13 @@ fn show(setup: Setup, cells: &Cells, failures: &mut Vec<String>) {
         let mut line = format!("{setup:?} {}:", client.name);
         let flag = client.plain_flag(setup);
         for ((_, operation), outcomes) in cells.iter().filter(|((name, _), _)| *name == client.name) {
-            let (word, bad) = match client.fault(*operation, setup) {
-                Some(says) => (
-                    "client's fault",
-                    outcomes.iter().filter(|found| !found.contains(says)).collect(),
-                ),
-                None => {
-                    let bad: Vec<&String> = outcomes.iter().filter(|outcome| *outcome != "ok").collect();
-                    (if flag.is_empty() { "ok" } else { "awkward" }, bad)
-                }
+            let says = client.fault(*operation, setup);
+            let is_good = |outcome: &&String| says.map_or(*outcome == "ok", |says| outcome.contains(says));
+            let bad: Vec<&String> = outcomes.iter().filter(|outcome| !is_good(outcome)).collect();
+            let word = match (says, flag) {
+                (Some(_), _) => "client's fault",
+                (None, "") => "ok",
+                (None, _) => "awkward",
             };
             let word = if bad.is_empty() { word } else { "FAILED" };
             line.push_str(&format!(" {operation:?}={word}"));

@@ -32,9 +32,12 @@ fn rounds(few: usize) -> usize {
     std::env::var("KDK_STORM_ROUNDS").map_or(few, |rounds| rounds.parse().expect("a number"))
 }
 
+/// A repository and a tag, and what the tag may stand for.
+type Tags = BTreeMap<(String, String), Vec<Option<String>>>;
+
 /// What tags may stand for: one thing, or two while a change is under way.
 #[derive(Default)]
-struct Ledger(Mutex<BTreeMap<(String, String), Vec<Option<String>>>>);
+struct Ledger(Mutex<Tags>);
 
 impl Ledger {
     /// Changes a tag: until it is acknowledged, both are right.
