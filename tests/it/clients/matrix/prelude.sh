@@ -49,6 +49,8 @@ struck() {
   local registry push data=
   registry=$(kdk --root "$TOP/root" status --json | jq '.[] | select(.name == "registry") | .pid')
   rm -f "$TOP/interrupted"
+  # What an earlier try left would pass for this one's.
+  find "$TOP/root/registry" -path "*/$N/struck/_uploads" -prune -exec rm -r {} +
   (eval "$1") &
   push=$!
   while [ -z "$data" ]; do

@@ -158,7 +158,7 @@ pub const REGCTL: Client = Client {
         ),
         (
             Interrupted,
-            "regctl registry set $A --skip-check --blob-chunk 10000000 --blob-max 10000000 && struck 'regctl artifact put -f ../struck/context/noise $A/$N/struck:v1' && resumed && whole $A/$N/struck:v1",
+            "regctl registry set $A --skip-check --blob-chunk 10000000 --blob-max 10000000 && { struck 'regctl artifact put -f ../struck/context/noise $A/$N/struck:v1' || struck 'regctl artifact put -f ../struck/context/noise $A/$N/struck:v1' || struck 'regctl artifact put -f ../struck/context/noise $A/$N/struck:v1'; } && resumed && whole $A/$N/struck:v1",
         ),
         (
             Parallel,
