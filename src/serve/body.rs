@@ -1,26 +1,21 @@
-//! Response bodies: nothing, bytes, or a file read piece by piece.
+//! Response bodies: nothing, bytes, or pieces as they come.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::future::Future as _;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use hyper::body::{Body as HyperBody, Frame, Incoming, SizeHint};
-use tokio::task::JoinHandle;
-
-/// Bytes read from a file at a time.
-const PIECE: usize = 512 << 10;
 
 /// The body of a response.
 pub enum Body {
     /// Bytes, possibly none.
     Bytes(Option<Bytes>),
-    /// Part of a file, read off the reactor's threads.
-    File(FileBody),
+    /// Pieces of a known length in all.
+    Stream(BoxStream<'static, io::Result<Bytes>>, u64),
     /// Several bodies, one after the other.
     Chain(VecDeque<Self>),
     /// What another server sends, as it comes.
@@ -33,14 +28,9 @@ impl Body {
         Self::Bytes(None)
     }
 
-    /// Returns a body that streams `length` bytes of a file from `offset`.
-    pub fn file(file: File, offset: u64, length: u64) -> Self {
-        Self::File(FileBody {
-            state: State::Idle(file),
-            buffer: BytesMut::new(),
-            offset,
-            left: length,
-        })
+    /// Returns a body of pieces that have `length` bytes in all.
+    pub fn stream(pieces: BoxStream<'static, io::Result<Bytes>>, length: u64) -> Self {
+        Self::Stream(pieces, length)
     }
 }
 
@@ -49,7 +39,7 @@ impl Body {
     fn left(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Self::File(file) => file.left,
+            Self::Stream(_, left) => *left,
             Self::Chain(bodies) => bodies.iter().map(Self::left).sum(),
             Self::Passed(incoming) => incoming.size_hint().lower(),
         }
@@ -63,60 +53,6 @@ impl<T: Into<Bytes>> From<T> for Body {
     }
 }
 
-/// Streams a part of a file.
-pub struct FileBody {
-    state: State,
-    /// Memory that is used again once the connection has sent what was in it.
-    buffer: BytesMut,
-    offset: u64,
-    left: u64,
-}
-
-enum State {
-    Idle(File),
-    Reading(JoinHandle<(File, io::Result<BytesMut>)>),
-    Done,
-}
-
-impl FileBody {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        loop {
-            match std::mem::replace(&mut self.state, State::Done) {
-                State::Done => return Poll::Ready(None),
-                State::Idle(_) if self.left == 0 => return Poll::Ready(None),
-                State::Idle(file) => {
-                    let wanted = usize::try_from(self.left).map_or(PIECE, |left| left.min(PIECE));
-                    let offset = self.offset;
-                    let mut piece = std::mem::take(&mut self.buffer);
-                    self.state = State::Reading(tokio::task::spawn_blocking(move || {
-                        piece.resize(wanted, 0);
-                        let read = file.read_exact_at(&mut piece, offset).map(|()| piece);
-                        (file, read)
-                    }));
-                }
-                State::Reading(mut reading) => {
-                    let (file, piece) = match Pin::new(&mut reading).poll(context) {
-                        Poll::Pending => {
-                            self.state = State::Reading(reading);
-                            return Poll::Pending;
-                        }
-                        Poll::Ready(Ok(outcome)) => outcome,
-                        Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
-                    };
-                    return Poll::Ready(Some(piece.map(|mut piece| {
-                        self.offset += piece.len() as u64;
-                        self.left -= piece.len() as u64;
-                        self.state = State::Idle(file);
-                        let full = piece.split().freeze();
-                        self.buffer = piece;
-                        Frame::data(full)
-                    })));
-                }
-            }
-        }
-    }
-}
-
 impl HyperBody for Body {
     type Data = Bytes;
     type Error = io::Error;
@@ -124,7 +60,13 @@ impl HyperBody for Body {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::File(file) => file.poll(context),
+            Self::Stream(pieces, left) => pieces.poll_next_unpin(context).map(|piece| {
+                piece.map(|piece| {
+                    let piece = piece?;
+                    *left = left.saturating_sub(piece.len() as u64);
+                    Ok(Frame::data(piece))
+                })
+            }),
             Self::Chain(bodies) => {
                 while let Some(next) = bodies.front_mut() {
                     match Pin::new(next).poll_frame(context) {
@@ -143,7 +85,7 @@ impl HyperBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_none(),
-            Self::File(file) => file.left == 0,
+            Self::Stream(_, left) => *left == 0,
             Self::Chain(bodies) => bodies.iter().all(HyperBody::is_end_stream),
             Self::Passed(incoming) => incoming.is_end_stream(),
         }

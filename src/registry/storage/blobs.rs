@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::dispatch::Storage;
-use super::driver::{Content, Stat, StorageError};
+use super::driver::{Stat, StorageError};
 use super::layout;
+use super::object::Object;
 use crate::registry::oci::Digest;
 
 /// Blobs by digest, whichever repositories they belong to.
@@ -31,7 +32,7 @@ impl Blobs {
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn open(&self, digest: &Digest) -> Result<Option<Content>, StorageError> {
+    pub async fn open(&self, digest: &Digest) -> Result<Option<Object>, StorageError> {
         self.driver.open(&layout::blob_data(digest)).await
     }
 

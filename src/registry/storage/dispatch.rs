@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use camino::Utf8Path;
 
-use super::driver::{Change, Content, Driver as _, Stat, StorageError};
+use super::driver::{Change, Driver as _, Stat, StorageError};
 use super::drivers::filesystem::Filesystem;
 use super::drivers::filesystem::disk::Appender;
+use super::object::Object;
 
 /// A place that keeps bytes; see [`super::Driver`] for what each call promises.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ impl Storage {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub async fn open(&self, path: &str) -> Result<Option<Content>, StorageError> {
+    pub async fn open(&self, path: &str) -> Result<Option<Object>, StorageError> {
         pass!(self.open(path)).await
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Paths are relative, `/`-separated, and come from [`super::layout`] alone.
 
-use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::drivers::filesystem::disk::Appender;
+use super::object::Object;
 
 /// A storage operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +32,6 @@ pub struct Stat {
     pub size: u64,
     /// Time of the last change.
     pub modified: Timestamp,
-}
-
-/// A stored file, open for reading.
-#[derive(Debug)]
-pub struct Content {
-    /// The file.
-    pub file: File,
-    /// Its size in bytes.
-    pub size: u64,
 }
 
 /// One part of a durable change.
@@ -110,7 +101,7 @@ pub trait Driver: Clone + Send + Sync + 'static {
     /// Returns what is known of a file, or nothing when it does not exist.
     fn stat(&self, path: &str) -> impl Future<Output = Result<Option<Stat>, StorageError>> + Send;
     /// Opens a file for reading, or returns nothing when it does not exist.
-    fn open(&self, path: &str) -> impl Future<Output = Result<Option<Content>, StorageError>> + Send;
+    fn open(&self, path: &str) -> impl Future<Output = Result<Option<Object>, StorageError>> + Send;
     /// Carries out changes that belong together, durably.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StorageError>> + Send;
     /// Opens a file for writing at `offset`, making it and dropping what lies beyond.

@@ -6,6 +6,7 @@ mod dispatch;
 pub mod driver;
 pub mod drivers;
 pub mod layout;
+pub mod object;
 pub mod tree;
 pub mod upload_state;
 pub mod uploads;

@@ -8,7 +8,7 @@
 //! comes in one request never becomes a file of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -389,22 +389,7 @@ impl Uploads {
             .open(path)
             .await?
             .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        let hashing = tokio::task::spawn_blocking(move || {
-            let mut file = content.file;
-            let mut hasher = Hasher::new(algorithm);
-            let mut piece = vec![0; PIECE];
-            loop {
-                match file.read(&mut piece)? {
-                    0 => return Ok(hasher.finish()),
-                    read => hasher.update(&piece[..read]),
-                }
-            }
-        });
-        hashing
-            .await
-            .map_err(io::Error::other)
-            .and_then(|outcome| outcome)
-            .map_err(failed)
+        content.digest(algorithm).await.map_err(failed)
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<AsyncMutex<Progress>>>> {

@@ -8,7 +8,6 @@
 pub mod database;
 
 use std::collections::HashSet;
-use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -20,11 +19,8 @@ use crate::registry::gc::collect::{self, CollectError, Crew};
 use crate::registry::gc::mark;
 use crate::registry::metadata::Stored;
 use crate::registry::oci::manifest::Kind;
-use crate::registry::oci::{Digest, Hasher, RepoName, Tag};
+use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Change, Storage, StorageError, layout, tree};
-
-/// Bytes read at a time.
-const PIECE: usize = 1 << 20;
 
 /// What is wrong with one thing in a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -155,22 +151,15 @@ impl Verifier<'_> {
             };
             self.temporary(&layout::blob(&digest), &mut part).await?;
             part.blobs += 1;
-            let mut file = content.file;
-            let mut hasher = Hasher::new(digest.algorithm());
-            let mut piece = vec![0; PIECE.min(usize::try_from(content.size).unwrap_or(PIECE)).max(1)];
-            loop {
-                let read = file.read(&mut piece).map_err(|source| StorageError {
+            let computed = content
+                .digest(digest.algorithm())
+                .await
+                .map_err(|source| StorageError {
                     action: "read",
                     path: path.clone(),
                     source,
                 })?;
-                if read == 0 {
-                    break;
-                }
-                part.bytes += read as u64;
-                hasher.update(&piece[..read]);
-            }
-            let computed = hasher.finish();
+            part.bytes += content.size;
             if computed == digest {
                 part.good.push(mark::key(&digest));
             } else {

@@ -1,8 +1,6 @@
 //! `/v2/<name>/blobs/<digest>`.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
 
 use hyper::header::{IF_RANGE, RANGE};
 use hyper::{Method, Response, StatusCode};
@@ -14,7 +12,7 @@ use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::range::{ByteRange, Part};
 use crate::registry::oci::{Digest, ErrorCode, RepoName};
-use crate::registry::storage::StorageError;
+use crate::registry::storage::object::Object;
 use crate::serve::Body;
 
 /// Type of every blob: nobody but the client knows what it is.
@@ -81,21 +79,15 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
     };
     let size = content.size;
     let (kind, extent, body) = match parts.as_deref() {
-        None => (BLOB_TYPE.to_owned(), None, Body::file(content.file, 0, size)),
+        None => (BLOB_TYPE.to_owned(), None, Body::stream(content.read(0..size), size)),
         Some([part]) => (
             BLOB_TYPE.to_owned(),
             Some(format!("bytes {}-{}/{size}", part.first, part.last)),
-            Body::file(content.file, part.first, part.length()),
+            part_of(&content, *part),
         ),
         Some(parts) => {
             let boundary = crate::serve::log::instance_id();
-            let body = multipart(&content.file, size, parts, &boundary).map_err(|source| {
-                context.failed(StorageError {
-                    action: "read",
-                    path: text.clone(),
-                    source,
-                })
-            })?;
+            let body = multipart(&content, parts, &boundary);
             (format!("multipart/byteranges; boundary={boundary}"), None, body)
         }
     };
@@ -139,19 +131,24 @@ fn describe(response: &mut Response<Body>, kind: &str, length: u64, digest: &str
     );
 }
 
+/// Makes a body of a part of an object.
+fn part_of(content: &Object, part: Part) -> Body {
+    Body::stream(content.read(part.first..part.last + 1), part.length())
+}
+
 /// Makes a `multipart/byteranges` body (RFC 9110, section 14.6).
-fn multipart(file: &File, size: u64, parts: &[Part], boundary: &str) -> io::Result<Body> {
+fn multipart(content: &Object, parts: &[Part], boundary: &str) -> Body {
     let mut bodies = VecDeque::new();
     for (number, part) in parts.iter().enumerate() {
         let line = if number == 0 { "" } else { "\r\n" };
         bodies.push_back(Body::from(format!(
-            "{line}--{boundary}\r\nContent-Type: {BLOB_TYPE}\r\nContent-Range: bytes {}-{}/{size}\r\n\r\n",
-            part.first, part.last
+            "{line}--{boundary}\r\nContent-Type: {BLOB_TYPE}\r\nContent-Range: bytes {}-{}/{}\r\n\r\n",
+            part.first, part.last, content.size
         )));
-        bodies.push_back(Body::file(file.try_clone()?, part.first, part.length()));
+        bodies.push_back(part_of(content, *part));
     }
     bodies.push_back(Body::from(format!("\r\n--{boundary}--\r\n")));
-    Ok(Body::Chain(bodies))
+    Body::Chain(bodies)
 }
 
 /// Takes a blob out of the repository.

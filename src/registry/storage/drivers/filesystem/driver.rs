@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::cache::{Cache, Kept, Stamp};
 use super::commit::{Writer, parent};
 use super::disk::{Appender, Disk};
+use super::reader::OpenFile;
 use super::sync::Batch;
-use crate::registry::storage::driver::{Change, Content, Driver, Stat, StorageError};
+use crate::registry::storage::driver::{Change, Driver, Stat, StorageError};
+use crate::registry::storage::object::Object;
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]
@@ -235,12 +237,13 @@ impl Driver for Filesystem {
         .await
     }
 
-    async fn open(&self, path: &str) -> Result<Option<Content>, StorageError> {
+    async fn open(&self, path: &str) -> Result<Option<Object>, StorageError> {
         self.settled(path).await;
-        self.lookup("open", path, |_, path| {
+        let bulk = self.inline;
+        self.lookup("open", path, move |_, path| {
             absent_is_none(File::open(path).and_then(|file| {
                 let size = file.metadata()?.len();
-                Ok(Content { file, size })
+                Ok(Object::new(size, Arc::new(OpenFile { file, bulk })))
             }))
         })
         .await

@@ -4,6 +4,7 @@ mod cache;
 mod commit;
 pub mod disk;
 mod driver;
+mod reader;
 mod sync;
 
 pub use driver::Filesystem;
