@@ -12,6 +12,7 @@ on_every_face!(
     a_push_by_digest_sets_the_tags_of_its_query,
     sha512_is_an_algorithm_like_the_other,
     several_parts_of_a_blob_come_in_one_answer,
+    up_to_1024_parts_of_a_blob_come_in_one_answer,
 );
 on_every_face!(lasting: what_refers_to_a_manifest_is_listed);
 
@@ -228,6 +229,39 @@ fn sha512_is_an_algorithm_like_the_other(face: Face) {
             (200, own.clone())
         );
     }
+}
+
+/// A partial pull of a `zstd:chunked` layer asks for hundreds of parts.
+fn up_to_1024_parts_of_a_blob_come_in_one_answer(face: Face) {
+    let registry = face.start();
+    let content: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+    let blob = registry.push_blob("a/b", &content);
+    let get = |parts: usize| {
+        let ranges: Vec<String> = (0..parts)
+            .map(|part| format!("{}-{}", part * 20, part * 20 + 9))
+            .collect();
+        registry
+            .request("GET", &format!("/v2/a/b/blobs/{blob}"))
+            .header("range", format!("bytes={}", ranges.join(",")))
+            .send()
+            .expect("answered")
+    };
+    let answer = get(1024);
+    assert_eq!(answer.status(), 206);
+    let length: usize = header(&answer, "content-length").parse().expect("a number");
+    let body = answer.bytes().expect("read");
+    assert_eq!(body.len(), length);
+    let heads: Vec<usize> = body
+        .windows(4)
+        .enumerate()
+        .filter(|(_, window)| window == b"\r\n\r\n")
+        .map(|(at, _)| at + 4)
+        .collect();
+    assert_eq!(heads.len(), 1024);
+    for (part, at) in heads.into_iter().enumerate() {
+        assert_eq!(body[at..at + 10], content[part * 20..part * 20 + 10], "part {part}");
+    }
+    assert_eq!(get(1025).status(), 200);
 }
 
 fn several_parts_of_a_blob_come_in_one_answer(face: Face) {
