@@ -45,8 +45,7 @@ pub enum Change {
         /// Its content.
         content: Bytes,
     },
-    /// A file that must be whole whenever it is there. One of the same size
-    /// is kept: its name is the digest of its content.
+    /// A file that must be whole whenever it is there; it replaces what is.
     Store {
         /// Its path.
         path: String,

@@ -12,7 +12,7 @@ on_every_face!(
     nobody_writes_into_an_upload_that_has_ended,
     a_change_is_carried_through_when_its_client_goes_away,
 );
-on_every_face!(lasting: an_upload_goes_on_after_kill_9, what_was_acknowledged_survives_kill_9);
+on_every_face!(lasting: what_is_pushed_again_heals_what_is_damaged, an_upload_goes_on_after_kill_9, what_was_acknowledged_survives_kill_9);
 
 fn start(registry: &TestRegistry) -> String {
     let started = registry.send("POST", "/v2/a/b/blobs/uploads/");
@@ -246,4 +246,40 @@ fn a_change_is_carried_through_when_its_client_goes_away(face: Face) {
     crate::support::wait("the blob is there", || {
         (registry.get(&format!("/v2/a/b/blobs/{digest}")).status() == 200).then_some(())
     });
+}
+
+/// The bytes that were just verified replace those that are wrong.
+fn what_is_pushed_again_heals_what_is_damaged(face: Face) {
+    let registry = face.start();
+    let content = b"what is pushed".repeat(40_000);
+    let digest = digest(&content);
+    let hex = &digest["sha256:".len()..];
+    let data = registry.directory.path().join(format!(
+        "storage/docker/registry/v2/blobs/sha256/{}/{hex}/data",
+        &hex[..2]
+    ));
+    let at_once = || {
+        let path = format!("/v2/a/b/blobs/uploads/?digest={digest}");
+        registry
+            .request("POST", &path)
+            .body(content.clone())
+            .send()
+            .expect("answered")
+            .status()
+    };
+    // In pieces, and at once; damage that keeps the size is not seen from outside.
+    for in_pieces in [true, false] {
+        registry.push_blob("a/b", &content);
+        let mut damaged = content.clone();
+        damaged[1000..1010].fill(0);
+        std::fs::write(&data, damaged).expect("written");
+        if in_pieces {
+            registry.push_blob("a/b", &content);
+        } else {
+            assert_eq!(at_once(), 201);
+        }
+        assert!(std::fs::read(&data).expect("read") == content, "in pieces: {in_pieces}");
+        let back = registry.get(&format!("/v2/a/b/blobs/{digest}"));
+        assert!(back.bytes().expect("read") == content);
+    }
 }

@@ -110,9 +110,6 @@ impl Writer {
             }
             self.durability.sync(&self.disk, &batch)?;
         }
-        for path in plan.superfluous {
-            self.disk.remove_file(&path)?;
-        }
         Ok(())
     }
 
@@ -139,36 +136,25 @@ impl Writer {
                 plan.batch.files.push((path, file));
             }
             Change::Store { content, .. } => {
-                if let Some(file) = kept(&path, content.len() as u64) {
-                    // Whoever put it may not have come as far as this.
-                    plan.batch.directories.insert(directory);
-                    plan.batch.files.push((path, file));
-                } else {
-                    let (moving, file) = self.temporary(path, content)?;
-                    plan.batch.files.push((moving.from.clone(), file));
-                    plan.rounds[0].push(moving);
-                }
+                // Also where there is one already: what was just verified heals what is not.
+                let (moving, file) = self.temporary(path, content)?;
+                plan.batch.files.push((moving.from.clone(), file));
+                plan.rounds[0].push(moving);
             }
             Change::Adopt { from, .. } => {
                 let from = self.root.join(from);
                 let file = File::open(&from)?;
                 // Another server may be writing to the same upload.
                 lock_alone(&file)?;
-                if let Some(file) = kept(&path, file.metadata()?.len()) {
-                    plan.batch.directories.insert(directory);
-                    plan.batch.files.push((path, file));
-                    plan.superfluous.push(from);
-                } else {
-                    // It is as young as this moment, however long it lay there.
-                    touch(&file);
-                    plan.fresh.push(from.clone());
-                    plan.batch.files.push((from.clone(), file));
-                    plan.rounds[0].push(Move {
-                        disk: None,
-                        from,
-                        to: path,
-                    });
-                }
+                // It is as young as this moment, however long it lay there.
+                touch(&file);
+                plan.fresh.push(from.clone());
+                plan.batch.files.push((from.clone(), file));
+                plan.rounds[0].push(Move {
+                    disk: None,
+                    from,
+                    to: path,
+                });
             }
             Change::Replace { content, .. } => {
                 let (moving, file) = self.temporary(path, content)?;
@@ -303,8 +289,6 @@ struct Plan {
     fresh: Vec<Utf8PathBuf>,
     /// Temporary files and what they become, in two rounds.
     rounds: [Vec<Move>; 2],
-    /// Appended files whose content is there already.
-    superfluous: Vec<Utf8PathBuf>,
 }
 
 /// A file on its way to its name. Dropped before it got there, a temporary
@@ -322,16 +306,6 @@ impl Drop for Move {
             let _ = disk.remove_file(&self.from);
         }
     }
-}
-
-/// Returns a file of this size that is there already; it becomes young.
-fn kept(path: &Utf8Path, size: u64) -> Option<File> {
-    let file = File::open(path).ok()?;
-    if file.metadata().ok()?.len() != size {
-        return None;
-    }
-    touch(&file);
-    Some(file)
 }
 
 /// Makes a file young, unless it is. One of another owner's cannot be touched;
