@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::drivers::filesystem::Moment;
 use super::drivers::filesystem::disk::Appender;
 use super::object::Object;
 
@@ -56,6 +57,8 @@ pub enum Change {
     Adopt {
         /// The appended file.
         from: String,
+        /// When its first byte was written, where that was since this process began.
+        since: Option<Moment>,
         /// Its name to be.
         path: String,
     },

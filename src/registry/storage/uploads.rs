@@ -286,6 +286,7 @@ impl Uploads {
     ) -> Result<Finished, UploadError> {
         let path = layout::blob_data(digest);
         let data = layout::upload_data(name, id);
+        let since = session.behind.since;
         self.settle(session, name, id).await?;
         let stat = match session.whole {
             Some(_) => None,
@@ -309,7 +310,15 @@ impl Uploads {
                         None => self.hash_again(&data, digest.algorithm()).await?,
                     },
                 };
-                (computed, Change::Adopt { from: data, path }, stat.size)
+                (
+                    computed,
+                    Change::Adopt {
+                        from: data,
+                        since,
+                        path,
+                    },
+                    stat.size,
+                )
             }
         };
         if computed == *digest {

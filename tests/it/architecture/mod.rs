@@ -266,6 +266,18 @@ fn step(lines: usize, limit: usize, step: usize) -> usize {
     limit + (lines - limit - 1) / step * step
 }
 
+/// Says whether a line is about the same as a known one, and has a smaller number.
+fn is_less(line: &str, known: &str) -> bool {
+    let parts = |line: &str| -> Option<(String, usize)> {
+        let (what, rest) = line.split_once(" has over ")?;
+        Some((what.to_owned(), rest.split(' ').next()?.parse().ok()?))
+    };
+    match (parts(line), parts(known)) {
+        (Some((what, less)), Some((other, more))) => what == other && less < more,
+        _ => false,
+    }
+}
+
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();
@@ -301,7 +313,11 @@ fn no_rule_is_broken_that_was_not_before() {
     let text = fs::read_to_string(&list).unwrap_or_default();
     let known: BTreeSet<String> = text.lines().map(str::to_owned).collect();
     let found = breaches(&all());
-    let new: Vec<&str> = found.difference(&known).map(String::as_str).collect();
+    let new: Vec<&str> = found
+        .difference(&known)
+        .map(String::as_str)
+        .filter(|line| !known.iter().any(|known| is_less(line, known)))
+        .collect();
     assert!(new.is_empty(), "rules of the house are broken:\n{}", new.join("\n"));
     if std::env::var_os("KDK_GENERATE").is_some() {
         let lines: String = found.iter().map(|line| format!("{line}\n")).collect();
@@ -314,6 +330,15 @@ fn no_rule_is_broken_that_was_not_before() {
         "no breaches any more: take them out of known.txt (make generate)\n{}",
         gone.join("\n")
     );
+}
+
+#[test]
+fn what_became_shorter_is_no_new_breach() {
+    let known = "size: a.rs has over 550 lines";
+    assert!(is_less("size: a.rs has over 500 lines", known));
+    assert!(!is_less("size: a.rs has over 600 lines", known));
+    assert!(!is_less("size: b.rs has over 500 lines", known));
+    assert!(!is_less("room: a.rs names std::fs", known));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! nothing of what was not synced, or only the names of it, or all of it.
 //! Each of these is laid out, opened, and compared with what was acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,8 @@ enum Step {
     SyncFile(Utf8PathBuf),
     SyncDirectory(Utf8PathBuf),
     SyncAll,
+    /// It failed, and the system tells nobody else: what was not durable never will be.
+    SyncFailed,
     Begin(usize, Intent),
     End(usize),
 }
@@ -99,6 +101,8 @@ impl Observer for Recorder {
 #[derive(Clone, Default)]
 struct Model {
     files: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Files whose content no sync will make durable any more.
+    lost: BTreeSet<usize>,
     directories: Vec<(BTreeMap<String, Node>, BTreeMap<String, Node>)>,
 }
 
@@ -123,6 +127,7 @@ impl Model {
     fn new() -> Self {
         Self {
             files: Vec::new(),
+            lost: BTreeSet::new(),
             directories: vec![Default::default()],
         }
     }
@@ -168,6 +173,9 @@ impl Model {
                         .insert(name, Node::File(self.files.len() - 1));
                     self.files.len() - 1
                 });
+                if *offset == 0 {
+                    self.lost.remove(&file);
+                }
                 self.files[file].0.truncate(*offset);
                 self.files[file].0.extend_from_slice(content);
             }
@@ -182,7 +190,7 @@ impl Model {
                 self.directories[directory].0.remove(&name);
             }
             Step::SyncFile(path) => {
-                if let Some(file) = self.file(path) {
+                if let Some(file) = self.file(path).filter(|file| !self.lost.contains(file)) {
                     self.files[file].1 = Some(self.files[file].0.clone());
                 }
             }
@@ -191,12 +199,20 @@ impl Model {
                 self.directories[directory].1 = self.directories[directory].0.clone();
             }
             Step::SyncAll => {
-                for (content, synced) in &mut self.files {
-                    *synced = Some(content.clone());
+                for (number, (content, synced)) in self.files.iter_mut().enumerate() {
+                    if !self.lost.contains(&number) {
+                        *synced = Some(content.clone());
+                    }
                 }
                 for (names, synced) in &mut self.directories {
                     synced.clone_from(names);
                 }
+            }
+            Step::SyncFailed => {
+                let unsynced =
+                    |(_, (content, synced)): &(usize, &(Vec<u8>, Option<Vec<u8>>))| synced.as_ref() != Some(content);
+                self.lost
+                    .extend(self.files.iter().enumerate().filter(unsynced).map(|(number, _)| number));
             }
             Step::Begin(..) | Step::End(_) => {}
         }
@@ -279,8 +295,9 @@ impl Store {
                     path: from.clone(),
                     source,
                 })?;
+                let since = file.behind().since;
                 drop(file);
-                Change::Adopt { from, path }
+                Change::Adopt { from, since, path }
             } else {
                 Change::Store { path, content }
             };
@@ -518,4 +535,96 @@ fn a_disk_that_fails_leaves_nothing_half_done() {
         runtime.block_on(check(root, &steps, &format!("after operation {at} failed once")));
     }
     assert!(failures > 50, "only {failures} failures were noticed");
+}
+
+/// Lets the first sync of everything fail, once something else was written meanwhile.
+#[derive(Debug)]
+struct FailsForAnother {
+    recorder: Arc<Recorder>,
+    syncs: AtomicUsize,
+    /// Tells that the first sync has begun.
+    begun: std::sync::mpsc::Sender<()>,
+    /// Hears that the other has written all of its own.
+    written: Mutex<std::sync::mpsc::Receiver<()>>,
+    tells: std::sync::mpsc::Sender<()>,
+}
+
+impl Observer for FailsForAnother {
+    fn before(&self, operation: &Operation<'_>) -> io::Result<()> {
+        if *operation == Operation::SyncAll && self.syncs.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.begun.send(()).expect("heard");
+            let written = self.written.lock().expect("not poisoned");
+            written
+                .recv_timeout(std::time::Duration::from_secs(20))
+                .expect("written");
+            self.recorder.add(Step::SyncFailed);
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
+        self.recorder.before(operation)?;
+        // The tag's new link is the last that a push writes before its sync.
+        if let Operation::Write { path, .. } = operation
+            && path.as_str().contains("/another/")
+            && path.as_str().contains("/current/link")
+        {
+            let _ = self.tells.send(());
+        }
+        Ok(())
+    }
+}
+
+/// The system reports that data were lost once, and to whoever syncs then.
+#[test]
+fn a_sync_that_fails_for_anothers_data_acknowledges_none_of_it() {
+    let directory = temporary();
+    let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
+    let recorder = Recorder::new(root, None, true);
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (tells, written) = std::sync::mpsc::channel();
+    let observer = FailsForAnother {
+        recorder: Arc::clone(&recorder),
+        // Not before the images' layer is there.
+        syncs: AtomicUsize::new(usize::MAX / 2),
+        begun,
+        written: Mutex::new(written),
+        tells,
+    };
+    let observer = Arc::new(observer);
+    let disk = Disk::observed(Arc::clone(&observer) as Arc<dyn Observer>);
+    let driver = Storage::Filesystem(Filesystem::on(root, disk).expect("opened"));
+    let store = Arc::new(Store {
+        metadata: Files::new(driver.clone()),
+        driver,
+        recorder: Arc::clone(&recorder),
+        begun: AtomicUsize::new(0),
+    });
+    let name = |name: &str| -> RepoName { name.parse().expect("a name") };
+    let runtime = runtime();
+    let (first, other) = runtime.block_on(async {
+        let layer = store
+            .put_blob(&name("group/first"), b"layer", false)
+            .await
+            .expect("stored");
+        store.mount(&name("group/another"), &layer).await.expect("mounted");
+        observer.syncs.store(0, Ordering::Relaxed);
+        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let digest = layer.clone();
+        let first = tokio::spawn(async move { one.put_image(&name("group/first"), "latest", &digest, "first").await });
+        tokio::task::spawn_blocking(move || has_begun.recv().expect("begun"))
+            .await
+            .expect("no panic");
+        let other = tokio::spawn(async move { two.put_image(&name("group/another"), "latest", &layer, "other").await });
+        (first.await.expect("no panic"), other.await.expect("no panic"))
+    });
+    assert!(first.is_err(), "its own sync failed");
+    assert!(other.is_err(), "what it wrote before that sync may be lost");
+    let steps = recorder.steps.lock().expect("not poisoned").clone();
+    replay(&steps, steps.len());
+    // It can be done again, and then it is there.
+    let again = runtime.block_on(async {
+        let layer = Digest::of(Algorithm::Sha256, b"layer");
+        store.put_image(&name("group/another"), "latest", &layer, "other").await
+    });
+    again.expect("the disk works again");
+    let steps = recorder.steps.lock().expect("not poisoned").clone();
+    replay(&steps, steps.len());
 }

@@ -17,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::disk::{Disk, lock_alone};
 use super::sync::{Batch, Durability};
+use super::sync_failures::Moment;
 use crate::registry::storage::driver::Change;
 
 /// How many durable directories are remembered before it starts anew.
@@ -79,7 +80,8 @@ impl Writer {
     }
 
     fn try_apply(&self, changes: &[Change]) -> io::Result<()> {
-        let mut plan = Plan::default();
+        // Before anything is written.
+        let mut plan = Plan::since(self.durability.now());
         let mut made = Some(Vec::new());
         for change in changes {
             self.prepare(change, &mut plan, &mut made)?;
@@ -101,7 +103,7 @@ impl Writer {
             if round.is_empty() {
                 continue;
             }
-            let mut batch = Batch::default();
+            let mut batch = Batch::since(plan.batch.since);
             for moving in round {
                 self.disk.rename(&moving.from, &moving.to)?;
                 // The temporary name is gone.
@@ -141,7 +143,9 @@ impl Writer {
                 plan.batch.files.push((moving.from.clone(), file));
                 plan.rounds[0].push(moving);
             }
-            Change::Adopt { from, .. } => {
+            Change::Adopt { from, since, .. } => {
+                // It was written over a long time.
+                plan.batch.since = since.unwrap_or(plan.batch.since).min(plan.batch.since);
                 let from = self.root.join(from);
                 let file = File::open(&from)?;
                 // Another server may be writing to the same upload.
@@ -282,13 +286,22 @@ impl Writer {
 }
 
 /// What a change has done before its first sync, and what is to follow.
-#[derive(Default)]
 struct Plan {
     batch: Batch,
     /// Files that mean nothing should the sync fail.
     fresh: Vec<Utf8PathBuf>,
     /// Temporary files and what they become, in two rounds.
     rounds: [Vec<Move>; 2],
+}
+
+impl Plan {
+    fn since(since: Moment) -> Self {
+        Self {
+            batch: Batch::since(since),
+            fresh: Vec::new(),
+            rounds: Default::default(),
+        }
+    }
 }
 
 /// A file on its way to its name. Dropped before it got there, a temporary

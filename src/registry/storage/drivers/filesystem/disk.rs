@@ -14,6 +14,8 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::task::JoinHandle;
 
+use super::sync_failures::Moment;
+
 /// One change of the disk, or a request to make changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -118,11 +120,11 @@ impl Disk {
     }
 
     /// Opens a file for writing after its first `offset` bytes, making it and
-    /// dropping what lies beyond.
+    /// dropping what lies beyond. `since` is now.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn append(&self, path: &Utf8Path, offset: u64) -> io::Result<Appender> {
+    pub fn append(&self, path: &Utf8Path, offset: u64, since: Moment) -> io::Result<Appender> {
         use std::io::Seek as _;
         self.tell(&Operation::Write {
             path,
@@ -147,6 +149,7 @@ impl Disk {
             path: path.to_owned(),
             offset,
             file,
+            since,
             unsynced: 0,
             behind: None,
         })
@@ -303,6 +306,8 @@ const BEHIND: u64 = 16 << 20;
 /// Bytes that are synced in the background, and those that are not yet.
 #[derive(Debug, Default)]
 pub struct Behind {
+    /// When the first of them was written.
+    pub since: Option<Moment>,
     unsynced: u64,
     task: Option<JoinHandle<io::Result<()>>>,
 }
@@ -327,6 +332,7 @@ pub struct Appender {
     path: Utf8PathBuf,
     offset: u64,
     file: File,
+    since: Moment,
     unsynced: u64,
     behind: Option<JoinHandle<io::Result<()>>>,
 }
@@ -369,6 +375,7 @@ impl Appender {
 
     /// Goes on from what an appender to the same file left under way.
     pub fn resume(&mut self, behind: Behind) {
+        self.since = behind.since.unwrap_or(self.since).min(self.since);
         self.unsynced = behind.unsynced;
         self.behind = behind.task;
     }
@@ -377,6 +384,7 @@ impl Appender {
     /// system tells it once.
     pub fn behind(&mut self) -> Behind {
         Behind {
+            since: Some(self.since),
             unsynced: std::mem::take(&mut self.unsynced),
             task: self.behind.take(),
         }

@@ -268,17 +268,19 @@ impl Driver for Filesystem {
             if !parent(path).is_dir() {
                 inner.writer.make_directories(parent(path), &mut None)?;
             }
-            inner.writer.disk.append(path, offset)
+            let since = inner.writer.durability.now();
+            inner.writer.disk.append(path, offset, since)
         })
         .await
     }
 
     async fn remove(&self, path: &str) -> Result<bool, StorageError> {
         self.blocking("remove", path, |inner, path| {
+            let since = inner.writer.durability.now();
             if !inner.writer.unlink(path)? {
                 return Ok(false);
             }
-            let mut batch = Batch::default();
+            let mut batch = Batch::since(since);
             batch.directories.insert(parent(path).to_owned());
             inner.writer.durability.sync(&inner.writer.disk, &batch)?;
             Ok(true)

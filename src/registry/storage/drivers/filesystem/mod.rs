@@ -6,5 +6,7 @@ pub mod disk;
 mod driver;
 mod reader;
 mod sync;
+mod sync_failures;
 
 pub use driver::Filesystem;
+pub use sync_failures::Moment;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::disk::Disk;
+use super::sync_failures::{Moment, SyncFailures};
 use crate::sys::clock::monotonic;
 
 /// From how many files and directories on one call is cheaper.
@@ -26,8 +27,10 @@ const SLOW: Duration = Duration::from_millis(40);
 const PAUSE: usize = 500;
 
 /// What one change needs synced.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
+    /// When the first of it was written, or before.
+    pub since: Moment,
     /// Files with new content, open.
     pub files: Vec<(Utf8PathBuf, File)>,
     /// Directories with new names.
@@ -35,6 +38,15 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Makes an empty one, for what is written from a moment on.
+    pub fn since(since: Moment) -> Self {
+        Self {
+            since,
+            files: Vec::new(),
+            directories: BTreeSet::new(),
+        }
+    }
+
     fn len(&self) -> usize {
         self.files.len() + self.directories.len()
     }
@@ -47,6 +59,7 @@ pub struct Durability {
     top: Option<File>,
     waiting: AtomicUsize,
     pause: AtomicUsize,
+    failures: SyncFailures,
     state: Mutex<State>,
     turn: Condvar,
 }
@@ -72,15 +85,22 @@ impl Durability {
             top,
             waiting: AtomicUsize::new(0),
             pause: AtomicUsize::new(0),
+            failures: SyncFailures::default(),
             state: Mutex::default(),
             turn: Condvar::new(),
         }
     }
 
+    /// Returns the moment, for what is written from now on.
+    pub fn now(&self) -> Moment {
+        self.failures.now()
+    }
+
     /// Returns when all that belongs to the batch is durable.
     ///
     /// # Errors
-    /// When anything of it, or of the group it went with, could not be synced.
+    /// When anything of it, or of the group it went with, could not be synced,
+    /// or any sync has failed since the batch began.
     pub fn sync(&self, disk: &Disk, batch: &Batch) -> io::Result<()> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let outcome = match &self.top {
@@ -90,6 +110,13 @@ impl Durability {
             _ => one_by_one(disk, batch),
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if outcome.is_err() {
+            self.failures.count();
+        } else if self.now() != batch.since {
+            return Err(io::Error::other(
+                "the disk lost something that was written before; nothing of this change can be relied on",
+            ));
+        }
         outcome
     }
 
@@ -99,7 +126,11 @@ impl Durability {
     /// When the file system reports one.
     pub fn sync_all(&self, disk: &Disk) -> io::Result<()> {
         if let Some(top) = &self.top {
-            return self.together(disk, top);
+            let outcome = self.together(disk, top);
+            if outcome.is_err() {
+                self.failures.count();
+            }
+            return outcome;
         }
         crate::sys::fs::sync_everything();
         Ok(())
