@@ -45,9 +45,10 @@ impl Setup {
         matches!(self, Self::Https | Self::HttpsOption)
     }
 
-    /// Says whether the large images are pushed here: once for each transport and storage.
+    /// Says whether the large images are pushed here: once for each transport
+    /// and each place of the metadata.
     fn is_heavy(self) -> bool {
-        matches!(self, Self::Loopback | Self::Https | Self::Database)
+        matches!(self, Self::Https | Self::Database)
     }
 
     fn addresses(self) -> &'static [&'static str] {
