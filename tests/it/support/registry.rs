@@ -62,6 +62,7 @@ impl TestRegistry {
             .args(["registry", "serve"])
             .arg(config)
             .env_clear()
+            .envs(std::env::var("KDK_FAILPOINTS").map(|v| ("KDK_FAILPOINTS", v)))
             .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -197,6 +198,14 @@ impl TestRegistry {
     /// Pushes an image with one layer and returns its manifest's bytes and digest.
     #[track_caller]
     pub fn push_image(&self, repository: &str, tag: &str, seed: &str) -> (Vec<u8>, String) {
+        let (manifest, answer) = self.try_image(repository, tag, seed);
+        assert_eq!(answer.status(), 201, "{:?}", answer.text());
+        let digest = digest(&manifest);
+        (manifest, digest)
+    }
+
+    /// Pushes an image; returns its manifest and what was answered to it.
+    pub fn try_image(&self, repository: &str, tag: &str, seed: &str) -> (Vec<u8>, Response) {
         let config = self.push_blob(repository, format!("{{\"seed\":\"{seed}\"}}").as_bytes());
         let layer_content = format!("layer {seed}");
         let layer = self.push_blob(repository, layer_content.as_bytes());
@@ -207,9 +216,7 @@ impl TestRegistry {
             layer_content.len()
         );
         let answer = self.put_manifest(repository, tag, OCI_MANIFEST, manifest.as_bytes());
-        assert_eq!(answer.status(), 201, "{:?}", answer.text());
-        let digest = digest(manifest.as_bytes());
-        (manifest.into_bytes(), digest)
+        (manifest.into_bytes(), answer)
     }
 
     pub fn put_manifest(&self, repository: &str, reference: &str, media_type: &str, content: &[u8]) -> Response {

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client, Response};
 
@@ -35,9 +35,10 @@ fn rounds(few: usize) -> usize {
 /// A repository and a tag, and what the tag may stand for.
 type Tags = BTreeMap<(String, String), Vec<Option<String>>>;
 
-/// What tags may stand for: one thing, or two while a change is under way.
+/// What tags may stand for: one thing, or two while a change is under way; and
+/// how many changes were acknowledged.
 #[derive(Default)]
-struct Ledger(Mutex<Tags>);
+struct Ledger(Mutex<Tags>, AtomicUsize);
 
 impl Ledger {
     /// Changes a tag: until it is acknowledged, both are right.
@@ -51,8 +52,18 @@ impl Ledger {
         if outcome.is_some() {
             let mut tags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             tags.insert(key, vec![to]);
+            self.1.fetch_add(1, Ordering::Relaxed);
         }
         outcome
+    }
+
+    /// Waits until so many changes more are acknowledged, however slow the disk
+    /// is (but not for ever: the workers end with the server only).
+    fn wait(&self, changes: usize) {
+        let (began, from) = (Instant::now(), self.1.load(Ordering::Relaxed));
+        while self.1.load(Ordering::Relaxed) < from + changes && began.elapsed() < Duration::from_mins(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -236,7 +247,8 @@ fn what_was_acknowledged_is_whole_after_kills_at_random(face: Face) {
     for round in 0..rounds {
         storm(&mut registry, face, &ledger, round, |pid| {
             // Another moment every round, from the very start of the pushes on.
-            std::thread::sleep(Duration::from_millis(20 + round as u64 * 37 % 211));
+            ledger.wait(round % 4);
+            std::thread::sleep(Duration::from_millis(round as u64 * 37 % 211));
             let pid = nix::unistd::Pid::from_raw(pid);
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
         });
