@@ -110,30 +110,30 @@ mod platform {
             .collect()
     }
 
+    /// Finds who holds one of the sockets. Of several it is the oldest: a
+    /// process that is being started holds for a moment what its parent does.
     fn holder_of(sockets: &[(IpAddr, String)]) -> Option<Holder> {
         if sockets.is_empty() {
             return None;
         }
-        for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else {
-                continue;
-            };
-            for descriptor in descriptors.flatten() {
-                let Ok(target) = std::fs::read_link(descriptor.path()) else {
-                    continue;
-                };
+        let holds = |process: &std::fs::DirEntry| {
+            let descriptors = std::fs::read_dir(process.path().join("fd"));
+            descriptors.into_iter().flatten().flatten().any(|descriptor| {
+                let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
                 let target = target.to_string_lossy();
                 let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-                if inode.is_some_and(|inode| sockets.iter().any(|(_, known)| known == inode)) {
-                    let name = crate::sys::process::name_of(pid).unwrap_or_default();
-                    return Some(Holder { pid, name });
-                }
-            }
-        }
-        None
+                inode.is_some_and(|inode| sockets.iter().any(|(_, known)| known == inode))
+            })
+        };
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let holders = processes.filter_map(|process| {
+            let pid = process.file_name().to_str()?.parse::<i32>().ok()?;
+            let started = crate::sys::process::Identity::of(pid)?.start;
+            holds(&process).then_some((started, pid))
+        });
+        let (_, pid) = holders.min()?;
+        let name = crate::sys::process::name_of(pid).unwrap_or_default();
+        Some(Holder { pid, name })
     }
 
     fn listening_in(table: &str, port: u16) -> Vec<(IpAddr, String)> {

@@ -16,6 +16,9 @@ use crate::sys::clock::{Clock, monotonic};
 use crate::sys::process::Identity;
 use crate::sys::signal::StopSignal;
 
+/// How long a port that nobody is seen to hold may stay taken.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A job and all that is known of it.
 pub struct Job {
     /// As what it should run.
@@ -177,15 +180,24 @@ pub fn check_address(spec: &JobSpec) -> Result<(), (String, Option<u16>)> {
     let Some(address) = addresses.first() else {
         return Ok(());
     };
-    match sys::net::try_listen(SocketAddr::new(*address, port)) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let by = sys::net::port_holder(port).map_or_else(
+    let address = SocketAddr::new(*address, port);
+    // What is held by nobody any more is free in a moment: its process is
+    // ending, or somebody else was looking, too.
+    let outcome = sys::clock::wait_until(PATIENCE, || {
+        let outcome = sys::net::try_listen(address);
+        let taken = matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+        let holder = taken.then(|| sys::net::port_holder(port)).flatten();
+        (!taken || holder.is_some()).then_some((outcome, holder))
+    });
+    match outcome {
+        Some((Ok(()), _)) => Ok(()),
+        Some((Err(error), None)) => Err((format!("cannot listen on {host}:{port}: {error}"), None)),
+        taken => {
+            let by = taken.and_then(|(_, holder)| holder).map_or_else(
                 || "another process".to_owned(),
                 |holder| format!("{} (process {})", holder.name, holder.pid),
             );
             Err((format!("port {port} is taken by {by}"), Some(port)))
         }
-        Err(error) => Err((format!("cannot listen on {host}:{port}: {error}"), None)),
     }
 }
