@@ -411,7 +411,7 @@ pub fn forget_database(source: &Source) -> Result<(), CommandError> {
         // It is in use still, and what the files know of is not to be served again.
         return Ok(());
     }
-    let mark = config.storage.root.join(layout::database_in_use());
+    let mark = config.storage.root.join(layout::database_in_use().as_str());
     match std::fs::remove_file(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => Ok(other.map_err(|error| crate::sys::fs::named(&error, "cannot remove", &mark))?),
@@ -424,7 +424,7 @@ pub fn forget_database(source: &Source) -> Result<(), CommandError> {
 /// When the storage cannot be read.
 pub fn stored_blobs(source: &Source) -> Result<(usize, u64), CommandError> {
     let root = source.load()?.storage.root;
-    let mut open = vec![root.join(layout::blobs())];
+    let mut open = vec![root.join(layout::blobs().as_str())];
     let (mut count, mut bytes) = (0, 0);
     while let Some(directory) = open.pop() {
         let Ok(entries) = directory.read_dir_utf8() else {

@@ -292,7 +292,7 @@ pub async fn is_in_database(config: &Config, driver: &storage::Storage) -> Resul
     use config::database::Mode;
     use storage::layout::{database_in_use, filesystem_in_use};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
-    let marked = async |path: String| driver.stat(&path).await.map_err(storage_error);
+    let marked = async |key: storage::Key| driver.head(&key).await.map_err(storage_error);
     let in_database = marked(database_in_use()).await?.is_some();
     let in_files = marked(filesystem_in_use()).await?.is_some();
     let holds_files = async || {
@@ -320,14 +320,14 @@ async fn metadata_of(
     driver: &storage::Storage,
     logger: &Logger,
 ) -> Result<metadata::Store, StartError> {
-    use storage::Change;
+    use storage::{Change, Durability};
     let storage_error = |error: storage::StorageError| StartError::Storage(error.source);
     if !is_in_database(config, driver).await? {
         if config.enforce_lockfiles && !config.storage.readonly {
-            let path = storage::layout::filesystem_in_use();
+            let key = storage::layout::filesystem_in_use();
             let content = bytes::Bytes::from_static(LOCK_FILE);
-            let mark = vec![Change::Store { path, content }];
-            driver.apply(mark).await.map_err(storage_error)?;
+            let mark = vec![Change::Put { key, content }];
+            driver.commit(mark, Durability::Durable).await.map_err(storage_error)?;
         }
         return Ok(metadata::Store::Files(metadata::Files::new(driver.clone())));
     }
@@ -357,9 +357,9 @@ async fn mark_database(
     postgres: &metadata::Postgres,
     logger: &Logger,
 ) -> Result<(), storage::StorageError> {
-    use storage::Change;
-    let path = storage::layout::database_in_use();
-    if driver.stat(&path).await?.is_some() {
+    use storage::{Change, Durability};
+    let key = storage::layout::database_in_use();
+    if driver.head(&key).await?.is_some() {
         return Ok(());
     }
     if postgres.is_used().await.unwrap_or_default() {
@@ -372,7 +372,8 @@ async fn mark_database(
         return Ok(());
     }
     let content = bytes::Bytes::from_static(LOCK_FILE);
-    driver.apply(vec![Change::Store { path, content }]).await
+    let mark = vec![Change::Put { key, content }];
+    driver.commit(mark, Durability::Durable).await
 }
 
 /// Marks a storage whose database was away at the start once it is reached: a
@@ -382,16 +383,16 @@ async fn mark_when_reached(app: Arc<App>, stop: CancellationToken) {
     let metadata::Store::Database(postgres) = &app.metadata else {
         return;
     };
-    let path = storage::layout::database_in_use();
+    let key = storage::layout::database_in_use();
     let work = async {
-        while app.driver.stat(&path).await.ok().flatten().is_none() {
+        while app.driver.head(&key).await.ok().flatten().is_none() {
             if postgres.database().ping().await.is_ok() {
                 let content = bytes::Bytes::from_static(LOCK_FILE);
-                let mark = storage::Change::Store {
-                    path: path.clone(),
+                let mark = storage::Change::Put {
+                    key: key.clone(),
                     content,
                 };
-                if let Err(error) = app.driver.apply(vec![mark]).await {
+                if let Err(error) = app.driver.commit(vec![mark], storage::Durability::Durable).await {
                     app.logger.error(
                         "the storage cannot be marked as one whose metadata are in a database",
                         vec![("error", error.to_string().into())],

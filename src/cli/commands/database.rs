@@ -110,7 +110,7 @@ pub fn is_ours(config: &Config) -> bool {
 pub fn is_in_use(config: &Config) -> bool {
     config
         .path(&config.registry_path())
-        .join(layout::database_in_use())
+        .join(layout::database_in_use().as_str())
         .exists()
 }
 

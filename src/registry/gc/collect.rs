@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::Gate;
 use super::mark::{self, Key, Marked, Rule, key};
 use super::sweep::Sweep;
-use crate::registry::oci::{Algorithm, Digest, RepoName};
+use crate::registry::oci::{Digest, RepoName};
+use crate::registry::storage::blobs::{Blobs, Shard};
 use crate::registry::storage::{Storage, StorageError, layout, tree};
 use crate::sys::clock::Clock;
 use crate::sys::failpoint;
@@ -274,13 +275,12 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
         Some(gate) => Some(gate.watch().ok_or(CollectError::Busy)?),
         None => None,
     };
-    if handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
+    if handle.block_on(driver.head(&layout::database_in_use()))?.is_some() {
         return Err(CollectError::Database);
     }
     let crew = Crew::new(handle, site.stop);
     let rule = Rule {
         delete_untagged: options.delete_untagged,
-        tidy: !options.dry_run && site.gate.is_none(),
         cutoff: cutoff(options.grace),
     };
     report(Event::Stage { name: "mark".into() });
@@ -328,7 +328,7 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
     }
     report(Event::Stage { name: "inspect".into() });
     failpoint::pass("collect:inspect");
-    let shards = handle.block_on(shards(driver))?;
+    let shards = handle.block_on(Blobs::new((*driver).clone()).shards())?;
     let inspected: Vec<(Vec<(Digest, u64)>, usize)> =
         crew.each(&shards, async |shard| inspect(driver, shard, &alive, rule).await)?;
     let mut blobs = Vec::new();
@@ -373,6 +373,9 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
     report(Event::Stage { name: "sweep".into() });
     failpoint::pass("collect:sweep");
     Sweep::new(site, &crew, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
+    if site.gate.is_none() {
+        handle.block_on(driver.tidy(&layout::registry(), rule.cutoff))?;
+    }
     Ok(summary)
 }
 
@@ -431,55 +434,23 @@ fn cutoff(grace: Duration) -> Timestamp {
     now.checked_sub(grace).unwrap_or(Timestamp::MIN)
 }
 
-/// Returns the directories that blobs are spread over.
-pub async fn shards(driver: &Storage) -> Result<Vec<(Algorithm, String)>, StorageError> {
-    let mut found = Vec::new();
-    for algorithm in Algorithm::ALL {
-        let top = format!("{}/{}", layout::blobs(), algorithm.name());
-        let names = driver.list(&top).await?;
-        found.extend(
-            names
-                .iter()
-                .flat_map(|names| names.iter())
-                .map(|name| (algorithm, format!("{top}/{name}"))),
-        );
-    }
-    Ok(found)
-}
-
-/// Returns the blobs in a directory.
-pub async fn blobs_in(driver: &Storage, shard: &(Algorithm, String)) -> Result<Vec<Digest>, StorageError> {
-    let names = driver.list(&shard.1).await?;
-    Ok(names
-        .iter()
-        .flat_map(|names| names.iter())
-        .filter_map(|hex| format!("{}:{hex}", shard.0.name()).parse().ok())
-        .collect())
-}
-
 /// Finds the blobs in a directory that are not alive, and counts those that are too young to go.
 async fn inspect(
     driver: &Storage,
-    shard: &(Algorithm, String),
+    shard: &Shard,
     alive: &HashSet<Key>,
     rule: Rule,
 ) -> Result<(Vec<(Digest, u64)>, usize), CollectError> {
     let mut found = Vec::new();
     let mut young = 0;
-    for digest in blobs_in(driver, shard).await? {
+    for digest in Blobs::new(driver.clone()).digests(shard).await? {
         if alive.contains(&key(&digest)) {
             continue;
         }
-        match driver.stat(&layout::blob_data(&digest)).await? {
-            Some(stat) if stat.modified >= rule.cutoff => young += 1,
-            Some(stat) => found.push((digest, stat.size)),
-            // A directory without data, which a crash left.
-            None if rule.tidy => {
-                let directory = layout::blob(&digest);
-                if !mark::is_young(driver, &directory, rule.cutoff).await? {
-                    driver.discard(&directory, &shard.1).await?;
-                }
-            }
+        match driver.last_used(&layout::blob_data(&digest)).await? {
+            Some(used) if used.at >= rule.cutoff => young += 1,
+            Some(used) => found.push((digest, used.size)),
+            // A name that a push under way takes, or one that was killed left.
             None => {}
         }
     }

@@ -8,11 +8,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::registry::metadata::Stored;
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Storage, StorageError, layout};
+use crate::registry::storage::{self, Blobs, Prefix, Storage, StorageError, layout};
 
 /// A digest in little space.
 pub type Key = [u8; 33];
@@ -53,7 +54,7 @@ pub struct Dead {
     /// Its digest.
     pub digest: Digest,
     /// Links in tags' histories that name it.
-    pub history: Vec<String>,
+    pub history: Vec<storage::Key>,
     /// What it names.
     pub references: Vec<Digest>,
     /// What it is attached to.
@@ -62,7 +63,7 @@ pub struct Dead {
 
 impl Dead {
     /// Returns the link that makes it part of its repository.
-    pub fn link(&self) -> String {
+    pub fn link(&self) -> storage::Key {
         layout::revision_link(&self.name, &self.digest)
     }
 }
@@ -72,9 +73,6 @@ impl Dead {
 pub struct Rule {
     /// Whether manifests without a tag may go.
     pub delete_untagged: bool,
-    /// Whether directories that a crash left empty may go: nobody may be about
-    /// to put something there.
-    pub tidy: bool,
     /// What was changed since is kept.
     pub cutoff: Timestamp,
 }
@@ -175,7 +173,7 @@ pub async fn repository(driver: &Storage, name: &RepoName, rule: Rule) -> Result
     let mut roots = kept;
     for tag in &tags {
         let path = layout::tag_current_link(name, tag);
-        let Some(text) = driver.read(&path).await? else {
+        let Some(text) = driver.get(&path).await? else {
             continue;
         };
         if let Some(digest) = std::str::from_utf8(&text)
@@ -186,8 +184,12 @@ pub async fn repository(driver: &Storage, name: &RepoName, rule: Rule) -> Result
                 // Its own link was lost, which names it once more when it is mended.
                 match read_whole(driver, &digest).await? {
                     Content::Whole(node) => {
-                        // One that was pushed a moment ago has its link.
-                        if link(driver, &layout::revision_link(name, &digest), &digest).await? != Link::Good {
+                        // One that was pushed a moment ago has its link, and of
+                        // one that was deleted the tag went first.
+                        let own = layout::revision_link(name, &digest);
+                        if link(driver, &own, &digest).await? != Link::Good
+                            && driver.get(&path).await?.is_some_and(|now| now == text)
+                        {
                             marked.warnings.push(format!(
                                 "the tag {name}:{tag} names {digest}, whose own link is missing"
                             ));
@@ -305,10 +307,10 @@ fn reached(nodes: &HashMap<Digest, Node>, mut open: Vec<Digest>) -> HashSet<Dige
 }
 
 /// Returns the digests that directories below `top` are named after.
-pub async fn digests_below(driver: &Storage, top: &str) -> Result<Vec<Digest>, StorageError> {
+pub async fn digests_below(driver: &Storage, top: &Prefix) -> Result<Vec<Digest>, StorageError> {
     let mut found = Vec::new();
     for algorithm in Algorithm::ALL {
-        let names = driver.list(&format!("{top}/{}", algorithm.name())).await?;
+        let names = driver.list(&top.below(algorithm.name())).await?;
         found.extend(
             names
                 .iter()
@@ -334,17 +336,24 @@ pub enum Link {
 ///
 /// # Errors
 /// Those of the storage.
-pub async fn link(driver: &Storage, path: &str, digest: &Digest) -> Result<Link, StorageError> {
-    Ok(match driver.read(path).await? {
+pub async fn link(driver: &Storage, key: &storage::Key, digest: &Digest) -> Result<Link, StorageError> {
+    let named = digest.to_string();
+    let is_good = |text: &Bytes| text.trim_ascii() == named.as_bytes();
+    let mut found = driver.get(key).await?;
+    if found.as_ref().is_some_and(|text| !is_good(text)) {
+        // A push may be writing it: reading again waits for that.
+        found = driver.get(key).await?;
+    }
+    Ok(match found {
         None => Link::Absent,
-        Some(text) if text.trim_ascii() == digest.to_string().as_bytes() => Link::Good,
+        Some(text) if is_good(&text) => Link::Good,
         Some(_) => Link::Broken,
     })
 }
 
-/// Says whether a file was changed at or after the cutoff.
-pub async fn is_young(driver: &Storage, path: &str, cutoff: Timestamp) -> Result<bool, StorageError> {
-    Ok(driver.stat(path).await?.is_some_and(|stat| stat.modified >= cutoff))
+/// Says whether an object was used at or after the cutoff.
+pub async fn is_young(driver: &Storage, key: &storage::Key, cutoff: Timestamp) -> Result<bool, StorageError> {
+    Ok(driver.last_used(key).await?.is_some_and(|used| used.at >= cutoff))
 }
 
 #[cfg(test)]

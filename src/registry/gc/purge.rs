@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::registry::config::UploadPurging;
 use crate::registry::http::App;
 use crate::registry::oci::RepoName;
-use crate::registry::storage::{StorageError, layout, tree};
+use crate::registry::storage::{Durability, StorageError, Target, layout, tree};
 use crate::sys::clock::Clock;
 
 /// Longest pause before the first round: servers started together should not purge together.
@@ -81,12 +81,16 @@ async fn round(app: &App, purging: UploadPurging) -> Result<usize, StorageError>
             }
         }
     }
+    if !purging.dry_run {
+        let age = jiff::SignedDuration::try_from(purging.age).unwrap_or(jiff::SignedDuration::MAX);
+        let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        app.driver.tidy(&layout::registry(), before).await?;
+    }
     Ok(count)
 }
 
 async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: UploadPurging) -> Result<bool, StorageError> {
-    let directory = format!("{}/{id}", layout::uploads(group));
-    if !is_old(app, &directory, now, purging).await? {
+    if !is_old(app, group, id, now, purging).await? {
         return Ok(false);
     }
     app.logger.info(
@@ -101,23 +105,30 @@ async fn purge(app: &App, group: &str, id: &str, now: Timestamp, purging: Upload
         return Ok(true);
     }
     let Ok(name) = group.parse::<RepoName>() else {
-        return app.driver.remove(&directory).await;
+        let all = vec![Target::All(layout::upload(group, id))];
+        return Ok(app.driver.delete(all, Durability::Volatile).await? > 0);
     };
     let mut session = app.uploads.session(id).await;
     // A piece may have come while this waited for its turn.
-    if !is_old(app, &directory, now, purging).await? {
+    if !is_old(app, group, id, now, purging).await? {
         return Ok(false);
     }
     app.uploads.end(&mut session, &name, id).await
 }
 
 /// Says whether an upload was begun, and last added to, long enough ago.
-async fn is_old(app: &App, directory: &str, now: Timestamp, purging: UploadPurging) -> Result<bool, StorageError> {
-    let written = app.driver.read(&format!("{directory}/startedat")).await?;
+async fn is_old(
+    app: &App,
+    group: &str,
+    id: &str,
+    now: Timestamp,
+    purging: UploadPurging,
+) -> Result<bool, StorageError> {
+    let written = app.driver.get(&layout::upload_started_at(group, id)).await?;
     let started = written.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Timestamp>().ok());
     // An upload that still grows is alive, whenever it was started.
-    let data = app.driver.stat(&format!("{directory}/data")).await?;
-    let changed = data.map(|stat| stat.modified);
+    let data = app.driver.last_used(&layout::upload_data(group, id)).await?;
+    let changed = data.map(|used| used.at);
     let Some(touched) = started.max(changed) else {
         return Ok(false);
     };

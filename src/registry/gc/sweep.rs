@@ -12,7 +12,7 @@ use tokio::sync::RwLockWriteGuard;
 use super::collect::{CollectError, Crew, Site, Summary, progress};
 use super::mark::{self, Dead, Key, key};
 use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::{StorageError, layout};
+use crate::registry::storage::{self, Durability, StorageError, Target, layout};
 
 /// Items that are removed while the gate is closed once.
 const SLICE: usize = 64;
@@ -117,9 +117,9 @@ impl<'a> Sweep<'a> {
         let mut removed = 0;
         for dead in slice.iter().filter(|dead| !self.is_spared(&dead.digest)) {
             for path in &dead.history {
-                self.remove_link(path).await?;
+                self.remove_link(path.clone()).await?;
             }
-            self.remove_link(&dead.link()).await?;
+            self.remove_link(dead.link()).await?;
             removed += 1;
         }
         Ok(removed)
@@ -156,7 +156,7 @@ impl<'a> Sweep<'a> {
             let _closed = self.closed().await;
             for digest in slice {
                 if !self.is_kept(digest).await? {
-                    self.remove_link(&layout::layer_link(name, digest)).await?;
+                    self.remove_link(layout::layer_link(name, digest)).await?;
                 }
             }
         }
@@ -170,12 +170,7 @@ impl<'a> Sweep<'a> {
             if self.is_kept(digest).await? {
                 continue;
             }
-            if self
-                .site
-                .driver
-                .discard(&layout::blob_data(digest), &layout::blobs())
-                .await?
-            {
+            if self.discard(layout::blob_data(digest)).await? {
                 removed += 1;
                 freed.fetch_add(*size, Ordering::Relaxed);
             }
@@ -190,17 +185,15 @@ impl<'a> Sweep<'a> {
             || mark::is_young(self.site.driver, &layout::blob_data(digest), self.cutoff).await?)
     }
 
-    async fn remove_link(&self, path: &str) -> Result<(), StorageError> {
-        if self.discard(path).await? {
+    async fn remove_link(&self, link: storage::Key) -> Result<(), StorageError> {
+        if self.discard(link).await? {
             self.links.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Removes a file and the directory of its digest. Those above are shared
-    /// with others, and trying to remove them costs as much as success.
-    async fn discard(&self, path: &str) -> Result<bool, StorageError> {
-        let above = path.rsplitn(3, '/').nth(2).unwrap_or_default();
-        self.site.driver.discard(path, above).await
+    async fn discard(&self, key: storage::Key) -> Result<bool, StorageError> {
+        let target = vec![Target::Object(key)];
+        Ok(self.site.driver.delete(target, Durability::Volatile).await? > 0)
     }
 }

@@ -99,12 +99,7 @@ impl App {
     /// # Errors
     /// Those of the storage.
     pub async fn check_storage(&self) -> Result<(), StorageError> {
-        let gone = || StorageError {
-            action: "list",
-            path: self.config.storage.root.to_string(),
-            source: std::io::ErrorKind::NotFound.into(),
-        };
-        self.driver.list("").await?.map(drop).ok_or_else(gone)
+        self.driver.probe().await
     }
 }
 

@@ -16,7 +16,7 @@ use super::proven::Proven;
 use super::subjects::{Known, Subjects};
 use super::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Storage, StorageError, layout, tree};
+use crate::registry::storage::{Blobs, Change, Durability, Expected, Key, Storage, StorageError, Target, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
@@ -61,25 +61,30 @@ impl Files {
         &self.stripes[stripe]
     }
 
-    async fn link(&self, path: &str) -> Result<Option<Digest>, StorageError> {
-        let content = self.driver.read(path).await?;
+    async fn link(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        let content = self.driver.get(key).await?;
         Ok(content.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse().ok()))
     }
 
-    fn prove(path: String, digest: &Digest) -> Change {
-        Change::Prove {
-            path,
+    fn put_link(key: Key, digest: &Digest) -> Change {
+        Change::PutVerified {
+            key,
             content: Bytes::from(digest.to_string()),
         }
     }
 
+    /// Removes durably; says whether there was anything.
+    async fn remove(&self, target: Target) -> Result<bool, StorageError> {
+        Ok(self.driver.delete(vec![target], Durability::Durable).await? > 0)
+    }
+
     /// Returns a manifest's content, whoever it belongs to.
     async fn content(&self, digest: &Digest) -> Result<Option<Arc<Stored>>, StorageError> {
-        let Some(stat) = self.blobs.stat(digest).await? else {
+        let Some(size) = self.blobs.head(digest).await? else {
             return Ok(None);
         };
         if let Some(known) = self.proven.get(digest)
-            && known.content.len() as u64 == stat.size
+            && known.content.len() as u64 == size
         {
             return Ok(Some(known));
         }
@@ -99,8 +104,8 @@ impl Files {
         let mut listings = Vec::new();
         let mut revisions = Vec::new();
         for algorithm in Algorithm::ALL {
-            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
-            let Some(listing) = self.driver.list(&path).await? else {
+            let prefix = layout::revisions(name).below(algorithm.name());
+            let Some(listing) = self.driver.list(&prefix).await? else {
                 continue;
             };
             revisions.push((algorithm, Arc::clone(&listing)));
@@ -199,21 +204,22 @@ impl Metadata for Files {
     ) -> Result<(), MetadataError> {
         let _side_by_side = self.guard(name).read().await;
         let mut changes = vec![
-            Change::Prove {
-                path: layout::blob_data(digest),
+            Change::PutVerified {
+                key: layout::blob_data(digest),
                 content,
             },
-            Self::prove(layout::revision_link(name, digest), digest),
+            Self::put_link(layout::revision_link(name, digest), digest),
         ];
         changes.extend(
             tags.iter()
-                .map(|tag| Self::prove(layout::tag_index_link(name, tag, digest), digest)),
+                .map(|tag| Self::put_link(layout::tag_index_link(name, tag, digest), digest)),
         );
-        changes.extend(tags.iter().map(|tag| Change::Replace {
-            path: layout::tag_current_link(name, tag),
+        changes.extend(tags.iter().map(|tag| Change::Update {
+            key: layout::tag_current_link(name, tag),
             content: Bytes::from(digest.to_string()),
+            expected: Expected::Anything,
         }));
-        Ok(self.driver.apply(changes).await?)
+        Ok(self.driver.commit(changes, Durability::Durable).await?)
     }
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
@@ -225,10 +231,10 @@ impl Metadata for Files {
         for tag in listing.iter().flat_map(|names| names.iter()) {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
             if self.resolve(name, &tag).await?.as_ref() == Some(digest) {
-                self.driver.remove(&layout::tag(name, &tag)).await?;
+                self.remove(Target::All(layout::tag(name, &tag))).await?;
             }
         }
-        Ok(self.driver.remove(&layout::revision(name, digest)).await?)
+        Ok(self.remove(Target::All(layout::revision(name, digest))).await?)
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
@@ -236,8 +242,8 @@ impl Metadata for Files {
         if self.resolve(name, tag).await?.is_none() {
             return Ok(false);
         }
-        self.driver.remove(&layout::tag_current_link(name, tag)).await?;
-        self.driver.remove(&layout::tag(name, tag)).await?;
+        self.remove(Target::Object(layout::tag_current_link(name, tag))).await?;
+        self.remove(Target::All(layout::tag(name, tag))).await?;
         Ok(true)
     }
 
@@ -290,7 +296,7 @@ impl Metadata for Files {
             // A link alone is not enough: a garbage collection may have left it behind.
             let linked =
                 (or_manifests && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
-            if !linked || self.blobs.stat(digest).await?.is_none() {
+            if !linked || self.blobs.head(digest).await?.is_none() {
                 missing.push(digest.clone());
             }
         }
@@ -299,17 +305,17 @@ impl Metadata for Files {
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
         let content = arrival.unwrap_or_else(|| Change::Touch {
-            path: layout::blob_data(digest),
+            key: layout::blob_data(digest),
         });
-        let link = Self::prove(layout::layer_link(name, digest), digest);
-        Ok(self.driver.apply(vec![content, link]).await?)
+        let link = Self::put_link(layout::layer_link(name, digest), digest);
+        Ok(self.driver.commit(vec![content, link], Durability::Durable).await?)
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         if !self.has_blob(name, digest).await? {
             return Ok(false);
         }
-        Ok(self.driver.remove(&layout::layer(name, digest)).await?)
+        Ok(self.remove(Target::All(layout::layer(name, digest))).await?)
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {

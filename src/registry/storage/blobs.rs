@@ -3,10 +3,14 @@
 use bytes::Bytes;
 
 use super::dispatch::Storage;
-use super::driver::{Stat, StorageError};
+use super::error::StorageError;
+use super::key::Prefix;
 use super::layout;
 use super::object::Object;
-use crate::registry::oci::Digest;
+use crate::registry::oci::{Algorithm, Digest};
+
+/// A part of the blobs of an algorithm.
+pub type Shard = (Algorithm, Prefix);
 
 /// Blobs by digest, whichever repositories they belong to.
 #[derive(Clone, Debug)]
@@ -20,12 +24,12 @@ impl Blobs {
         Self { driver }
     }
 
-    /// Returns size and age of a blob.
+    /// Returns the size of a blob in bytes.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn stat(&self, digest: &Digest) -> Result<Option<Stat>, StorageError> {
-        self.driver.stat(&layout::blob_data(digest)).await
+    pub async fn head(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        self.driver.head(&layout::blob_data(digest)).await
     }
 
     /// Opens a blob for reading.
@@ -36,11 +40,39 @@ impl Blobs {
         self.driver.open(&layout::blob_data(digest)).await
     }
 
+    /// Returns the parts that blobs are spread over.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn shards(&self) -> Result<Vec<Shard>, StorageError> {
+        let mut found = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let top = layout::blobs_of(algorithm);
+            let names = self.driver.list(&top).await?;
+            let names = names.iter().flat_map(|names| names.iter());
+            found.extend(names.map(|name| (algorithm, top.below(name))));
+        }
+        Ok(found)
+    }
+
+    /// Returns the digests that a part has names for; the data of one may be
+    /// missing, when it is on its way or was.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn digests(&self, (algorithm, prefix): &Shard) -> Result<Vec<Digest>, StorageError> {
+        let names = self.driver.list(prefix).await?;
+        let names = names.iter().flat_map(|names| names.iter());
+        Ok(names
+            .filter_map(|hex| format!("{}:{hex}", algorithm.name()).parse().ok())
+            .collect())
+    }
+
     /// Reads a small blob whole.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
-        self.driver.read(&layout::blob_data(digest)).await
+        self.driver.get(&layout::blob_data(digest)).await
     }
 }

@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use camino::Utf8Path;
+use jiff::Timestamp;
 
-use super::driver::{Change, Driver as _, Stat, StorageError};
+use super::change::{Change, Durability, Target};
+use super::driver::{Driver as _, LastUsed};
 use super::drivers::filesystem::Filesystem;
-use super::drivers::filesystem::disk::Appender;
+use super::error::StorageError;
+use super::key::{Key, Prefix};
 use super::object::Object;
+use super::writer::Resumed;
 
 /// A place that keeps bytes; see [`super::Driver`] for what each call promises.
 #[derive(Clone, Debug)]
@@ -55,85 +59,110 @@ impl Storage {
         pass!(self.settle())
     }
 
-    /// Reads a small file whole, or returns nothing when it does not exist.
+    /// Reads a small object whole, or returns nothing when it does not exist.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn read(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
-        pass!(self.read(path)).await
+    pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
+        pass!(self.get(key)).await
     }
 
-    /// Returns what is known of a file, or nothing when it does not exist.
+    /// Returns an object's size in bytes, or nothing when it does not exist.
     ///
     /// # Errors
     /// When that cannot be told.
-    pub async fn stat(&self, path: &str) -> Result<Option<Stat>, StorageError> {
-        pass!(self.stat(path)).await
+    pub async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        pass!(self.head(key)).await
     }
 
-    /// Opens a file for reading, or returns nothing when it does not exist.
+    /// Opens an object for reading, or returns nothing when it does not exist.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub async fn open(&self, path: &str) -> Result<Option<Object>, StorageError> {
-        pass!(self.open(path)).await
+    pub async fn open(&self, key: &Key) -> Result<Option<Object>, StorageError> {
+        pass!(self.open(key)).await
     }
 
-    /// Carries out changes that belong together, durably.
+    /// Returns the names of the next part after a prefix, sorted bytewise;
+    /// nothing when there is none. The same listing again may be the same
+    /// allocation while nothing changed, and never is when something did.
     ///
     /// # Errors
-    /// When any of them fails; what was done until then nobody sees.
-    pub async fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
-        pass!(self.apply(changes)).await
+    /// When it cannot be read.
+    pub async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
+        pass!(self.list(prefix)).await
     }
 
-    /// Opens a file for writing at `offset`, making it and dropping what lies beyond.
+    /// Returns when an object, also an unfinished one, was last used.
     ///
     /// # Errors
-    /// When it cannot be opened, or another server writes to it.
-    pub async fn append(&self, path: &str, offset: u64) -> Result<Appender, StorageError> {
-        pass!(self.append(path, offset)).await
+    /// When that cannot be told.
+    pub async fn last_used(&self, key: &Key) -> Result<Option<LastUsed>, StorageError> {
+        pass!(self.last_used(key)).await
     }
 
-    /// Removes a file or a tree; says whether there was one.
+    /// Returns the size of an unfinished object, or nothing when it was not begun.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub async fn remove(&self, path: &str) -> Result<bool, StorageError> {
-        pass!(self.remove(path)).await
+    /// When that cannot be told.
+    pub async fn unfinished(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        pass!(self.unfinished(key)).await
     }
 
-    /// Removes like `remove`, but durably only after `flush`, together with
-    /// the directories above that become empty, up to `keep`.
+    /// Goes on with an unfinished object, or begins it.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub async fn discard(&self, path: &str, keep: &str) -> Result<bool, StorageError> {
-        pass!(self.discard(path, keep)).await
+    /// When it cannot be opened, or somebody else writes to it.
+    pub async fn resume(&self, key: &Key) -> Result<Resumed, StorageError> {
+        pass!(self.resume(key)).await
     }
 
-    /// Puts a file aside, outside the layout, under a name.
+    /// Carries out changes that belong together.
     ///
     /// # Errors
-    /// When it cannot be moved.
-    pub async fn quarantine(&self, path: &str, name: &str) -> Result<(), StorageError> {
-        pass!(self.quarantine(path, name)).await
+    /// When any of them fails; then nothing is seen of any that was not there before.
+    pub async fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
+        pass!(self.commit(changes, durability)).await
     }
 
-    /// Makes durable what was discarded.
+    /// Removes objects; says of how many targets there was something.
     ///
     /// # Errors
-    /// When the file system reports one.
+    /// When one cannot be removed.
+    pub async fn delete(&self, targets: Vec<Target>, durability: Durability) -> Result<usize, StorageError> {
+        pass!(self.delete(targets, durability)).await
+    }
+
+    /// Makes durable all that was volatile.
+    ///
+    /// # Errors
+    /// When anything of it was lost.
     pub async fn flush(&self) -> Result<(), StorageError> {
         pass!(self.flush()).await
     }
 
-    /// Returns the names in a directory, sorted; nothing when it does not
-    /// exist. The same listing again is the same allocation while nothing changed.
+    /// Puts an object aside under a name, out of the layout.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub async fn list(&self, path: &str) -> Result<Option<Arc<[String]>>, StorageError> {
-        pass!(self.list(path)).await
+    /// When it cannot be moved.
+    pub async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
+        pass!(self.quarantine(key, name)).await
+    }
+
+    /// Removes below a prefix what only the driver leaves behind, when it was
+    /// left before a time; returns how much that was.
+    ///
+    /// # Errors
+    /// When that cannot be found or removed.
+    pub async fn tidy(&self, prefix: &Prefix, before: Timestamp) -> Result<usize, StorageError> {
+        pass!(self.tidy(prefix, before)).await
+    }
+
+    /// Says whether the store answers. Writes nothing.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn probe(&self) -> Result<(), StorageError> {
+        pass!(self.probe()).await
     }
 }

@@ -11,133 +11,138 @@
 //!     _uploads/<id>/{data,startedat,digest-state}
 //! ```
 
-use crate::registry::oci::{Digest, RepoName, Tag};
+use super::key::{Key, Prefix};
+use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 
 const TOP: &str = "docker/registry/v2";
 
 /// Says, where it exists, that the metadata are in a database: then there are
 /// no links, and nothing here tells what is alive (GitLab's registry).
-pub fn database_in_use() -> String {
-    "docker/registry/lockfiles/database-in-use".to_owned()
+pub fn database_in_use() -> Key {
+    Key::new("docker/registry/lockfiles/database-in-use".to_owned())
 }
 
 /// Says, where it exists, that the metadata are the links (GitLab's registry).
-pub fn filesystem_in_use() -> String {
-    "docker/registry/lockfiles/filesystem-in-use".to_owned()
+pub fn filesystem_in_use() -> Key {
+    Key::new("docker/registry/lockfiles/filesystem-in-use".to_owned())
+}
+
+/// All that a registry keeps of images.
+pub fn registry() -> Prefix {
+    Prefix::new(TOP.to_owned())
+}
+
+/// Blobs of an algorithm.
+pub fn blobs_of(algorithm: Algorithm) -> Prefix {
+    blobs().below(algorithm.name())
+}
+
+fn of_digest(prefix: &Prefix, digest: &Digest) -> Prefix {
+    Prefix::new(format!("{prefix}/{}/{}", digest.algorithm().name(), digest.hex()))
 }
 
 /// Directory of all repositories.
-pub fn repositories() -> String {
-    format!("{TOP}/repositories")
+pub fn repositories() -> Prefix {
+    Prefix::new(format!("{TOP}/repositories"))
 }
 
 /// Directory of all blobs.
-pub fn blobs() -> String {
-    format!("{TOP}/blobs")
+pub fn blobs() -> Prefix {
+    Prefix::new(format!("{TOP}/blobs"))
 }
 
 /// Directory of a blob.
-pub fn blob(digest: &Digest) -> String {
+pub fn blob(digest: &Digest) -> Prefix {
     let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
-    format!("{TOP}/blobs/{algorithm}/{}/{hex}", &hex[..2])
+    Prefix::new(format!("{TOP}/blobs/{algorithm}/{}/{hex}", &hex[..2]))
 }
 
 /// Content of a blob.
-pub fn blob_data(digest: &Digest) -> String {
-    format!("{}/data", blob(digest))
+pub fn blob_data(digest: &Digest) -> Key {
+    blob(digest).key("data")
 }
 
 /// Directory of a repository, or of a group of them.
-pub fn repository(name: &str) -> String {
-    format!("{TOP}/repositories/{name}")
+pub fn repository(name: &str) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}"))
 }
 
 /// Directory of the link that makes a blob part of a repository.
-pub fn layer(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/{}/{}", layers(name), digest.algorithm().name(), digest.hex())
+pub fn layer(name: &RepoName, digest: &Digest) -> Prefix {
+    of_digest(&layers(name), digest)
 }
 
 /// Link that makes a blob part of a repository.
-pub fn layer_link(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/link", layer(name, digest))
+pub fn layer_link(name: &RepoName, digest: &Digest) -> Key {
+    layer(name, digest).key("link")
 }
 
 /// Directory of a repository's manifests.
-pub fn manifests(name: &str) -> String {
-    format!("{}/_manifests", repository(name))
+pub fn manifests(name: &str) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}/_manifests"))
 }
 
 /// Directory of a repository's revision links.
-pub fn revisions(name: &RepoName) -> String {
-    format!("{}/revisions", manifests(name.as_str()))
+pub fn revisions(name: &RepoName) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}/_manifests/revisions"))
 }
 
 /// Directory of a repository's layer links.
-pub fn layers(name: &RepoName) -> String {
-    format!("{}/_layers", repository(name.as_str()))
+pub fn layers(name: &RepoName) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}/_layers"))
 }
 
 /// Directory of the links to all that a tag once stood for.
-pub fn tag_index(name: &RepoName, tag_name: &Tag) -> String {
-    format!("{}/index", tag(name, tag_name))
+pub fn tag_index(name: &RepoName, tag_name: &Tag) -> Prefix {
+    tag(name, tag_name).below("index")
 }
 
 /// Directory of the link that makes a manifest part of a repository.
-pub fn revision(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/{}/{}", revisions(name), digest.algorithm().name(), digest.hex())
+pub fn revision(name: &RepoName, digest: &Digest) -> Prefix {
+    of_digest(&revisions(name), digest)
 }
 
 /// Link that makes a manifest part of a repository.
-pub fn revision_link(name: &RepoName, digest: &Digest) -> String {
-    format!("{}/link", revision(name, digest))
+pub fn revision_link(name: &RepoName, digest: &Digest) -> Key {
+    revision(name, digest).key("link")
 }
 
 /// Directory of a repository's tags.
-pub fn tags(name: &RepoName) -> String {
-    format!("{}/tags", manifests(name.as_str()))
+pub fn tags(name: &RepoName) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}/_manifests/tags"))
 }
 
 /// Directory of a tag.
-pub fn tag(name: &RepoName, tag: &Tag) -> String {
-    format!("{}/{tag}", tags(name))
+pub fn tag(name: &RepoName, tag: &Tag) -> Prefix {
+    tags(name).below(tag.as_str())
 }
 
 /// Link to the manifest that a tag stands for.
-pub fn tag_current_link(name: &RepoName, tag_name: &Tag) -> String {
-    format!("{}/current/link", tag(name, tag_name))
+pub fn tag_current_link(name: &RepoName, tag_name: &Tag) -> Key {
+    tag(name, tag_name).below("current").key("link")
 }
 
 /// Link that records that a tag once stood for a manifest.
-pub fn tag_index_link(name: &RepoName, tag_name: &Tag, digest: &Digest) -> String {
-    format!(
-        "{}/index/{}/{}/link",
-        tag(name, tag_name),
-        digest.algorithm().name(),
-        digest.hex()
-    )
+pub fn tag_index_link(name: &RepoName, tag_name: &Tag, digest: &Digest) -> Key {
+    of_digest(&tag_index(name, tag_name), digest).key("link")
 }
 
 /// Directory of a repository's unfinished uploads.
-pub fn uploads(name: &str) -> String {
-    format!("{}/_uploads", repository(name))
+pub fn uploads(name: &str) -> Prefix {
+    Prefix::new(format!("{TOP}/repositories/{name}/_uploads"))
 }
 
 /// Directory of an unfinished upload.
-pub fn upload(name: &RepoName, id: &str) -> String {
-    format!("{}/{id}", uploads(name.as_str()))
+pub fn upload(name: &str, id: &str) -> Prefix {
+    uploads(name).below(id)
 }
 
 /// Bytes of an unfinished upload.
-pub fn upload_data(name: &RepoName, id: &str) -> String {
-    format!("{}/data", upload(name, id))
+pub fn upload_data(name: &str, id: &str) -> Key {
+    upload(name, id).key("data")
 }
 
 /// When an upload was started (RFC 3339).
-pub fn upload_started_at(name: &RepoName, id: &str) -> String {
-    format!("{}/startedat", upload(name, id))
-}
-
-/// Running digest of an unfinished upload; only this registry reads it.
-pub fn upload_digest_state(name: &RepoName, id: &str) -> String {
-    format!("{}/digest-state", upload(name, id))
+pub fn upload_started_at(name: &str, id: &str) -> Key {
+    upload(name, id).key("startedat")
 }

@@ -1,18 +1,26 @@
-//! Storage: a driver keeps bytes under paths, `layout` gives the paths
+//! Storage: a driver keeps bytes under keys, `layout` gives the keys
 //! meaning, blobs and uploads are built on both.
 
 pub mod blobs;
+mod change;
 mod dispatch;
 pub mod driver;
 pub mod drivers;
+mod error;
+mod key;
 pub mod layout;
 pub mod object;
+mod pending;
 pub mod tree;
 pub mod upload_state;
 pub mod uploads;
+pub mod writer;
 
 pub use blobs::Blobs;
+pub use change::{Change, Durability, Expected, Target};
 pub use dispatch::Storage;
-pub use driver::{Change, Driver, StorageError};
+pub use driver::{Driver, LastUsed};
 pub use drivers::filesystem::Filesystem;
+pub use error::StorageError;
+pub use key::{Key, Prefix};
 pub use uploads::Uploads;

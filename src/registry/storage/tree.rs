@@ -1,7 +1,7 @@
 //! Walking the tree of repositories.
 
 use super::dispatch::Storage;
-use super::driver::StorageError;
+use super::error::StorageError;
 use super::layout;
 use crate::registry::oci::RepoName;
 

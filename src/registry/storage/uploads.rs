@@ -1,36 +1,35 @@
 //! Uploads under way: bytes arrive in one piece or many, and become a blob
 //! when their digest is right.
 //!
-//! The file's length is the truth about how much has arrived. The running
-//! digest is kept in memory and, between requests, in a file that counts
-//! until the machine restarts: after a power loss the bytes themselves are
-//! read again. One request at a time works on an upload. A small blob that
-//! comes in one request never becomes a file of its own.
+//! The storage knows how much has arrived. The running digest goes with it as
+//! a note, which counts while the bytes are those of then; else they are read
+//! again. One request at a time works on an upload. A small blob that comes in
+//! one request never becomes an object of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::task::JoinHandle;
 
+use super::change::{Change, Durability, Target};
 use super::dispatch::Storage;
-use super::driver::{Change, StorageError};
-use super::drivers::filesystem::disk::{Appender, Behind};
+use super::error::StorageError;
+use super::key::Key;
 use super::layout;
 use super::upload_state::UploadState;
+use super::writer::{Piece, Writer};
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 
 /// Bytes gathered before they are hashed and written.
 const PIECE: usize = 512 << 10;
 /// Up to this size hashing is quicker than handing it to another thread.
 const QUICK: usize = 64 << 10;
-/// From this size on, reading an upload again costs more than keeping its digest.
-const WORTH_KEEPING: u64 = 4 << 20;
 
 /// Why bytes were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +37,12 @@ pub enum UploadError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Another request has added to it meanwhile.
+    #[error("{size} bytes have arrived")]
+    Offset {
+        /// Bytes that are there.
+        size: u64,
+    },
     /// The client went away or sent a broken body.
     #[error("the request's body ended early: {0}")]
     Body(String),
@@ -60,17 +65,20 @@ pub enum UploadError {
 /// Progress of one upload, as far as memory goes.
 #[derive(Default)]
 pub struct Progress {
-    /// Digest of the first `hashed` bytes.
-    hasher: Option<Hasher>,
-    hashed: u64,
     /// All of a blob that came at once.
     whole: Option<Bytes>,
-    /// Bytes that the disk is taking up.
-    behind: Behind,
-    /// Whether it never was a file.
+    /// All of a blob, open to be finished.
+    open: Option<Open>,
+    /// Whether it never was an object of its own.
     in_memory: bool,
     /// Whether the upload has become a blob, or was given up.
     ended: bool,
+}
+
+struct Open {
+    writer: Box<dyn Writer>,
+    /// Digest of all that is there.
+    hasher: Option<Hasher>,
 }
 
 /// An upload that one request works on.
@@ -91,6 +99,7 @@ pub struct Incoming<B> {
 }
 
 /// A blob that is all there, with the digest that was promised.
+#[derive(Debug)]
 pub struct Finished {
     /// What makes it a blob.
     pub change: Change,
@@ -155,11 +164,7 @@ impl Uploads {
     /// # Errors
     /// Those of the storage.
     pub async fn size(&self, name: &RepoName, id: &str) -> Result<Option<u64>, StorageError> {
-        Ok(self
-            .driver
-            .stat(&layout::upload_data(name, id))
-            .await?
-            .map(|stat| stat.size))
+        self.driver.unfinished(&layout::upload_data(name.as_str(), id)).await
     }
 
     /// Takes in a body after the bytes that are there. Returns the size afterwards.
@@ -207,69 +212,54 @@ impl Uploads {
                 return Ok(received);
             }
             // Not durable on purpose: losing an unfinished upload is legal.
-            let mut started = self
-                .driver
-                .append(&layout::upload_started_at(name, &state.id), 0)
-                .await?;
-            let _ = started.write_all(state.started_at.to_string().as_bytes());
+            let started = Change::PutVerified {
+                key: layout::upload_started_at(name.as_str(), &state.id),
+                content: Bytes::from(state.started_at.to_string()),
+            };
+            self.driver.commit(vec![started], Durability::Volatile).await?;
         }
-        let path = layout::upload_data(name, &state.id);
-        let hasher = match session.hasher.take() {
+        let resumed = self
+            .driver
+            .resume(&layout::upload_data(name.as_str(), &state.id))
+            .await?;
+        let (mut writer, size) = (resumed.writer, resumed.size);
+        if size != offset {
+            writer.rollback().await?;
+            return Err(UploadError::Offset { size });
+        }
+        let hasher = match resumed.note {
             _ if offset == 0 => Some(Hasher::new(algorithm)),
-            Some(hasher) if session.hashed == offset && hasher.algorithm() == algorithm => Some(hasher),
-            _ => self.saved_digest(name, &state.id, algorithm, offset).await?,
+            note => note.and_then(|note| noted(&note, algorithm)),
         };
-        let mut file = self.driver.append(&path, offset).await?;
-        file.resume(std::mem::take(&mut session.behind));
-        let mut sink = Sink {
-            target: Some((file, hasher)),
-            pending: None,
-        };
-        let received = sink.fill(gathered, (!whole).then_some(incoming.body)).await;
-        let flushed = sink.settle().await;
-        let written = |source| StorageError {
-            action: "append to",
-            path: path.clone(),
-            source,
-        };
-        let (mut file, hasher) = flushed.map_err(written)?;
-        session.behind = file.behind();
-        let size = file.size().map_err(written)?;
-        drop(file);
-        session.hasher = hasher;
-        session.hashed = size;
-        if let Some(reason) = broken {
+        let body = (!whole).then_some(incoming.body);
+        let taken = fill(
+            writer.as_mut(),
+            Piece {
+                bytes: gathered,
+                hasher,
+            },
+            body,
+        )
+        .await?;
+        let note = taken.hasher.as_ref().map(note_of);
+        if let Some(reason) = broken.or(taken.broken) {
+            writer.pause(note).await?;
             return Err(UploadError::Body(reason));
         }
-        match received {
-            Ok(received) if announced.is_none_or(|announced| announced == received) => {
-                if !last && size >= WORTH_KEEPING {
-                    self.save_digest(session, name, &state.id).await;
-                }
-                Ok(size)
-            }
-            Ok(received) => {
-                // What cannot be placed must not stay: the client goes on from before it.
-                self.driver.append(&path, offset).await?;
-                session.hasher = None;
-                Err(wrong_length(received))
-            }
-            Err(FillError::Body(reason)) => Err(UploadError::Body(reason)),
-            Err(FillError::Write(source)) => Err(written(source).into()),
+        if announced.is_some_and(|announced| announced != taken.received) {
+            // What cannot be placed must not stay: the client goes on from before it.
+            writer.rollback().await?;
+            return Err(wrong_length(taken.received));
         }
-    }
-
-    /// Waits for bytes that the disk takes up. An upload that it lost some of is over.
-    async fn settle(&self, session: &mut Session, name: &RepoName, id: &str) -> Result<(), StorageError> {
-        let Err(source) = std::mem::take(&mut session.behind).wait().await else {
-            return Ok(());
-        };
-        self.end(session, name, id).await?;
-        Err(StorageError {
-            action: "write",
-            path: layout::upload_data(name, id),
-            source,
-        })
+        if last {
+            session.open = Some(Open {
+                writer,
+                hasher: taken.hasher,
+            });
+        } else {
+            writer.pause(note).await?;
+        }
+        Ok(offset + taken.received)
     }
 
     /// Checks that an upload has the digest, and says what makes it a blob.
@@ -284,49 +274,65 @@ impl Uploads {
         id: &str,
         digest: &Digest,
     ) -> Result<Finished, UploadError> {
-        let path = layout::blob_data(digest);
-        let data = layout::upload_data(name, id);
-        let since = session.behind.since;
-        self.settle(session, name, id).await?;
-        let stat = match session.whole {
-            Some(_) => None,
-            None => self.driver.stat(&data).await?,
-        };
-        let (computed, change, size) = match stat {
+        let (computed, finished) = match self.opened(session, name, id, digest.algorithm()).await? {
             None => {
                 let content = session.whole.take().unwrap_or_default();
                 session.in_memory = true;
                 let size = content.len() as u64;
                 let computed = hash(digest.algorithm(), content.clone()).await;
-                (computed, Change::Store { path, content }, size)
+                let key = layout::blob_data(digest);
+                let change = Change::Put { key, content };
+                (computed, Finished { change, size })
             }
-            Some(stat) => {
-                let computed = match session.hasher.take() {
-                    Some(hasher) if session.hashed == stat.size && hasher.algorithm() == digest.algorithm() => {
-                        hasher.finish()
+            Some(Open { writer, hasher }) => {
+                let staged = match writer.finish(hasher.as_ref().map(note_of)).await {
+                    Ok(staged) => staged,
+                    Err(error) => {
+                        // Some of it was lost: it cannot become what it was to be.
+                        self.end(session, name, id).await?;
+                        return Err(error.into());
                     }
-                    _ => match self.saved_digest(name, id, digest.algorithm(), stat.size).await? {
-                        Some(hasher) => hasher.finish(),
-                        None => self.hash_again(&data, digest.algorithm()).await?,
-                    },
                 };
-                (
-                    computed,
-                    Change::Adopt {
-                        from: data,
-                        since,
-                        path,
-                    },
-                    stat.size,
-                )
+                let computed = match hasher {
+                    Some(hasher) => hasher.finish(),
+                    None => self.hash_again(&staged.key, digest.algorithm()).await?,
+                };
+                let size = staged.size;
+                let key = layout::blob_data(digest);
+                let change = Change::Promote { staged, key };
+                (computed, Finished { change, size })
             }
         };
         if computed == *digest {
-            Ok(Finished { change, size })
+            Ok(finished)
         } else {
+            drop(finished);
             self.end(session, name, id).await?;
             Err(UploadError::Digest { computed })
         }
+    }
+
+    /// Returns an upload, open to be finished; nothing when it is no object of its own.
+    async fn opened(
+        &self,
+        session: &mut Session,
+        name: &RepoName,
+        id: &str,
+        algorithm: Algorithm,
+    ) -> Result<Option<Open>, StorageError> {
+        let open = session.open.take();
+        if open.is_some() || session.whole.is_some() {
+            return Ok(open);
+        }
+        let key = layout::upload_data(name.as_str(), id);
+        if self.driver.unfinished(&key).await?.is_none() {
+            return Ok(None);
+        }
+        let resumed = self.driver.resume(&key).await?;
+        Ok(Some(Open {
+            writer: resumed.writer,
+            hasher: resumed.note.and_then(|note| noted(&note, algorithm)),
+        }))
     }
 
     /// Removes what is left of an upload; says whether anything of it was there.
@@ -337,9 +343,8 @@ impl Uploads {
         let removed = if session.in_memory {
             false
         } else {
-            self.driver
-                .discard(&layout::upload(name, id), &layout::uploads(name.as_str()))
-                .await?
+            let all = Target::All(layout::upload(name.as_str(), id));
+            self.driver.delete(vec![all], Durability::Volatile).await? > 0
         };
         session.ended = true;
         self.live().remove(id);
@@ -354,50 +359,10 @@ impl Uploads {
         Ok(removed)
     }
 
-    /// Writes the running digest down, after those of before, for whoever goes on after a restart.
-    async fn save_digest(&self, session: &Session, name: &RepoName, id: &str) {
-        let Some(hasher) = &session.hasher else { return };
-        let mut saved = format!("{} {} {}\n", *BOOT, hasher.algorithm().name(), session.hashed).into_bytes();
-        saved.extend(hasher.save());
-        let path = layout::upload_digest_state(name, id);
-        // After those before: cutting a file that was just written waits for the disk.
-        let end = self.driver.stat(&path).await.ok().flatten().map_or(0, |stat| stat.size);
-        // Without it the bytes are read again, which only takes longer.
-        if let Ok(mut file) = self.driver.append(&path, end).await {
-            let _ = file.write_all(&saved);
-        }
-    }
-
-    async fn saved_digest(
-        &self,
-        name: &RepoName,
-        id: &str,
-        algorithm: Algorithm,
-        size: u64,
-    ) -> Result<Option<Hasher>, StorageError> {
-        if size < WORTH_KEEPING {
-            return Ok(None);
-        }
-        let saved = self.driver.read(&layout::upload_digest_state(name, id)).await?;
-        let expected = format!("{} {} {size}\n", *BOOT, algorithm.name());
-        Ok(saved.and_then(|saved| {
-            let mut starts = (0..saved.len()).rev();
-            let start = starts.find(|start| saved[*start..].starts_with(expected.as_bytes()))?;
-            Hasher::restore(algorithm, &saved[start + expected.len()..])
-        }))
-    }
-
-    async fn hash_again(&self, path: &str, algorithm: Algorithm) -> Result<Digest, StorageError> {
-        let failed = |source| StorageError {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        };
-        let content = self
-            .driver
-            .open(path)
-            .await?
-            .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    async fn hash_again(&self, key: &Key, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        let failed = |source| StorageError::new("read", key, source);
+        let content = self.driver.open(key).await?;
+        let content = content.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         content.digest(algorithm).await.map_err(failed)
     }
 
@@ -410,8 +375,18 @@ impl Uploads {
     }
 }
 
-/// Names this boot: what was written since is still in the page cache.
-static BOOT: LazyLock<String> = LazyLock::new(crate::sys::process::boot_id);
+/// Writes a running digest down.
+fn note_of(hasher: &Hasher) -> Bytes {
+    let mut note = format!("{} ", hasher.algorithm().name()).into_bytes();
+    note.extend(hasher.save());
+    Bytes::from(note)
+}
+
+/// Reads a running digest that was written down; nothing when it is of another algorithm.
+fn noted(note: &[u8], algorithm: Algorithm) -> Option<Hasher> {
+    let saved = note.strip_prefix(algorithm.name().as_bytes())?.strip_prefix(b" ")?;
+    Hasher::restore(algorithm, saved)
+}
 
 async fn hash(algorithm: Algorithm, content: Bytes) -> Digest {
     if content.len() <= QUICK {
@@ -466,84 +441,59 @@ where
     }
 }
 
-type Target = (Appender, Option<Hasher>);
-
-enum FillError {
-    Body(String),
-    Write(io::Error),
+/// What was taken in.
+struct Taken {
+    /// Bytes that came.
+    received: u64,
+    /// Digest of all that is there.
+    hasher: Option<Hasher>,
+    /// Why it ended early.
+    broken: Option<String>,
 }
 
-/// Hashes and writes on a thread of its own while the next bytes arrive.
-struct Sink {
-    target: Option<Target>,
-    pending: Option<JoinHandle<(Target, BytesMut, io::Result<()>)>>,
-}
-
-impl Sink {
-    /// Takes in what was gathered and what still comes; returns how much that was.
-    async fn fill<B>(&mut self, mut gathered: BytesMut, mut body: Option<B>) -> Result<u64, FillError>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
-        let mut received = gathered.len() as u64;
-        let mut broken = None;
-        while let Some(rest) = &mut body {
-            if gathered.len() >= PIECE {
-                gathered = self.write(gathered).await.map_err(FillError::Write)?;
+/// Takes in what was gathered and what still comes: one piece is hashed and
+/// written while the next arrives.
+async fn fill<B>(writer: &mut dyn Writer, mut piece: Piece, mut body: Option<B>) -> Result<Taken, StorageError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut received = 0;
+    let mut broken = None;
+    let (mut next, room) = (BytesMut::new(), piece.bytes.capacity());
+    while !piece.bytes.is_empty() || body.is_some() {
+        received += piece.bytes.len() as u64;
+        let write = async {
+            if piece.bytes.is_empty() {
+                return Ok(piece);
             }
-            match next(rest).await {
-                Ok(Some(data)) => {
-                    received += data.len() as u64;
-                    gathered.extend_from_slice(&data);
-                }
-                Ok(None) => break,
-                Err(reason) => {
-                    broken = Some(FillError::Body(reason));
-                    break;
+            writer.write(piece).await
+        };
+        let gathering = async {
+            match &mut body {
+                None => Ok(Ok(true)),
+                Some(body) => {
+                    next.reserve(room);
+                    Ok(gather(body, &mut next).await)
                 }
             }
-        }
-        if !gathered.is_empty() {
-            self.write(gathered).await.map_err(FillError::Write)?;
-        }
-        self.wait().await.map_err(FillError::Write)?;
-        broken.map_or(Ok(received), Err)
-    }
-
-    /// Starts writing a piece once the one before is written; returns an
-    /// empty buffer to gather the next in.
-    async fn write(&mut self, piece: BytesMut) -> io::Result<BytesMut> {
-        let empty = self.wait().await?;
-        let Some((mut file, mut hasher)) = self.target.take() else {
-            return Err(io::Error::other("the upload's file is gone"));
         };
-        self.pending = Some(tokio::task::spawn_blocking(move || {
-            let written = file.write_all(&piece);
-            match (&written, &mut hasher) {
-                (Ok(()), Some(hasher)) => hasher.update(&piece),
-                // What reached the file is unknown: the digest is computed again later.
-                _ => hasher = None,
+        let (written, gathered) = try_join(write, gathering).await?;
+        piece = written;
+        // Its buffer is empty again.
+        std::mem::swap(&mut piece.bytes, &mut next);
+        match gathered {
+            Ok(false) => {}
+            Ok(true) => body = None,
+            Err(reason) => {
+                body = None;
+                broken = Some(reason);
             }
-            ((file, hasher), piece, written)
-        }));
-        Ok(empty)
+        }
     }
-
-    /// Waits for the piece under way; returns its buffer, emptied.
-    async fn wait(&mut self) -> io::Result<BytesMut> {
-        let Some(pending) = self.pending.take() else {
-            return Ok(buffer(None));
-        };
-        let (target, mut piece, written) = pending.await.map_err(io::Error::other)?;
-        self.target = Some(target);
-        piece.clear();
-        written.map(|()| piece)
-    }
-
-    async fn settle(mut self) -> io::Result<Target> {
-        // A failed write was reported by `fill`.
-        let _ = self.wait().await;
-        self.target.ok_or_else(|| io::Error::other("the upload's file is gone"))
-    }
+    Ok(Taken {
+        received,
+        hasher: piece.hasher,
+        broken,
+    })
 }

@@ -33,12 +33,12 @@ pub async fn check(
         check_stop()?;
         let page = postgres.blob_page(after.as_ref(), PAGE).await?;
         for (digest, size) in &page {
-            let stat = driver.stat(&layout::blob_data(digest)).await?;
-            let (problem, detail) = match stat {
-                Some(stat) if i64::try_from(stat.size) == Ok(*size) => continue,
-                Some(stat) => (
+            let stored = driver.head(&layout::blob_data(digest)).await?;
+            let (problem, detail) = match stored {
+                Some(stored) if i64::try_from(stored) == Ok(*size) => continue,
+                Some(stored) => (
                     "wrong-size",
-                    format!("the database says {size} bytes, the storage has {}", stat.size),
+                    format!("the database says {size} bytes, the storage has {stored}"),
                 ),
                 None => ("missing-blob", "the database has it, the storage has not".to_owned()),
             };

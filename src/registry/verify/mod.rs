@@ -11,16 +11,23 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::gc::collect::{self, CollectError, Crew};
+use crate::registry::gc::collect::{CollectError, Crew};
 use crate::registry::gc::mark;
 use crate::registry::metadata::Stored;
 use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Change, Storage, StorageError, layout, tree};
+use crate::registry::storage::blobs::{Blobs, Shard};
+use crate::registry::storage::{Change, Durability, Key, Storage, StorageError, Target, layout, tree};
+
+use crate::sys::clock::Clock;
+
+/// What is younger may belong to a push under way.
+const LEFTOVER_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is wrong with one thing in a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,12 +93,12 @@ pub fn verify(
     in_files: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CollectError> {
-    if repair && in_files && handle.block_on(driver.stat(&layout::database_in_use()))?.is_some() {
+    if repair && in_files && handle.block_on(driver.head(&layout::database_in_use()))?.is_some() {
         return Err(CollectError::Database);
     }
     let verifier = Verifier { driver, repair };
     let crew = Crew::new(handle, stop);
-    let shards = handle.block_on(collect::shards(driver))?;
+    let shards = handle.block_on(Blobs::new(driver.clone()).shards())?;
     let names: Vec<RepoName> = if in_files {
         let found = handle.block_on(tree::holding(driver, "_manifests"))?;
         found.iter().filter_map(|name| name.parse().ok()).collect()
@@ -127,6 +134,9 @@ pub fn verify(
         all.findings.append(&mut part.findings);
     }
     if repair {
+        // What pushes that were killed left is none of the images'.
+        let before = Clock::System.now() - LEFTOVER_AGE;
+        handle.block_on(driver.tidy(&layout::registry(), before))?;
         handle.block_on(driver.flush())?;
     }
     all.findings.sort_unstable();
@@ -135,36 +145,25 @@ pub fn verify(
 
 impl Verifier<'_> {
     /// Reads every blob in a directory.
-    async fn shard(&self, shard: &(crate::registry::oci::Algorithm, String)) -> Result<Part, StorageError> {
+    async fn shard(&self, shard: &Shard) -> Result<Part, StorageError> {
         let mut part = Part::default();
-        for digest in collect::blobs_in(self.driver, shard).await? {
-            let path = layout::blob_data(&digest);
-            let Some(content) = self.driver.open(&path).await? else {
-                part.findings.push(Finding {
-                    problem: "leftover",
-                    repository: None,
-                    subject: digest.to_string(),
-                    detail: "a blob's directory without data".into(),
-                    repaired: self.discard(&layout::blob(&digest), &layout::blobs()).await?,
-                });
+        for digest in Blobs::new(self.driver.clone()).digests(shard).await? {
+            let key = layout::blob_data(&digest);
+            // A directory alone is nothing.
+            let Some(content) = self.driver.open(&key).await? else {
                 continue;
             };
-            self.temporary(&layout::blob(&digest), &mut part).await?;
             part.blobs += 1;
             let computed = content
                 .digest(digest.algorithm())
                 .await
-                .map_err(|source| StorageError {
-                    action: "read",
-                    path: path.clone(),
-                    source,
-                })?;
+                .map_err(|source| StorageError::new("read", &key, source))?;
             part.bytes += content.size;
             if computed == digest {
                 part.good.push(mark::key(&digest));
             } else {
                 let repaired = if self.repair {
-                    self.driver.quarantine(&path, &digest.to_string()).await?;
+                    self.driver.quarantine(&key, &digest.to_string()).await?;
                     Some("moved to .kdk/quarantine; push it again")
                 } else {
                     None
@@ -184,7 +183,6 @@ impl Verifier<'_> {
     /// Checks the links of a repository, and what its manifests refer to.
     async fn repository(&self, name: &RepoName, good: &HashSet<mark::Key>) -> Result<Part, StorageError> {
         let mut part = Part::default();
-        let mut left = Part::default();
         let mut find = |problem, subject: String, detail: String, repaired| {
             part.findings.push(Finding {
                 problem,
@@ -203,23 +201,19 @@ impl Verifier<'_> {
                 continue;
             }
             if state == mark::Link::Broken {
-                let repaired = self.discard(&link, &layout::layers(name)).await?;
+                let repaired = self.discard(Target::Object(link.clone())).await?;
                 find(
                     "broken-link",
-                    link,
+                    link.to_string(),
                     "a layer's link does not name its digest".into(),
                     repaired,
                 );
             } else if is_good(&digest) {
                 layers.insert(digest);
             } else {
-                let repaired = self.discard(&link, &layout::layers(name)).await?;
-                find(
-                    "missing-blob",
-                    digest.to_string(),
-                    "a layer's link leads to nothing".into(),
-                    repaired,
-                );
+                // A push that was killed leaves as much. What an image needs
+                // is found with its manifest.
+                self.discard(Target::Object(link)).await?;
             }
         }
         let mut manifests = HashSet::new();
@@ -230,7 +224,7 @@ impl Verifier<'_> {
                 continue;
             }
             if !is_good(&digest) {
-                let repaired = self.discard(&link, &layout::revisions(name)).await?;
+                let repaired = self.discard(Target::Object(link)).await?;
                 find(
                     "missing-manifest",
                     digest.to_string(),
@@ -240,10 +234,11 @@ impl Verifier<'_> {
             } else if state == mark::Link::Good {
                 manifests.insert(digest);
             } else {
-                let repaired = self.link(&link, &digest).await?;
+                let subject = link.to_string();
+                let repaired = self.link(link, &digest).await?;
                 find(
                     "broken-link",
-                    link,
+                    subject,
                     "a manifest's link does not name its digest".into(),
                     repaired,
                 );
@@ -268,15 +263,18 @@ impl Verifier<'_> {
                 );
                 continue;
             };
-            self.temporary(&format!("{}/current", layout::tag(name, &tag)), &mut left)
-                .await?;
             let current = layout::tag_current_link(name, &tag);
-            let target = self.driver.read(&current).await?;
-            let target = target.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Digest>().ok());
+            // A push or deletion that was killed leaves as much.
+            let Some(target) = self.driver.get(&current).await? else {
+                self.discard(Target::All(layout::tag(name, &tag))).await?;
+                continue;
+            };
+            let target = std::str::from_utf8(&target).ok();
+            let target = target.and_then(|text| text.trim().parse::<Digest>().ok());
             match target {
                 Some(digest) if manifests.contains(&digest) => {}
                 Some(digest) if is_good(&digest) => {
-                    let repaired = self.link(&layout::revision_link(name, &digest), &digest).await?;
+                    let repaired = self.link(layout::revision_link(name, &digest), &digest).await?;
                     find(
                         "dangling-tag",
                         tag.to_string(),
@@ -288,7 +286,7 @@ impl Verifier<'_> {
                     }
                 }
                 Some(digest) => {
-                    let repaired = self.discard(&current, &layout::tags(name)).await?;
+                    let repaired = self.discard(Target::Object(current)).await?;
                     find(
                         "dangling-tag",
                         tag.to_string(),
@@ -297,19 +295,18 @@ impl Verifier<'_> {
                     );
                 }
                 None => {
-                    let repaired = self.discard(&layout::tag(name, &tag), &layout::tags(name)).await?;
+                    let repaired = self.discard(Target::All(layout::tag(name, &tag))).await?;
                     find(
                         "dangling-tag",
                         tag.to_string(),
-                        "its link is empty, garbled or missing".into(),
+                        "its link is empty or garbled".into(),
                         repaired,
                     );
                 }
             }
         }
-        part.findings.append(&mut left.findings);
         for digest in &manifests {
-            let Some(content) = self.driver.read(&layout::blob_data(digest)).await? else {
+            let Some(content) = self.driver.get(&layout::blob_data(digest)).await? else {
                 continue;
             };
             part.manifests += 1;
@@ -338,7 +335,7 @@ impl Verifier<'_> {
                     (
                         "missing-layer-link",
                         "is stored, but no part of the repository",
-                        self.link(&link, needed).await?,
+                        self.link(link, needed).await?,
                     )
                 } else {
                     ("missing-blob", "is not stored; push it again", None)
@@ -355,43 +352,23 @@ impl Verifier<'_> {
         Ok(part)
     }
 
-    /// Finds temporary files that a crash left in a directory.
-    async fn temporary(&self, directory: &str, part: &mut Part) -> Result<(), StorageError> {
-        let names = self.driver.list(directory).await?;
-        for name in names
-            .iter()
-            .flat_map(|names| names.iter())
-            .filter(|name| name.ends_with(".tmp"))
-        {
-            let path = format!("{directory}/{name}");
-            part.findings.push(Finding {
-                problem: "leftover",
-                repository: None,
-                repaired: self.discard(&path, directory).await?,
-                subject: path,
-                detail: "a temporary file".into(),
-            });
-        }
-        Ok(())
-    }
-
-    async fn discard(&self, path: &str, keep: &str) -> Result<Option<&'static str>, StorageError> {
+    async fn discard(&self, target: Target) -> Result<Option<&'static str>, StorageError> {
         if !self.repair {
             return Ok(None);
         }
-        self.driver.discard(path, keep).await?;
+        self.driver.delete(vec![target], Durability::Volatile).await?;
         Ok(Some("removed"))
     }
 
-    async fn link(&self, path: &str, digest: &Digest) -> Result<Option<&'static str>, StorageError> {
+    async fn link(&self, key: Key, digest: &Digest) -> Result<Option<&'static str>, StorageError> {
         if !self.repair {
             return Ok(None);
         }
-        let change = Change::Prove {
-            path: path.to_owned(),
+        let change = Change::PutVerified {
+            key,
             content: Bytes::from(digest.to_string()),
         };
-        self.driver.apply(vec![change]).await?;
+        self.driver.commit(vec![change], Durability::Durable).await?;
         Ok(Some("linked"))
     }
 }

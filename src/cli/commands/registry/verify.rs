@@ -51,7 +51,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     let in_database = source.load().is_ok_and(|config| match config.database.mode {
         Mode::Files => false,
         Mode::Database => true,
-        Mode::Prefer => config.storage.root.join(layout::database_in_use()).exists(),
+        Mode::Prefer => config.storage.root.join(layout::database_in_use().as_str()).exists(),
     });
     let outcome = if in_database {
         with_server_of(session, &source, verify)

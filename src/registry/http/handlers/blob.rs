@@ -51,8 +51,8 @@ pub async fn get(context: &Context, name: &RepoName, digest: &Digest) -> Result<
         ));
     }
     if context.request.method() == Method::HEAD && context.header(RANGE).is_none() {
-        let stat = app.blobs.stat(digest).await.map_err(|error| context.failed(error))?;
-        let size = stat.ok_or_else(|| unknown(digest))?.size;
+        let size = app.blobs.head(digest).await.map_err(|error| context.failed(error))?;
+        let size = size.ok_or_else(|| unknown(digest))?;
         let mut response = Response::new(Body::empty());
         describe(&mut response, BLOB_TYPE, size, &text, &etag);
         return Ok(response);

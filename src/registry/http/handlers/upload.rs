@@ -67,13 +67,13 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
     };
     let metadata = &context.app.metadata;
     let _passing = context.app.gate.pass().await;
-    let stat = context
+    let size = context
         .app
         .blobs
-        .stat(&digest)
+        .head(&digest)
         .await
         .map_err(|error| context.failed(error))?;
-    let Some(stat) = stat else { return Ok(None) };
+    let Some(size) = size else { return Ok(None) };
     if !metadata
         .has_blob(&from, &digest)
         .await
@@ -90,7 +90,7 @@ async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<Optio
     context.notify("mount", name, |event| {
         event.media_type = "application/octet-stream".to_owned();
         event.digest = digest.to_string();
-        event.size = Some(stat.size);
+        event.size = Some(size);
         event.from_repository = Some(from.to_string());
         event.url = context.url(&format!("/v2/{name}/blobs/{digest}"));
     });
@@ -199,12 +199,7 @@ fn known_state(context: &Context, name: &RepoName, id: &str) -> Result<UploadSta
 /// Finds where a piece goes: where `Content-Range` says, which must be where
 /// the upload ends. Without it, the state must be the latest.
 fn offset_of(context: &Context, state: &UploadState, size: u64) -> Result<u64, Problem> {
-    let out_of_order = || {
-        Problem::new(ErrorCode::ContentRangeInvalid)
-            .detail(json!({"received": size}))
-            .header("range", upload_range(size))
-            .header("docker-upload-uuid", state.id.clone())
-    };
+    let out_of_order = || out_of_order(&state.id, size);
     match context.header(CONTENT_RANGE) {
         None if state.offset == size => Ok(size),
         None => Err(out_of_order()),
@@ -220,6 +215,14 @@ fn offset_of(context: &Context, state: &UploadState, size: u64) -> Result<u64, P
             }
         }
     }
+}
+
+/// Answers what goes elsewhere than where the upload ends.
+fn out_of_order(id: &str, size: u64) -> Problem {
+    Problem::new(ErrorCode::ContentRangeInvalid)
+        .detail(json!({"received": size}))
+        .header("range", upload_range(size))
+        .header("docker-upload-uuid", id.to_owned())
 }
 
 fn announced(context: &Context) -> Option<u64> {
@@ -248,7 +251,7 @@ async fn receive(
         body: context.request.body_mut(),
     };
     let taken = uploads.append(session, name, state, incoming).await;
-    taken.map_err(|error| upload_problem(context, error))
+    taken.map_err(|error| upload_problem(context, &state.id, error))
 }
 
 async fn complete(
@@ -263,7 +266,7 @@ async fn complete(
         .uploads
         .finish(&mut session, name, id, digest)
         .await
-        .map_err(|error| upload_problem(&context, error))?;
+        .map_err(|error| upload_problem(&context, id, error))?;
     {
         let _passing = app.gate.pass().await;
         app.gate.note([digest]);
@@ -287,8 +290,9 @@ async fn complete(
     Ok(created(&context, name, digest))
 }
 
-fn upload_problem(context: &Context, error: UploadError) -> Problem {
+fn upload_problem(context: &Context, id: &str, error: UploadError) -> Problem {
     match error {
+        UploadError::Offset { size } => out_of_order(id, size),
         UploadError::Storage(source) => context.failed(source),
         UploadError::Body(reason) => {
             context.app.logger.warn(

@@ -76,8 +76,8 @@ impl Importer<'_> {
     pub(super) async fn revisions(&self, name: &RepoName) -> Result<Vec<Digest>, MetadataError> {
         let mut all = Vec::new();
         for algorithm in Algorithm::ALL {
-            let path = format!("{}/{}", layout::revisions(name), algorithm.name());
-            let listing = self.driver.list(&path).await?;
+            let prefix = layout::revisions(name).below(algorithm.name());
+            let listing = self.driver.list(&prefix).await?;
             let digest = |hex: &str| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok();
             all.extend(
                 listing
@@ -158,10 +158,10 @@ impl Importer<'_> {
                 // What another repository holds is no part of this one: a
                 // layer with URLs may name it without ever having been pushed here.
                 let linked = self.files.has_blob(name, &part.digest).await?;
-                match Blobs::new(self.driver.clone()).stat(&part.digest).await? {
+                match Blobs::new(self.driver.clone()).head(&part.digest).await? {
                     Some(_) if !linked && (row.is_index() || !part.urls.is_empty()) => {}
                     Some(_) if !linked => unlinked = Some(part.digest.clone()),
-                    Some(stat) => drop(sizes.insert(part.digest.clone(), stat.size)),
+                    Some(size) => drop(sizes.insert(part.digest.clone(), size)),
                     None if row.is_index() => (self.report)(Event::Skipped {
                         what: what(),
                         reason: format!("its entry {}, which is missing", part.digest),

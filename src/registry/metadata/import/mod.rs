@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::postgres::bulk::Part;
 use super::postgres::import::{Counts, Step};
 use super::{Files, MetadataError, Postgres};
-use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Storage, layout};
+use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::storage::{Blobs, Change, Durability, Storage, Target, layout};
 use crate::sys::failpoint;
 use find::Found;
 
@@ -132,7 +132,7 @@ impl<'a> Importer<'a> {
             .filter_map(|name| name.parse().ok())
             .collect();
         let images = self.options.manifests || self.options.tags;
-        let marked = self.driver.stat(&layout::database_in_use()).await?.is_some();
+        let marked = self.driver.head(&layout::database_in_use()).await?.is_some();
         let import = if self.options.dry_run {
             if images && marked {
                 return Err(MetadataError::Import(
@@ -446,44 +446,39 @@ impl<'a> Importer<'a> {
 
     /// Says in the storage where the metadata are from now on.
     async fn mark(&self) -> Result<(), MetadataError> {
-        let mark = Change::Store {
-            path: layout::database_in_use(),
+        let mark = Change::Put {
+            key: layout::database_in_use(),
             content: bytes::Bytes::from_static(b"{\"version\":1}"),
         };
-        self.driver.apply(vec![mark]).await?;
-        self.driver.remove(&layout::filesystem_in_use()).await?;
+        self.driver.commit(vec![mark], Durability::Durable).await?;
+        let other = Target::Object(layout::filesystem_in_use());
+        self.driver.delete(vec![other], Durability::Durable).await?;
         Ok(())
     }
 
     /// Step three: all blobs that are not known yet.
     async fn blobs(&self) -> Result<(), MetadataError> {
-        for algorithm in Algorithm::ALL {
-            let top = format!("{}/{}", layout::blobs(), algorithm.name());
-            let shards = self.driver.list(&top).await?.unwrap_or_default();
-            let total = shards.len();
-            for (number, shard) in shards.iter().enumerate() {
-                self.check_stop()?;
-                let mut found = BTreeMap::new();
-                let names = self.driver.list(&format!("{top}/{shard}")).await?.unwrap_or_default();
-                for hex in names.iter() {
-                    let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
-                        continue;
-                    };
-                    if let Some(stat) = Blobs::new(self.driver.clone()).stat(&digest).await? {
-                        found.insert(digest, stat.size);
-                    }
+        let blobs = Blobs::new(self.driver.clone());
+        let shards = blobs.shards().await?;
+        let total = shards.len();
+        for (number, shard) in shards.iter().enumerate() {
+            self.check_stop()?;
+            let mut found = BTreeMap::new();
+            for digest in blobs.digests(shard).await? {
+                if let Some(size) = blobs.head(&digest).await? {
+                    found.insert(digest, size);
                 }
-                if !self.options.dry_run {
-                    let (new, bytes) = self.database.import_blobs(&found).await?;
-                    let mut counts = self.counts();
-                    counts.blobs += new;
-                    counts.bytes += bytes;
-                }
-                (self.report)(Event::Progress {
-                    done: number + 1,
-                    total,
-                });
             }
+            if !self.options.dry_run {
+                let (new, bytes) = self.database.import_blobs(&found).await?;
+                let mut counts = self.counts();
+                counts.blobs += new;
+                counts.bytes += bytes;
+            }
+            (self.report)(Event::Progress {
+                done: number + 1,
+                total,
+            });
         }
         Ok(())
     }

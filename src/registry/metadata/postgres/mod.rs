@@ -30,7 +30,7 @@ use tokio_postgres::{Error, Row};
 
 use super::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag, media_type};
-use crate::registry::storage::{Change, Storage};
+use crate::registry::storage::{Change, Durability, Storage};
 pub use connection::{Database, DatabaseError};
 
 /// How often an operation is tried when others are in its way, or its connection broke.
@@ -492,10 +492,8 @@ impl Metadata for Postgres {
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
-        let size = match &arrival {
-            None => None,
-            Some(change) => Some(self.size_of(change).await?),
-        };
+        let size = arrival.as_ref().and_then(Change::size);
+        let size = size.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
         if let Some(change) = arrival {
             // Before the transaction, since making data durable takes time. A
             // review that goes on is waited for, and another one put off; it
@@ -505,7 +503,7 @@ impl Metadata for Postgres {
             let held: Result<u64, MetadataError> =
                 attempt!(self, client, self.execute(&client, push::PUT_OFF_BLOB, &[&key]).await);
             held?;
-            self.driver.apply(vec![change]).await?;
+            self.driver.commit(vec![change], Durability::Durable).await?;
         }
         let outcome = attempt!(
             self,

@@ -10,7 +10,7 @@ use super::{Postgres, Repository, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, StorageError};
+use crate::registry::storage::Blobs;
 
 /// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
 const LARGEST_CONFIGURATION: u64 = 256_000;
@@ -237,8 +237,8 @@ impl Postgres {
             Kind::Image { config, .. } => {
                 let blobs = Blobs::new(self.driver.clone());
                 // What the client says of its size may be wrong.
-                match blobs.stat(&config.digest).await? {
-                    Some(stat) if stat.size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
+                match blobs.head(&config.digest).await? {
+                    Some(size) if size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
                     _ => None,
                 }
             }
@@ -392,7 +392,7 @@ impl Postgres {
         if !row.is_index() {
             let blobs = Blobs::new(self.driver.clone());
             for digest in &row.present {
-                if !missing.contains(digest) && blobs.stat(digest).await?.is_none() {
+                if !missing.contains(digest) && blobs.head(digest).await?.is_none() {
                     missing.push(digest.clone());
                 }
             }
@@ -469,16 +469,6 @@ impl Postgres {
             .collect())
     }
 
-    /// Returns how many bytes a blob will have.
-    pub(super) async fn size_of(&self, change: &Change) -> Result<i64, StorageError> {
-        let size = match change {
-            Change::Store { content, .. } => content.len() as u64,
-            Change::Adopt { from, .. } => self.driver.stat(from).await?.map_or(0, |stat| stat.size),
-            _ => 0,
-        };
-        Ok(i64::try_from(size).unwrap_or(i64::MAX))
-    }
-
     /// Makes a blob, whose data are there, part of a repository. Without a size
     /// it must be known.
     pub(super) async fn put_blob_row(
@@ -502,7 +492,7 @@ impl Postgres {
             return Err(MetadataError::Missing(vec![digest.clone()]));
         }
         // They might have been collected just before.
-        if blobs.stat(digest).await?.is_none() {
+        if blobs.head(digest).await?.is_none() {
             return Err(MetadataError::Missing(vec![digest.clone()]));
         }
         self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])

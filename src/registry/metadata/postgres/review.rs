@@ -14,7 +14,7 @@ use super::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::storage::{StorageError, layout};
+use crate::registry::storage::{Durability, StorageError, Target, layout};
 
 /// How a review ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,17 +126,14 @@ impl Postgres {
             // Before its data: what something refers to all the same cannot be deleted.
             self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
                 .await?;
-            let path = layout::blob_data(&digest);
-            let size = tokio::time::timeout(storage_limit, self.driver.stat(&path)).await;
-            let size = size.map_err(|_| StorageError {
-                action: "stat",
-                path: path.clone(),
-                source: io::ErrorKind::TimedOut.into(),
-            })?;
-            let bytes = size?.map_or(0, |stat| stat.size);
+            let key = layout::blob_data(&digest);
+            let size = tokio::time::timeout(storage_limit, self.driver.head(&key)).await;
+            let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
+            let bytes = size?.unwrap_or_default();
             // Once begun it is waited for: what goes on after the row is free
             // again might remove what was pushed meanwhile.
-            self.driver.remove(&layout::blob(&digest)).await?;
+            let blob = Target::All(layout::blob(&digest));
+            self.driver.delete(vec![blob], Durability::Durable).await?;
             outcome = Outcome::Removed {
                 what: digest.to_string(),
                 event,

@@ -342,10 +342,22 @@ fn old_uploads_are_purged() {
             let data = std::fs::File::create(upload.join("data")).expect("made");
             data.set_modified(days_ago(days)).expect("set");
         }
+        // What pushes that were killed left: a temporary name, and nothing else.
+        let blobs = storage.join("docker/registry/v2/blobs/sha256/ab");
+        for (first, days) in [("ab", 8), ("ac", 6)] {
+            let blob = blobs.join(format!("{first}{}", "0".repeat(62)));
+            std::fs::create_dir_all(&blob).expect("made");
+            let left = std::fs::File::create(blob.join("data.0123456789abcdef.tmp")).expect("made");
+            left.set_modified(days_ago(days)).expect("set");
+            let directory = std::fs::File::open(&blob).expect("opened");
+            directory.set_modified(days_ago(days)).expect("set");
+        }
         let registry = TestRegistry::on(directory, &config, &[]);
         registry.wait_for_line(|line| (line["msg"] == "upload purge complete").then_some(()));
         assert_eq!(uploads.join("old").exists(), dry, "dry run: {dry}");
         assert!(uploads.join("fresh").exists());
+        let left = std::fs::read_dir(&blobs).expect("read").count();
+        assert_eq!(left, if dry { 2 } else { 1 }, "dry run: {dry}");
     }
 }
 

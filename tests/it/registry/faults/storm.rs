@@ -212,8 +212,6 @@ fn check(mut registry: TestRegistry, ledger: Ledger, rounds: usize) {
         let mut command = Command::new(KDK);
         Output::of(command.args(["registry", "verify"]).args(more).arg(&config))
     };
-    // What the kills left is garbage that a repair sweeps out, and no more than that.
-    verify(&["--repair", "--yes"]).ok();
     verify(&[]).ok();
     let registry = registry.restart();
     let acknowledged = ledger.1.into_inner();

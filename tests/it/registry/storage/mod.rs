@@ -1,5 +1,6 @@
 //! What lies on disk, and what each change does there.
 
+mod commits;
 mod formats;
 mod interchange;
 mod links;

@@ -15,7 +15,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
-use kdk::registry::storage::{Blobs, Change, Filesystem, Storage, StorageError, layout};
+use kdk::registry::storage::writer::Piece;
+use kdk::registry::storage::{Blobs, Change, Durability, Filesystem, Storage, Target, layout};
 
 use crate::support::temporary;
 
@@ -282,24 +283,25 @@ impl Store {
 
     async fn put_blob(&self, name: &RepoName, content: &[u8], by_file: bool) -> Result<Digest, MetadataError> {
         let digest = Digest::of(Algorithm::Sha256, content);
-        let path = layout::blob_data(&digest);
+        let key = layout::blob_data(&digest);
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), Some(String::new()))];
         let content = Bytes::copy_from_slice(content);
         self.doing(intent, async {
             let change = if by_file {
                 let id = format!("upload-{}", &digest.hex()[..8]);
-                let from = layout::upload_data(name, &id);
-                let mut file = self.driver.append(&from, 0).await?;
-                file.write_all(&content).map_err(|source| StorageError {
-                    action: "append to",
-                    path: from.clone(),
-                    source,
-                })?;
-                let since = file.behind().since;
-                drop(file);
-                Change::Adopt { from, since, path }
+                // What an attempt before left, which failed.
+                let left = Target::All(layout::upload(name.as_str(), &id));
+                self.driver.delete(vec![left], Durability::Volatile).await?;
+                let mut upload = self.driver.resume(&layout::upload_data(name.as_str(), &id)).await?;
+                let piece = Piece {
+                    bytes: content.as_ref().into(),
+                    hasher: None,
+                };
+                upload.writer.write(piece).await?;
+                let staged = upload.writer.finish(None).await?;
+                Change::Promote { staged, key }
             } else {
-                Change::Store { path, content }
+                Change::Put { key, content }
             };
             self.metadata.put_blob(name, &digest, Some(change)).await
         })
@@ -407,7 +409,7 @@ async fn observe(root: &Utf8Path, key: &Key) -> Option<String> {
             let stored = stored.unwrap_or_else(|| panic!("the tag {tag} stands for nothing"));
             for reference in stored.manifest().expect("understood").references() {
                 let there = metadata.has_blob(&name, reference).await.expect("read")
-                    && blobs.stat(reference).await.expect("read").is_some();
+                    && blobs.head(reference).await.expect("read").is_some();
                 assert!(there, "the tag {tag} stands for an image without {reference}");
             }
             Some(digest.to_string())

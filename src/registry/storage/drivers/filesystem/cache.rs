@@ -7,15 +7,13 @@
 //! right also when another process changes the store.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use camino::Utf8Path;
 
-use crate::sys::clock::Clock;
+use super::stamp::Stamp;
 
 /// Bytes that each of the two generations holds at most.
 const BUDGET: usize = 5 << 20;
@@ -25,42 +23,6 @@ const OVERHEAD: usize = 200;
 const LARGEST_CONTENT: usize = 256;
 /// Largest listing that is kept.
 const LARGEST: usize = 4 << 20;
-/// How old a change must be, on a file system that tells fractions of a second.
-const SETTLED_NS: i128 = 50_000_000;
-/// How old a change must be where times are whole (or even) seconds.
-const SETTLED_COARSE_NS: i128 = 2_100_000_000;
-
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Takes a file's stamp.
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Returns the stamp when the last change was clearly before this moment,
-    /// which must come before the reading.
-    pub fn settled(self) -> Option<Self> {
-        let last = self.modified.max(self.changed);
-        let margin = if last.1 == 0 { SETTLED_COARSE_NS } else { SETTLED_NS };
-        let changed = i128::from(last.0) * 1_000_000_000 + i128::from(last.1);
-        (Clock::System.now().as_nanosecond() - changed > margin).then_some(self)
-    }
-}
 
 /// What is kept of a path.
 #[derive(Clone, Debug)]

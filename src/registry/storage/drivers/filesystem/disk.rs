@@ -8,13 +8,10 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use tokio::task::JoinHandle;
-
-use super::sync_failures::Moment;
+use camino::Utf8Path;
 
 /// One change of the disk, or a request to make changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,40 +116,59 @@ impl Disk {
         Ok(file)
     }
 
-    /// Opens a file for writing after its first `offset` bytes, making it and
-    /// dropping what lies beyond. `since` is now.
+    /// Opens a file for writing, or makes it.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn append(&self, path: &Utf8Path, offset: u64, since: Moment) -> io::Result<Appender> {
-        use std::io::Seek as _;
+    pub fn open_growing(&self, path: &Utf8Path) -> io::Result<File> {
+        match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        self.tell(&Operation::Write {
+            path,
+            offset: 0,
+            content: &[],
+        })?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)
+    }
+
+    /// Writes at the end of an open file, which is at `offset`.
+    ///
+    /// # Errors
+    /// When not all can be written.
+    pub fn write_at(&self, path: &Utf8Path, file: &File, offset: u64, content: &[u8]) -> io::Result<()> {
+        self.tell(&Operation::Write { path, offset, content })?;
+        file.write_all_at(content, offset)
+    }
+
+    /// Drops what lies beyond the first bytes of an open file.
+    ///
+    /// # Errors
+    /// When it cannot be cut.
+    pub fn cut(&self, path: &Utf8Path, file: &File, offset: u64) -> io::Result<()> {
         self.tell(&Operation::Write {
             path,
             offset,
             content: &[],
         })?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)?;
-        // Another server on the same storage may be writing to it.
-        lock_alone(&file)?;
-        // Cutting to the same length would wait for what the disk takes up.
-        if file.metadata()?.len() != offset {
-            file.set_len(offset)?;
-        }
-        file.seek(io::SeekFrom::Start(offset))?;
-        Ok(Appender {
-            disk: self.clone(),
-            path: path.to_owned(),
-            offset,
-            file,
-            since,
-            unsynced: 0,
-            behind: None,
-        })
+        file.set_len(offset)
+    }
+
+    /// Writes after what a file has, making it when it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&self, path: &Utf8Path, content: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o644).open(path)?;
+        let offset = file.metadata()?.len();
+        self.tell(&Operation::Write { path, offset, content })?;
+        file.write_all(content)
     }
 
     /// Gives a file another name.
@@ -282,119 +298,5 @@ mod probe {
             log.write_all(format!("{name} {rest}\n").as_bytes())?;
         }
         crate::sys::failpoint::reach(&format!("disk:{name}"))
-    }
-}
-
-/// Locks a file for this process, until it is closed. File systems without
-/// locks have one server.
-///
-/// # Errors
-/// When another process holds it.
-pub fn lock_alone(file: &File) -> io::Result<()> {
-    match file.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another server is writing to it",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes that are written before the disk is asked to begin.
-const BEHIND: u64 = 16 << 20;
-
-/// Bytes that are synced in the background, and those that are not yet.
-#[derive(Debug, Default)]
-pub struct Behind {
-    /// When the first of them was written.
-    pub since: Option<Moment>,
-    unsynced: u64,
-    task: Option<JoinHandle<io::Result<()>>>,
-}
-
-impl Behind {
-    /// Waits for what is under way.
-    ///
-    /// # Errors
-    /// When the disk lost something of it.
-    pub async fn wait(self) -> io::Result<()> {
-        match self.task {
-            None => Ok(()),
-            Some(task) => task.await.map_err(io::Error::other)?,
-        }
-    }
-}
-
-/// A file that grows.
-#[derive(Debug)]
-pub struct Appender {
-    disk: Disk,
-    path: Utf8PathBuf,
-    offset: u64,
-    file: File,
-    since: Moment,
-    unsynced: u64,
-    behind: Option<JoinHandle<io::Result<()>>>,
-}
-
-impl Appender {
-    /// Writes after what is there. Now and then the disk begins to take up
-    /// what was written, so that little is left to do in the end.
-    ///
-    /// # Errors
-    /// When not all could be written, or the disk lost what was written before.
-    pub fn write_all(&mut self, content: &[u8]) -> io::Result<()> {
-        self.disk.tell(&Operation::Write {
-            path: &self.path,
-            offset: self.offset,
-            content,
-        })?;
-        self.file.write_all(content)?;
-        self.offset += content.len() as u64;
-        self.unsynced += content.len() as u64;
-        if self.unsynced >= BEHIND && self.behind.as_ref().is_none_or(JoinHandle::is_finished) {
-            if let Some(behind) = self.behind.take() {
-                tokio::runtime::Handle::current()
-                    .block_on(behind)
-                    .map_err(io::Error::other)??;
-            }
-            let file = self.file.try_clone()?;
-            self.behind = Some(tokio::task::spawn_blocking(move || file.sync_data()));
-            self.unsynced = 0;
-        }
-        Ok(())
-    }
-
-    /// Returns the file's size in bytes.
-    ///
-    /// # Errors
-    /// When it cannot be told.
-    pub fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    /// Goes on from what an appender to the same file left under way.
-    pub fn resume(&mut self, behind: Behind) {
-        self.since = behind.since.unwrap_or(self.since).min(self.since);
-        self.unsynced = behind.unsynced;
-        self.behind = behind.task;
-    }
-
-    /// Takes out what is still under way. Its failure must not be lost: the
-    /// system tells it once.
-    pub fn behind(&mut self) -> Behind {
-        Behind {
-            since: Some(self.since),
-            unsynced: std::mem::take(&mut self.unsynced),
-            task: self.behind.take(),
-        }
-    }
-}
-
-impl Drop for Appender {
-    fn drop(&mut self) {
-        // Closing is not enough while a child of this process is being
-        // started: for a moment it holds the same file.
-        let _ = self.file.unlock();
     }
 }

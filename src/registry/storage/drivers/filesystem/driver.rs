@@ -1,25 +1,28 @@
 //! Files on a local disk, in distribution's layout.
 //!
 //! Reading asks the caches first, waits for what is on its way, and never
-//! blocks the reactor on the disk. Changes are made in `commit.rs`.
+//! blocks the reactor on the disk. Changes are made in `tree.rs`.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
-use super::cache::{Cache, Kept, Stamp};
-use super::commit::{Writer, parent};
-use super::disk::{Appender, Disk};
+use super::append::FileWriter;
+use super::blocking::blocking;
+use super::cache::{Cache, Kept};
+use super::disk::Disk;
+use super::growing::Growing;
 use super::reader::OpenFile;
-use super::sync::Batch;
-use crate::registry::storage::driver::{Change, Driver, Stat, StorageError};
+use super::stamp::Stamp;
+use super::tree::{Tree, parent};
 use crate::registry::storage::object::Object;
+use crate::registry::storage::pending::Pending;
+use crate::registry::storage::writer::Resumed;
+use crate::registry::storage::{Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]
@@ -32,10 +35,9 @@ pub struct Filesystem {
 #[derive(Debug)]
 struct Inner {
     root: Utf8PathBuf,
-    writer: Writer,
+    tree: Tree,
     cache: Cache,
-    /// Paths that a change is on its way to, and what tells that it is there.
-    pending: Mutex<HashMap<String, CancellationToken>>,
+    pending: Pending,
 }
 
 impl Filesystem {
@@ -65,10 +67,10 @@ impl Filesystem {
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                writer: Writer::new(root, disk)?,
+                tree: Tree::new(root, disk)?,
                 root: root.to_owned(),
                 cache: Cache::default(),
-                pending: Mutex::default(),
+                pending: Pending::default(),
             }),
             inline: false,
         })
@@ -80,7 +82,7 @@ impl Filesystem {
     /// # Errors
     /// When the file system reports one.
     pub fn settle(&self) -> io::Result<()> {
-        self.inner.writer.durability.sync_all(&self.inner.writer.disk)
+        self.inner.tree.durability.sync_all(&self.inner.tree.disk)
     }
 
     /// Returns the same tree with calls on the caller's thread and past the
@@ -95,38 +97,27 @@ impl Filesystem {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        action: &'static str,
-        path: &str,
+        operation: &'static str,
+        name: &str,
         work: impl FnOnce(&Inner, &Utf8Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let full = self.inner.root.join(path);
-        let outcome = if self.inline {
-            work(&self.inner, &full)
-        } else {
-            let inner = Arc::clone(&self.inner);
-            tokio::task::spawn_blocking(move || work(&inner, &full))
-                .await
-                .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        };
-        outcome.map_err(|source| StorageError {
-            action,
-            path: path.to_owned(),
-            source,
-        })
+        let (inner, path) = (Arc::clone(&self.inner), self.inner.root.join(name));
+        let outcome = blocking(self.inline, move || work(&inner, &path)).await;
+        outcome.map_err(|source| StorageError::new(operation, name, source))
     }
 
-    /// Runs `work` at once when `path` was looked up before, so that the
+    /// Runs `work` at once when `name` was looked up before, so that the
     /// answer is in the system's memory, else on a thread that may wait.
     async fn lookup<T: Send + 'static>(
         &self,
-        action: &'static str,
-        path: &str,
+        operation: &'static str,
+        name: &str,
         work: impl FnOnce(&Inner, &Utf8Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let known = self.inline || self.inner.cache.get(&self.inner.root.join(path), || None).is_some();
+        let known = self.inline || self.inner.cache.get(&self.inner.root.join(name), || None).is_some();
         let caller = if known { self.inline() } else { self.clone() };
         caller
-            .blocking(action, path, move |inner, path| {
+            .blocking(operation, name, move |inner, path| {
                 let found = work(inner, path)?;
                 if !known {
                     inner.cache.put(path, None, Kept::Known);
@@ -135,80 +126,18 @@ impl Filesystem {
             })
             .await
     }
-
-    /// Waits for the change that is on its way to `path`, if there is one.
-    async fn settled(&self, path: &str) {
-        let pending = self.inner.pending().get(path).cloned();
-        if let Some(change) = pending {
-            change.cancelled().await;
-        }
-    }
-
-    /// Announces a change, after others that are on their way to the same paths.
-    async fn announce(&self, changes: &[Change]) -> Pending {
-        let paths: Vec<String> = changes
-            .iter()
-            // What is only touched is there, and stays.
-            .filter(|change| !matches!(change, Change::Touch { .. }))
-            .map(|change| change.path().to_owned())
-            .collect();
-        let token = CancellationToken::new();
-        loop {
-            let other = {
-                let mut pending = self.inner.pending();
-                let other = paths.iter().find_map(|path| pending.get(path)).cloned();
-                if other.is_none() {
-                    pending.extend(paths.iter().map(|path| (path.clone(), token.clone())));
-                }
-                other
-            };
-            match other {
-                Some(other) => other.cancelled().await,
-                None => break,
-            }
-        }
-        Pending {
-            inner: Arc::clone(&self.inner),
-            paths,
-            token,
-        }
-    }
-}
-
-/// A change on its way, until this is dropped.
-struct Pending {
-    inner: Arc<Inner>,
-    paths: Vec<String>,
-    token: CancellationToken,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let mut pending = self.inner.pending();
-        for path in &self.paths {
-            pending.remove(path);
-        }
-        drop(pending);
-        self.token.cancel();
-    }
-}
-
-impl Inner {
-    fn pending(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Driver for Filesystem {
-    async fn read(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
-        self.settled(path).await;
-        let full = self.inner.root.join(path);
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
+        self.inner.pending.settled(key).await;
+        let full = self.inner.root.join(key.as_str());
         if !self.inline
             && let Some(Kept::Content(content)) = self.inner.cache.get(&full, || stamp(&full))
         {
             return Ok(Some(content));
         }
-        self.blocking("read", path, |inner, path| {
+        self.blocking("read", key.as_str(), |inner, path| {
             absent_is_none(File::open(path).and_then(|mut file| {
                 use std::io::Read as _;
                 let metadata = file.metadata()?;
@@ -223,24 +152,18 @@ impl Driver for Filesystem {
         .await
     }
 
-    async fn stat(&self, path: &str) -> Result<Option<Stat>, StorageError> {
-        self.settled(path).await;
-        self.lookup("stat", path, |_, path| {
-            absent_is_none(fs::metadata(path).and_then(|metadata| {
-                let modified = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
-                Ok(Stat {
-                    size: metadata.len(),
-                    modified,
-                })
-            }))
+    async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        self.inner.pending.settled(key).await;
+        self.lookup("stat", key.as_str(), |_, path| {
+            absent_is_none(fs::metadata(path).map(|metadata| metadata.len()))
         })
         .await
     }
 
-    async fn open(&self, path: &str) -> Result<Option<Object>, StorageError> {
-        self.settled(path).await;
+    async fn open(&self, key: &Key) -> Result<Option<Object>, StorageError> {
+        self.inner.pending.settled(key).await;
         let bulk = self.inline;
-        self.lookup("open", path, move |_, path| {
+        self.lookup("open", key.as_str(), move |_, path| {
             absent_is_none(File::open(path).and_then(|file| {
                 let size = file.metadata()?.len();
                 Ok(Object::new(size, Arc::new(OpenFile { file, bulk })))
@@ -249,87 +172,14 @@ impl Driver for Filesystem {
         .await
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
-        let about = changes
-            .last()
-            .map(|change| change.path().to_owned())
-            .unwrap_or_default();
-        let pending = self.announce(&changes).await;
-        self.blocking("write", &about, move |inner, _| {
-            // Until the end, also when nobody waits for it any more.
-            let _pending = pending;
-            inner.writer.apply(&changes)
-        })
-        .await
-    }
-
-    async fn append(&self, path: &str, offset: u64) -> Result<Appender, StorageError> {
-        self.blocking("append to", path, move |inner, path| {
-            if !parent(path).is_dir() {
-                inner.writer.make_directories(parent(path), &mut None)?;
-            }
-            let since = inner.writer.durability.now();
-            inner.writer.disk.append(path, offset, since)
-        })
-        .await
-    }
-
-    async fn remove(&self, path: &str) -> Result<bool, StorageError> {
-        self.blocking("remove", path, |inner, path| {
-            let since = inner.writer.durability.now();
-            if !inner.writer.unlink(path)? {
-                return Ok(false);
-            }
-            let mut batch = Batch::since(since);
-            batch.directories.insert(parent(path).to_owned());
-            inner.writer.durability.sync(&inner.writer.disk, &batch)?;
-            Ok(true)
-        })
-        .await
-    }
-
-    async fn discard(&self, path: &str, keep: &str) -> Result<bool, StorageError> {
-        let keep = self.inner.root.join(keep);
-        self.blocking("remove", path, move |inner, path| {
-            let there = inner.writer.unlink(path)?;
-            let mut directory = parent(path);
-            while directory != keep && directory.starts_with(&keep) && inner.writer.disk.remove_empty(directory)? {
-                inner.writer.forget(directory);
-                directory = parent(directory);
-            }
-            Ok(there)
-        })
-        .await
-    }
-
-    async fn quarantine(&self, path: &str, name: &str) -> Result<(), StorageError> {
-        let aside = self.inner.root.join(".kdk/quarantine").join(name);
-        self.blocking("put aside", path, move |inner, path| {
-            crate::sys::fs::create_private_dir(parent(parent(&aside)))?;
-            crate::sys::fs::create_private_dir(parent(&aside))?;
-            inner.writer.disk.rename(path, &aside)?;
-            inner.writer.disk.remove_empty(parent(path))?;
-            inner.writer.forget(parent(path));
-            Ok(())
-        })
-        .await
-    }
-
-    async fn flush(&self) -> Result<(), StorageError> {
-        self.blocking("flush", "", |inner, _| {
-            inner.writer.durability.sync_all(&inner.writer.disk)
-        })
-        .await
-    }
-
-    async fn list(&self, path: &str) -> Result<Option<Arc<[String]>>, StorageError> {
-        let full = self.inner.root.join(path);
+    async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
+        let full = self.inner.root.join(prefix.as_str());
         if !self.inline
             && let Some(Kept::Names(names)) = self.inner.cache.get(&full, || stamp(&full))
         {
             return Ok(Some(names));
         }
-        self.blocking("list", path, |inner, path| {
+        self.blocking("list", prefix.as_str(), |inner, path| {
             let settled = stamp(path).and_then(Stamp::settled);
             absent_is_none(fs::read_dir(path).and_then(|entries| {
                 let mut names = entries
@@ -341,6 +191,97 @@ impl Driver for Filesystem {
                 inner.cache.put(path, settled, Kept::Names(Arc::clone(&names)));
                 Ok(names)
             }))
+        })
+        .await
+    }
+
+    async fn last_used(&self, key: &Key) -> Result<Option<LastUsed>, StorageError> {
+        self.inner.pending.settled(key).await;
+        self.lookup("stat", key.as_str(), |_, path| {
+            absent_is_none(fs::metadata(path).and_then(|metadata| {
+                let at = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
+                let size = metadata.len();
+                Ok(LastUsed { at, size })
+            }))
+        })
+        .await
+    }
+
+    async fn unfinished(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        // The file's length is the truth.
+        self.head(key).await
+    }
+
+    async fn resume(&self, key: &Key) -> Result<Resumed, StorageError> {
+        let (inline, own) = (self.inline, key.clone());
+        self.blocking("append to", key.as_str(), move |inner, path| {
+            let tree = &inner.tree;
+            if !parent(path).is_dir() {
+                tree.make_directories(parent(path), &mut None)?;
+            }
+            let now = tree.durability.now();
+            let (growing, note) = Growing::open(&tree.disk, &tree.unfinished, own.clone(), path.to_owned(), now)?;
+            Ok(Resumed {
+                size: growing.size(),
+                writer: Box::new(FileWriter::new(growing, own, note.clone(), inline)),
+                note,
+            })
+        })
+        .await
+    }
+
+    async fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
+        let about = changes.last().map(|change| change.key().clone());
+        let about = about.as_ref().map_or("", Key::as_str);
+        let announced = self.inner.pending.announce(&changes).await;
+        self.blocking("write", about, move |inner, _| {
+            // Until the end, also when nobody waits for it any more.
+            let _announced = announced;
+            inner.tree.commit(&changes, durability)
+        })
+        .await
+    }
+
+    async fn delete(&self, targets: Vec<Target>, durability: Durability) -> Result<usize, StorageError> {
+        let about = targets
+            .last()
+            .map(|target| target.name().to_owned())
+            .unwrap_or_default();
+        self.blocking("remove", &about, move |inner, _| {
+            let there = inner.tree.delete(&targets, durability)?;
+            for target in &targets {
+                if let Target::All(prefix) = target {
+                    inner.tree.unfinished.forget(prefix);
+                }
+            }
+            Ok(there)
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), StorageError> {
+        self.blocking("flush", "", |inner, _| inner.tree.durability.sync_all(&inner.tree.disk))
+            .await
+    }
+
+    async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
+        let name = name.to_owned();
+        self.blocking("put aside", key.as_str(), move |inner, path| {
+            inner.tree.quarantine(path, &name)
+        })
+        .await
+    }
+
+    async fn tidy(&self, prefix: &Prefix, before: Timestamp) -> Result<usize, StorageError> {
+        self.blocking("tidy", prefix.as_str(), move |inner, path| {
+            inner.tree.tidy(path, before.into())
+        })
+        .await
+    }
+
+    async fn probe(&self) -> Result<(), StorageError> {
+        self.blocking("look at", self.inner.root.as_str(), |_, path| {
+            fs::read_dir(path).map(drop)
         })
         .await
     }

@@ -4,7 +4,7 @@
 //! or of several at once, are synced by one call for the whole file system
 //! (group commit): whoever comes first makes the call, those who come
 //! meanwhile share the next one. Both end in the same promise: what was
-//! changed before [`Durability::sync`] survives a power loss after it.
+//! changed before [`GroupSync::sync`] survives a power loss after it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -54,7 +54,7 @@ impl Batch {
 
 /// Makes changes durable.
 #[derive(Debug)]
-pub struct Durability {
+pub struct GroupSync {
     /// The tree's top, where the whole file system can be synced.
     top: Option<File>,
     waiting: AtomicUsize,
@@ -74,7 +74,7 @@ struct State {
     failed: Option<(u64, i32)>,
 }
 
-impl Durability {
+impl GroupSync {
     /// Makes changes below `root` durable, in groups where the file system
     /// reports errors of such a call reliably.
     pub fn new(root: &Utf8Path) -> Self {

@@ -10,15 +10,18 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::disk::{Disk, lock_alone};
-use super::sync::{Batch, Durability};
+use super::disk::Disk;
+use super::growing::{Growing, Unfinished};
+use super::sync::{Batch, GroupSync};
 use super::sync_failures::Moment;
-use crate::registry::storage::driver::Change;
+use crate::registry::storage::error::Conflict;
+use crate::registry::storage::{Change, Durability};
 
 /// How many durable directories are remembered before it starts anew.
 const REMEMBERED: usize = 20_000;
@@ -29,20 +32,22 @@ const YOUNG: Duration = Duration::from_secs(30);
 /// How often a change is tried when directories vanish under it.
 const TRIES: usize = 8;
 
-/// Changes a tree.
+/// A directory tree that changes.
 #[derive(Debug)]
-pub struct Writer {
+pub struct Tree {
     root: Utf8PathBuf,
     /// The disk that is changed.
     pub disk: Disk,
     /// Makes changes durable.
-    pub durability: Durability,
+    pub durability: GroupSync,
+    /// Its files that grow.
+    pub unfinished: Arc<Unfinished>,
     durable: Mutex<BTreeSet<Utf8PathBuf>>,
     temporary: AtomicU64,
 }
 
-impl Writer {
-    /// Makes a writer for the tree below `root`.
+impl Tree {
+    /// Takes the tree below `root`.
     ///
     /// # Errors
     /// When the system gives no randomness.
@@ -50,7 +55,8 @@ impl Writer {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         Ok(Self {
-            durability: Durability::new(root),
+            durability: GroupSync::new(root),
+            unfinished: Arc::default(),
             root: root.to_owned(),
             disk,
             durable: Mutex::default(),
@@ -58,20 +64,25 @@ impl Writer {
         })
     }
 
-    /// Carries out changes that belong together, durably. When somebody
-    /// removes a directory meanwhile, it is made again.
+    /// Returns the path of what has a name.
+    pub fn path(&self, name: &str) -> Utf8PathBuf {
+        self.root.join(name)
+    }
+
+    /// Carries out changes that belong together. When somebody removes a
+    /// directory meanwhile, it is made again.
     ///
     /// # Errors
-    /// When any of them fails; what was done until then nobody sees.
-    pub fn apply(&self, changes: &[Change]) -> io::Result<()> {
-        let mut outcome = self.try_apply(changes);
+    /// When any of them fails; then nothing is seen that was not there before.
+    pub fn commit(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
+        let mut outcome = self.try_commit(changes, durability);
         for _ in 1..TRIES {
             match &outcome {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     for change in changes {
-                        self.forget_way_to(parent(&self.root.join(change.path())));
+                        self.forget_way_to(parent(&self.path(change.key().as_str())));
                     }
-                    outcome = self.try_apply(changes);
+                    outcome = self.try_commit(changes, durability);
                 }
                 _ => break,
             }
@@ -79,26 +90,38 @@ impl Writer {
         outcome
     }
 
-    fn try_apply(&self, changes: &[Change]) -> io::Result<()> {
+    fn try_commit(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
         // Before anything is written.
         let mut plan = Plan::since(self.durability.now());
+        let outcome = self.carry_out(changes, durability, &mut plan);
+        if outcome.is_err() {
+            self.take_back(&mut plan);
+        }
+        outcome
+    }
+
+    fn carry_out(&self, changes: &[Change], durability: Durability, plan: &mut Plan) -> io::Result<()> {
+        let sync = |batch: &Batch| match durability {
+            Durability::Durable => self.durability.sync(&self.disk, batch),
+            Durability::Volatile => Ok(()),
+        };
         let mut made = Some(Vec::new());
         for change in changes {
-            self.prepare(change, &mut plan, &mut made)?;
+            self.prepare(change, plan, &mut made)?;
         }
         if let Some(made) = &made {
             let parents = made.iter().map(|directory| parent(directory).to_owned());
             plan.batch.directories.extend(parents);
         }
-        if let Err(error) = self.durability.sync(&self.disk, &plan.batch) {
+        if let Err(error) = sync(&plan.batch) {
             // What the disk lost may still be seen in memory, and would be
             // found as good by the next try.
-            for path in plan.fresh {
-                let _ = self.disk.remove_file(&path);
-            }
+            plan.fresh.append(&mut plan.staged);
             return Err(error);
         }
-        self.remember(made.unwrap_or_default());
+        if durability == Durability::Durable {
+            self.remember(made.unwrap_or_default());
+        }
         for round in &mut plan.rounds {
             if round.is_empty() {
                 continue;
@@ -108,16 +131,46 @@ impl Writer {
                 self.disk.rename(&moving.from, &moving.to)?;
                 // The temporary name is gone.
                 moving.disk = None;
+                moving.is_there = true;
                 batch.directories.insert(parent(&moving.to).to_owned());
             }
-            self.durability.sync(&self.disk, &batch)?;
+            sync(&batch)?;
+        }
+        for change in changes {
+            if let Change::Promote { staged, .. } = change
+                && let Some(growing) = staged.held::<Growing>()
+            {
+                growing.promoted();
+            }
         }
         Ok(())
     }
 
+    /// Takes back what can be seen of a change that failed. The first error
+    /// counts: a disk that fails again leaves what nobody was promised.
+    fn take_back(&self, plan: &mut Plan) {
+        for moving in std::mem::take(&mut plan.rounds).into_iter().flatten() {
+            match &moving.before {
+                Before::Any => {}
+                Before::Nothing if moving.is_there => drop(self.disk.remove_file(&moving.to)),
+                Before::Content(content) if moving.is_there => {
+                    if let Ok((mut back, _)) = self.temporary(moving.to.clone(), content)
+                        && self.disk.rename(&back.from, &back.to).is_ok()
+                    {
+                        back.disk = None;
+                    }
+                }
+                Before::Nothing | Before::Content(_) => {}
+            }
+        }
+        for path in plan.fresh.drain(..) {
+            let _ = self.disk.remove_file(&path);
+        }
+    }
+
     /// Does what comes before the first sync.
     fn prepare(&self, change: &Change, plan: &mut Plan, made: &mut Option<Vec<Utf8PathBuf>>) -> io::Result<()> {
-        let path = self.root.join(change.path());
+        let path = self.path(change.key().as_str());
         if let Change::Touch { .. } = change {
             let file = File::open(&path)?;
             if touch(&file) {
@@ -126,42 +179,51 @@ impl Writer {
             return Ok(());
         }
         self.make_directories(parent(&path), made)?;
-        let directory = parent(&path).to_owned();
         match change {
             Change::Touch { .. } => {}
-            Change::Prove { content, .. } => {
+            Change::PutVerified { content, .. } => {
                 let (file, is_fresh) = self.prove(&path, content)?;
+                plan.batch.directories.insert(parent(&path).to_owned());
                 if is_fresh {
                     plan.fresh.push(path.clone());
                 }
-                plan.batch.directories.insert(directory);
                 plan.batch.files.push((path, file));
             }
-            Change::Store { content, .. } => {
+            Change::Put { content, .. } => {
                 // Also where there is one already: what was just verified heals what is not.
                 let (moving, file) = self.temporary(path, content)?;
                 plan.batch.files.push((moving.from.clone(), file));
                 plan.rounds[0].push(moving);
             }
-            Change::Adopt { from, since, .. } => {
+            Change::Promote { staged, .. } => {
+                let growing = staged
+                    .held::<Growing>()
+                    .ok_or_else(|| io::Error::other("it is not a file of this storage"))?;
                 // It was written over a long time.
-                plan.batch.since = since.unwrap_or(plan.batch.since).min(plan.batch.since);
-                let from = self.root.join(from);
-                let file = File::open(&from)?;
-                // Another server may be writing to the same upload.
-                lock_alone(&file)?;
+                plan.batch.since = growing.since().unwrap_or(plan.batch.since).min(plan.batch.since);
+                let from = growing.path().to_owned();
                 // It is as young as this moment, however long it lay there.
-                touch(&file);
-                plan.fresh.push(from.clone());
-                plan.batch.files.push((from.clone(), file));
+                touch(&growing.file);
+                plan.staged.push(from.clone());
+                plan.batch.files.push((from.clone(), growing.file.try_clone()?));
                 plan.rounds[0].push(Move {
                     disk: None,
                     from,
                     to: path,
+                    before: Before::Any,
+                    is_there: false,
                 });
             }
-            Change::Replace { content, .. } => {
-                let (moving, file) = self.temporary(path, content)?;
+            Change::Update { content, expected, .. } => {
+                let before = match fs::read(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    other => Some(other?),
+                };
+                if !expected.is(before.as_deref()) {
+                    return Err(Conflict.into());
+                }
+                let (mut moving, file) = self.temporary(path, content)?;
+                moving.before = before.map_or(Before::Nothing, |content| Before::Content(content.into()));
                 plan.batch.files.push((moving.from.clone(), file));
                 plan.rounds[1].push(moving);
             }
@@ -202,6 +264,8 @@ impl Writer {
             disk: Some(self.disk.clone()),
             from,
             to,
+            before: Before::Any,
+            is_there: false,
         };
         let file = self.disk.create(&moving.from, content)?;
         Ok((moving, file))
@@ -228,27 +292,6 @@ impl Writer {
             made.push(directory.to_owned());
         }
         Ok(())
-    }
-
-    /// Removes a file or a tree, not yet durably; says whether there was one.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn unlink(&self, path: &Utf8Path) -> io::Result<bool> {
-        let removed = match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let removed = self.disk.remove_tree(path);
-                self.forget(path);
-                removed
-            }
-            Ok(_) => self.disk.remove_file(path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Forgets that a directory and those below it are durable.
@@ -288,8 +331,10 @@ impl Writer {
 /// What a change has done before its first sync, and what is to follow.
 struct Plan {
     batch: Batch,
-    /// Files that mean nothing should the sync fail.
+    /// Files that mean nothing should the change fail.
     fresh: Vec<Utf8PathBuf>,
+    /// Unfinished files that mean nothing should their sync fail.
+    staged: Vec<Utf8PathBuf>,
     /// Temporary files and what they become, in two rounds.
     rounds: [Vec<Move>; 2],
 }
@@ -299,9 +344,18 @@ impl Plan {
         Self {
             batch: Batch::since(since),
             fresh: Vec::new(),
+            staged: Vec::new(),
             rounds: Default::default(),
         }
     }
+}
+
+/// What was under a name before.
+enum Before {
+    /// What it was does not matter.
+    Any,
+    Nothing,
+    Content(Bytes),
 }
 
 /// A file on its way to its name. Dropped before it got there, a temporary
@@ -310,6 +364,9 @@ struct Move {
     disk: Option<Disk>,
     from: Utf8PathBuf,
     to: Utf8PathBuf,
+    before: Before,
+    /// Whether it got there.
+    is_there: bool,
 }
 
 impl Drop for Move {
@@ -337,6 +394,13 @@ fn touch(file: &File) -> bool {
 /// is not worth the memory.
 fn is_shared(directory: &Utf8Path) -> bool {
     directory.file_name().is_some_and(|name| name.len() < 64) && !directory.as_str().contains("/_manifests/tags/")
+}
+
+/// Says whether a directory belongs to one digest or upload, so that it goes with that.
+pub fn is_of_one(directory: &Utf8Path) -> bool {
+    let name = directory.file_name().unwrap_or_default();
+    let is_digest = matches!(name.len(), 64 | 96 | 128) && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest || parent(directory).file_name() == Some("_uploads")
 }
 
 /// Returns the directory that holds a path.

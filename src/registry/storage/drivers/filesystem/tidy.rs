@@ -1,0 +1,56 @@
+//! What only this driver leaves behind when it is killed: temporary names,
+//! and directories of one digest or upload with nothing in them.
+
+use std::fs;
+use std::io;
+use std::time::SystemTime;
+
+use camino::Utf8Path;
+
+use super::tree::{Tree, is_of_one};
+
+impl Tree {
+    /// Removes leftovers below a directory that were last changed before a
+    /// time; returns how many.
+    ///
+    /// # Errors
+    /// When something cannot be read or removed.
+    pub fn tidy(&self, directory: &Utf8Path, before: SystemTime) -> io::Result<usize> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            other => other?,
+        };
+        let is_old = |path: &Utf8Path| {
+            let changed = fs::symlink_metadata(path).and_then(|found| found.modified());
+            changed.is_ok_and(|changed| changed < before)
+        };
+        let mut removed = 0;
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = directory.join(&name);
+            if entry.file_type()?.is_dir() {
+                // Asked before: what is removed from it makes it young.
+                let may_go = is_of_one(&path) && is_old(&path);
+                removed += self.tidy(&path, before)?;
+                if may_go && self.disk.remove_empty(&path)? {
+                    self.forget(&path);
+                    removed += 1;
+                }
+            } else if is_temporary(&name) && is_old(&path) {
+                self.disk.remove_file(&path)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Says whether a name is one of those that contents are written under first:
+/// `NAME.0123456789abcdef.tmp`.
+fn is_temporary(name: &str) -> bool {
+    let number = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit_once('.'));
+    number.is_some_and(|(_, number)| number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
