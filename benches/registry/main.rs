@@ -2,7 +2,8 @@
 //! one after the other, and prints one table with ratios.
 //!
 //! `cargo bench --bench registry` runs all; `-- --quick` a tenth of it;
-//! `-- NAME …` the workloads whose names hold one of the words.
+//! `-- NAME …` the workloads whose names hold one of the words;
+//! `-- --against=KDK --rounds=5` measures beside another build of kdk instead.
 
 #![expect(
     clippy::disallowed_methods,
@@ -13,6 +14,7 @@
 #![expect(clippy::cast_precision_loss, reason = "counts are small")]
 
 mod client;
+mod compare;
 mod database;
 mod front;
 mod server;
@@ -67,8 +69,20 @@ impl Table {
 fn main() {
     let mut wanted: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let quick = wanted.iter().any(|word| word == "--quick");
+    let option = |name: &str| {
+        let of_it = |word: &String| word.strip_prefix(name).map(ToOwned::to_owned);
+        wanted.iter().find_map(of_it)
+    };
+    let against = option("--against=");
+    let rounds = option("--rounds=").map_or(5, |rounds| rounds.parse().expect("a number of rounds"));
     wanted.retain(|word| !word.starts_with("--"));
+    let count = if quick { 500 } else { 5000 };
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
+    if let Some(other) = against {
+        compare::run(other.leak(), rounds, &wanted, &directory, count);
+        let _ = std::fs::remove_dir_all(&directory);
+        return;
+    }
     let mut table = Table {
         rows: Vec::new(),
         side: 0,
@@ -77,12 +91,7 @@ fn main() {
     for (side, kind) in [Kind::Kdk, Kind::DockerRegistry].into_iter().enumerate() {
         eprintln!("{}:", kind.name());
         table.side = side;
-        measure(
-            kind,
-            &directory.join(kind.name()),
-            &mut table,
-            if quick { 500 } else { 5000 },
-        );
+        measure(kind, &directory.join(kind.name()), &mut table, count);
     }
     if !table.rows.is_empty() {
         print(&table.rows);
@@ -225,7 +234,7 @@ fn measure(kind: Kind, directory: &Path, table: &mut Table, count: usize) {
         let collect = |more: &[&str]| {
             let began = Instant::now();
             let mut command = kind.command("garbage-collect");
-            if kind == Kind::Kdk {
+            if kind != Kind::DockerRegistry {
                 // The other has no such protection for what is young.
                 command.args(["--grace", "0s"]);
             }

@@ -11,6 +11,8 @@ use crate::client::Client;
 pub enum Kind {
     Kdk,
     DockerRegistry,
+    /// Another build of kdk.
+    Other(&'static str),
 }
 
 impl Kind {
@@ -18,16 +20,19 @@ impl Kind {
         match self {
             Self::Kdk => "kdk",
             Self::DockerRegistry => "docker-registry",
+            Self::Other(_) => "the other",
         }
     }
 
     pub fn command(self, verb: &str) -> Command {
+        let kdk = |program: &str| {
+            let mut command = Command::new(program);
+            command.args(["registry", verb]);
+            command
+        };
         match self {
-            Self::Kdk => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_kdk"));
-                command.args(["registry", verb]);
-                command
-            }
+            Self::Kdk => kdk(env!("CARGO_BIN_EXE_kdk")),
+            Self::Other(program) => kdk(program),
             Self::DockerRegistry => {
                 let mut command = Command::new("docker-registry");
                 command.arg(verb);

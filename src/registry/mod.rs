@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod notify;
 pub mod oci;
+pub mod state;
 pub mod storage;
 pub mod token;
 pub mod verify;
@@ -27,12 +28,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use data_encoding::HEXLOWER;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::forward::ForwardError;
 use crate::serve::{Forward, Listener, Logger, log, tls};
-use crate::sys::fs::PRIVATE;
 use config::Config;
 use control::Presence;
 use http::App;
@@ -101,8 +100,13 @@ impl Registry {
         for warning in &config.warnings {
             logger.warn(warning, Vec::new());
         }
-        let driver = storage::Storage::in_directory(&config.storage.root)
-            .map_err(|error| StartError::Storage(crate::sys::fs::named(&error, "cannot open", &config.storage.root)))?;
+        let driver = if config.storage.in_memory {
+            storage::Storage::in_memory()
+        } else {
+            let root = &config.storage.root;
+            storage::Storage::in_directory(root)
+                .map_err(|error| StartError::Storage(crate::sys::fs::named(&error, "cannot open", root)))?
+        };
         let presence = announce(&config.storage.root, &logger)
             .await
             .map_err(StartError::Storage)?;
@@ -126,7 +130,7 @@ impl Registry {
                 "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable.",
                 Vec::new(),
             );
-            kept_secret(&config.storage.root).map_err(StartError::Storage)?
+            state::secret::kept(&control::directory(&config.storage.root)).map_err(StartError::Storage)?
         };
         let authorizer = auth::Authorizer::new(config.auth.as_ref())?;
         let forward = match config.forward() {
@@ -245,7 +249,7 @@ async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presenc
         match Presence::announce(root) {
             Ok(Some(presence)) => return Ok(Some(presence)),
             Ok(None) => {}
-            Err(error) if is_unwritable(&error) => return Ok(None),
+            Err(error) if crate::sys::fs::is_unwritable(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
         if !told {
@@ -411,13 +415,6 @@ async fn mark_when_reached(app: Arc<App>, stop: CancellationToken) {
 /// What lock files hold, as GitLab's registry writes them.
 const LOCK_FILE: &[u8] = b"{\"version\":1}";
 
-fn is_unwritable(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-    )
-}
-
 fn logger(config: &Config) -> Logger {
     let mut fixed = BTreeMap::from([
         ("go_version".to_owned(), "rust".into()),
@@ -426,25 +423,4 @@ fn logger(config: &Config) -> Logger {
     ]);
     fixed.extend(config.log.fields.clone());
     Logger::new(config.log.level, config.log.format, fixed)
-}
-
-/// Returns the secret kept beside the images, making it the first time.
-///
-/// So uploads resume after a restart even where nobody configured a secret.
-fn kept_secret(root: &Utf8Path) -> io::Result<String> {
-    let directory = control::directory(root);
-    let path = directory.join("http-secret");
-    if let Some(secret) = crate::sys::fs::read_optional(&path)?.filter(|secret| secret.len() >= 32) {
-        return Ok(secret);
-    }
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let secret = HEXLOWER.encode(&bytes);
-    // A disk that cannot be written serves all the same; there is nothing to upload to.
-    let kept = crate::sys::fs::create_private_dir(&directory)
-        .and_then(|()| crate::sys::fs::write_atomic(&path, secret.as_bytes(), PRIVATE));
-    match kept {
-        Err(error) if !is_unwritable(&error) => Err(error),
-        _ => Ok(secret),
-    }
 }

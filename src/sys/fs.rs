@@ -43,6 +43,14 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()
     write().map_err(|error| named(&error, "cannot write", path))
 }
 
+/// Says whether an error is that something may not be written at all.
+pub fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// Creates a directory and its parents, readable by its owner alone. One that
 /// is there already is made so; one of another user's is refused.
 ///

@@ -184,12 +184,7 @@ pub async fn repository(driver: &Storage, name: &RepoName, rule: Rule) -> Result
                 // Its own link was lost, which names it once more when it is mended.
                 match read_whole(driver, &digest).await? {
                     Content::Whole(node) => {
-                        // One that was pushed a moment ago has its link, and of
-                        // one that was deleted the tag went first.
-                        let own = layout::revision_link(name, &digest);
-                        if link(driver, &own, &digest).await? != Link::Good
-                            && driver.get(&path).await?.is_some_and(|now| now == text)
-                        {
+                        if is_own_link_lost(driver, name, tag, &digest).await? {
                             marked.warnings.push(format!(
                                 "the tag {name}:{tag} names {digest}, whose own link is missing"
                             ));
@@ -330,6 +325,16 @@ pub enum Link {
     Broken,
     /// It is not there; a deletion leaves its directory.
     Absent,
+}
+
+/// Says whether a manifest that a tag names has no link of its own.
+async fn is_own_link_lost(driver: &Storage, name: &RepoName, tag: &Tag, digest: &Digest) -> Result<bool, StorageError> {
+    // One that was pushed a moment ago has its link.
+    if link(driver, &layout::revision_link(name, digest), digest).await? == Link::Good {
+        return Ok(false);
+    }
+    // Of one that was deleted a moment ago the tag went first.
+    Ok(link(driver, &layout::tag_current_link(name, tag), digest).await? == Link::Good)
 }
 
 /// Looks at the link that should name a digest.

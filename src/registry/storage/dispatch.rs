@@ -9,45 +9,73 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 
 use super::change::{Change, Durability, Target};
-use super::driver::{Driver as _, LastUsed};
+use super::driver::{Driver, LastUsed};
 use super::drivers::filesystem::Filesystem;
+use super::drivers::object::Objects;
+use super::drivers::object::store::Store;
+use super::drivers::{Drivers, pass};
 use super::error::StorageError;
+use super::faults::{Faults, Plan};
 use super::key::{Key, Prefix};
 use super::object::Object;
 use super::writer::Resumed;
 
-/// A place that keeps bytes; see [`super::Driver`] for what each call promises.
+/// A place that keeps bytes; see [`Driver`] for what each call promises.
 #[derive(Clone, Debug)]
-pub enum Storage {
-    /// Files on a local disk.
-    Filesystem(Filesystem),
+pub struct Storage {
+    driver: Drivers,
+    faults: Faults,
 }
 
-/// Passes a call on to the driver.
-macro_rules! pass {
-    ($self:ident.$call:ident($($argument:expr),*)) => {
-        match $self {
-            Self::Filesystem(driver) => driver.$call($($argument),*),
-        }
-    };
+/// Passes a call on to the driver, with a place for faults before and after.
+macro_rules! call {
+    ($self:ident.$call:ident($($argument:expr),*), $name:expr) => {{
+        $self.faults.reach(stringify!($call), $name).await?;
+        let outcome = pass!(&$self.driver, $call($($argument),*))?;
+        $self.faults.reach(concat!(stringify!($call), ":done"), $name).await?;
+        Ok(outcome)
+    }};
 }
 
 impl Storage {
+    /// Makes a storage of a driver.
+    pub fn new(driver: Drivers) -> Self {
+        Self {
+            driver,
+            faults: Faults::default(),
+        }
+    }
+
     /// Opens a directory tree, making its top directory when it is missing.
     ///
     /// # Errors
     /// When the directory cannot be made.
     pub fn in_directory(root: &Utf8Path) -> io::Result<Self> {
-        Filesystem::open(root).map(Self::Filesystem)
+        Filesystem::open(root).map(|driver| Self::new(Drivers::Filesystem(driver)))
+    }
+
+    /// Makes a storage that lasts as long as this process.
+    pub fn in_memory() -> Self {
+        Self::new(Drivers::Objects(Objects::on(Store::in_memory())))
+    }
+
+    /// Returns the same storage with faults that somebody plans.
+    #[must_use]
+    pub fn with_faults(self, plan: Arc<dyn Plan>) -> Self {
+        let faults = Faults::planned(plan);
+        Self { faults, ..self }
     }
 
     /// Returns the same storage with calls on the caller's thread and past the
     /// caches, for work that has threads of its own and looks at everything once.
     #[must_use]
     pub fn bulk(&self) -> Self {
-        match self {
-            Self::Filesystem(driver) => Self::Filesystem(driver.inline()),
-        }
+        let driver = match &self.driver {
+            Drivers::Filesystem(driver) => Drivers::Filesystem(driver.inline()),
+            Drivers::Objects(driver) => Drivers::Objects(driver.clone()),
+        };
+        let faults = self.faults.clone();
+        Self { driver, faults }
     }
 
     /// Makes everything durable that is there. After a process was killed,
@@ -56,7 +84,10 @@ impl Storage {
     /// # Errors
     /// When the file system reports one.
     pub fn settle(&self) -> io::Result<()> {
-        pass!(self.settle())
+        match &self.driver {
+            Drivers::Filesystem(driver) => driver.settle(),
+            Drivers::Objects(_) => Ok(()),
+        }
     }
 
     /// Reads a small object whole, or returns nothing when it does not exist.
@@ -64,7 +95,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be read.
     pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
-        pass!(self.get(key)).await
+        call!(self.get(key), key)
     }
 
     /// Returns an object's size in bytes, or nothing when it does not exist.
@@ -72,7 +103,7 @@ impl Storage {
     /// # Errors
     /// When that cannot be told.
     pub async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        pass!(self.head(key)).await
+        call!(self.head(key), key)
     }
 
     /// Opens an object for reading, or returns nothing when it does not exist.
@@ -80,7 +111,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be opened.
     pub async fn open(&self, key: &Key) -> Result<Option<Object>, StorageError> {
-        pass!(self.open(key)).await
+        call!(self.open(key), key)
     }
 
     /// Returns the names of the next part after a prefix, sorted bytewise;
@@ -90,7 +121,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be read.
     pub async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
-        pass!(self.list(prefix)).await
+        call!(self.list(prefix), prefix)
     }
 
     /// Returns when an object, also an unfinished one, was last used.
@@ -98,7 +129,7 @@ impl Storage {
     /// # Errors
     /// When that cannot be told.
     pub async fn last_used(&self, key: &Key) -> Result<Option<LastUsed>, StorageError> {
-        pass!(self.last_used(key)).await
+        call!(self.last_used(key), key)
     }
 
     /// Returns the size of an unfinished object, or nothing when it was not begun.
@@ -106,7 +137,7 @@ impl Storage {
     /// # Errors
     /// When that cannot be told.
     pub async fn unfinished(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        pass!(self.unfinished(key)).await
+        call!(self.unfinished(key), key)
     }
 
     /// Goes on with an unfinished object, or begins it.
@@ -114,7 +145,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be opened, or somebody else writes to it.
     pub async fn resume(&self, key: &Key) -> Result<Resumed, StorageError> {
-        pass!(self.resume(key)).await
+        call!(self.resume(key), key)
     }
 
     /// Carries out changes that belong together.
@@ -122,7 +153,9 @@ impl Storage {
     /// # Errors
     /// When any of them fails; then nothing is seen of any that was not there before.
     pub async fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
-        pass!(self.commit(changes, durability)).await
+        let about = changes.last().map(|change| change.key().to_string());
+        let about = about.unwrap_or_default();
+        call!(self.commit(changes, durability), &about)
     }
 
     /// Removes objects; says of how many targets there was something.
@@ -130,7 +163,9 @@ impl Storage {
     /// # Errors
     /// When one cannot be removed.
     pub async fn delete(&self, targets: Vec<Target>, durability: Durability) -> Result<usize, StorageError> {
-        pass!(self.delete(targets, durability)).await
+        let about = targets.last().map(|target| target.name().to_owned());
+        let about = about.unwrap_or_default();
+        call!(self.delete(targets, durability), &about)
     }
 
     /// Makes durable all that was volatile.
@@ -138,7 +173,7 @@ impl Storage {
     /// # Errors
     /// When anything of it was lost.
     pub async fn flush(&self) -> Result<(), StorageError> {
-        pass!(self.flush()).await
+        call!(self.flush(), &"")
     }
 
     /// Puts an object aside under a name, out of the layout.
@@ -146,7 +181,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be moved.
     pub async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
-        pass!(self.quarantine(key, name)).await
+        call!(self.quarantine(key, name), key)
     }
 
     /// Removes below a prefix what only the driver leaves behind, when it was
@@ -155,7 +190,7 @@ impl Storage {
     /// # Errors
     /// When that cannot be found or removed.
     pub async fn tidy(&self, prefix: &Prefix, before: Timestamp) -> Result<usize, StorageError> {
-        pass!(self.tidy(prefix, before)).await
+        call!(self.tidy(prefix, before), prefix)
     }
 
     /// Says whether the store answers. Writes nothing.
@@ -163,6 +198,6 @@ impl Storage {
     /// # Errors
     /// When it does not.
     pub async fn probe(&self) -> Result<(), StorageError> {
-        pass!(self.probe()).await
+        call!(self.probe(), &"")
     }
 }

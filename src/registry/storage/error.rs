@@ -17,7 +17,7 @@ pub struct StorageError {
 
 impl StorageError {
     /// Makes an error of a reason.
-    pub fn new(operation: &'static str, name: impl ToString, source: io::Error) -> Self {
+    pub fn new(operation: &'static str, name: &(impl ToString + ?Sized), source: io::Error) -> Self {
         Self {
             operation,
             name: name.to_string(),
@@ -27,7 +27,7 @@ impl StorageError {
 
     /// Says whether something else was there than a change expected.
     pub fn is_conflict(&self) -> bool {
-        self.source.get_ref().is_some_and(|reason| reason.is::<Conflict>())
+        matches!(self.source.get_ref(), Some(reason) if reason.is::<Conflict>())
     }
 }
 

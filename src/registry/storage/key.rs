@@ -16,6 +16,16 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the name with an end.
+    pub(super) fn beside(&self, end: &str) -> Self {
+        Self(format!("{}{end}", self.0))
+    }
+
+    /// Returns the name without an end; nothing when it has another.
+    pub(super) fn without(&self, end: &str) -> Option<Self> {
+        self.0.strip_suffix(end).map(|name| Self(name.to_owned()))
+    }
 }
 
 impl fmt::Display for Key {

@@ -1,5 +1,6 @@
 //! What tests stand on: a root, a registry, a namespace, waiting.
 
+pub mod driver;
 pub mod face;
 pub mod image;
 pub mod namespace;

@@ -227,7 +227,14 @@ fn tags_and_manifests_are_deleted(face: Face) {
         202
     );
     assert_error(registry.get("/v2/a/b/manifests/two"), 404, "MANIFEST_UNKNOWN");
-    let tags: serde_json::Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    let tags = registry.get("/v2/a/b/tags/list");
+    if face == Face::Memory {
+        // An object store has no empty directories: the repository went with
+        // its last manifest, as it does in distribution on S3.
+        assert_error(tags, 404, "NAME_UNKNOWN");
+        return;
+    }
+    let tags: serde_json::Value = tags.json().expect("JSON");
     assert_eq!(tags["tags"], serde_json::json!([]));
 }
 

@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
-use kdk::registry::storage::{Change, Filesystem, Storage, layout};
+use kdk::registry::storage::{Change, Drivers, Filesystem, Storage, layout};
 
 use crate::support::temporary;
 
@@ -119,7 +119,9 @@ fn a_push_that_fails_shows_nothing_that_was_not_there() {
                 group,
             });
             let disk = Disk::observed(Arc::clone(&full) as Arc<dyn Observer>);
-            let images = Images::on(Storage::Filesystem(Filesystem::on(root, disk).expect("opened")));
+            let images = Images::on(Storage::new(Drivers::Filesystem(
+                Filesystem::on(root, disk).expect("opened"),
+            )));
             let first = runtime.block_on(images.put_layer());
             let (digest, second) = runtime.block_on(images.put_image("second"));
             if first.is_err() || second.is_err() {

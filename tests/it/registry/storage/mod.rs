@@ -6,3 +6,4 @@ mod interchange;
 mod links;
 mod operations;
 mod power;
+mod suite;

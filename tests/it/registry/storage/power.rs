@@ -16,7 +16,7 @@ use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::writer::Piece;
-use kdk::registry::storage::{Blobs, Change, Durability, Filesystem, Storage, Target, layout};
+use kdk::registry::storage::{Blobs, Change, Drivers, Durability, Filesystem, Storage, Target, layout};
 
 use crate::support::temporary;
 
@@ -257,7 +257,7 @@ impl Store {
     fn new(root: &Utf8Path, fails: Option<usize>, group: bool) -> Self {
         let recorder = Recorder::new(root, fails, group);
         let disk = Disk::observed(Arc::clone(&recorder) as Arc<dyn Observer>);
-        let driver = Storage::Filesystem(Filesystem::on(root, disk).expect("opened"));
+        let driver = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
         Self {
             metadata: Files::new(driver.clone()),
             driver,
@@ -592,7 +592,7 @@ fn a_sync_that_fails_for_anothers_data_acknowledges_none_of_it() {
     };
     let observer = Arc::new(observer);
     let disk = Disk::observed(Arc::clone(&observer) as Arc<dyn Observer>);
-    let driver = Storage::Filesystem(Filesystem::on(root, disk).expect("opened"));
+    let driver = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
     let store = Arc::new(Store {
         metadata: Files::new(driver.clone()),
         driver,

@@ -3,7 +3,7 @@
 //! Reading asks the caches first, waits for what is on its way, and never
 //! blocks the reactor on the disk. Changes are made in `tree.rs`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::sync::Arc;
 
@@ -155,7 +155,7 @@ impl Driver for Filesystem {
     async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         self.inner.pending.settled(key).await;
         self.lookup("stat", key.as_str(), |_, path| {
-            absent_is_none(fs::metadata(path).map(|metadata| metadata.len()))
+            absent_is_none(fs::metadata(path).and_then(of_file).map(|metadata| metadata.len()))
         })
         .await
     }
@@ -165,7 +165,7 @@ impl Driver for Filesystem {
         let bulk = self.inline;
         self.lookup("open", key.as_str(), move |_, path| {
             absent_is_none(File::open(path).and_then(|file| {
-                let size = file.metadata()?.len();
+                let size = of_file(file.metadata()?)?.len();
                 Ok(Object::new(size, Arc::new(OpenFile { file, bulk })))
             }))
         })
@@ -198,7 +198,7 @@ impl Driver for Filesystem {
     async fn last_used(&self, key: &Key) -> Result<Option<LastUsed>, StorageError> {
         self.inner.pending.settled(key).await;
         self.lookup("stat", key.as_str(), |_, path| {
-            absent_is_none(fs::metadata(path).and_then(|metadata| {
+            absent_is_none(fs::metadata(path).and_then(of_file).and_then(|metadata| {
                 let at = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
                 let size = metadata.len();
                 Ok(LastUsed { at, size })
@@ -289,6 +289,14 @@ impl Driver for Filesystem {
 
 fn stamp(path: &Utf8Path) -> Option<Stamp> {
     fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
+}
+
+/// Objects are files: a directory is only what their names begin with.
+fn of_file(metadata: Metadata) -> io::Result<Metadata> {
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(metadata)
 }
 
 /// Reads "there is no such file, or a directory is in its place" as nothing.

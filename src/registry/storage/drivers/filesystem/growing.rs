@@ -101,7 +101,8 @@ impl Growing {
         now: Moment,
     ) -> io::Result<(Self, Option<Bytes>)> {
         let (file, stamp) = alone(disk, &path)?;
-        let known = unfinished.left().remove(&key);
+        // Of one that is empty nothing was written before.
+        let known = unfinished.left().remove(&key).filter(|_| stamp.size() > 0);
         let mut left = known.unwrap_or(Left {
             since: now,
             unsynced: 0,

@@ -134,7 +134,10 @@ impl Tree {
                 moving.is_there = true;
                 batch.directories.insert(parent(&moving.to).to_owned());
             }
-            sync(&batch)?;
+            if let Err(error) = sync(&batch) {
+                plan.is_lost = true;
+                return Err(error);
+            }
         }
         for change in changes {
             if let Change::Promote { staged, .. } = change
@@ -152,6 +155,10 @@ impl Tree {
         for moving in std::mem::take(&mut plan.rounds).into_iter().flatten() {
             match &moving.before {
                 Before::Any => {}
+                // So that it can be tried again, unless the disk lost some of it.
+                Before::Nothing if moving.is_there && moving.is_staged && !plan.is_lost => {
+                    let _ = self.disk.rename(&moving.to, &moving.from);
+                }
                 Before::Nothing if moving.is_there => drop(self.disk.remove_file(&moving.to)),
                 Before::Content(content) if moving.is_there => {
                     if let Ok((mut back, _)) = self.temporary(moving.to.clone(), content)
@@ -191,7 +198,9 @@ impl Tree {
             }
             Change::Put { content, .. } => {
                 // Also where there is one already: what was just verified heals what is not.
-                let (moving, file) = self.temporary(path, content)?;
+                let before = Before::of(&path);
+                let (mut moving, file) = self.temporary(path, content)?;
+                moving.before = before;
                 plan.batch.files.push((moving.from.clone(), file));
                 plan.rounds[0].push(moving);
             }
@@ -209,8 +218,9 @@ impl Tree {
                 plan.rounds[0].push(Move {
                     disk: None,
                     from,
+                    before: Before::of(&path),
                     to: path,
-                    before: Before::Any,
+                    is_staged: true,
                     is_there: false,
                 });
             }
@@ -265,6 +275,7 @@ impl Tree {
             from,
             to,
             before: Before::Any,
+            is_staged: false,
             is_there: false,
         };
         let file = self.disk.create(&moving.from, content)?;
@@ -335,6 +346,8 @@ struct Plan {
     fresh: Vec<Utf8PathBuf>,
     /// Unfinished files that mean nothing should their sync fail.
     staged: Vec<Utf8PathBuf>,
+    /// Whether what was written may be lost.
+    is_lost: bool,
     /// Temporary files and what they become, in two rounds.
     rounds: [Vec<Move>; 2],
 }
@@ -345,6 +358,7 @@ impl Plan {
             batch: Batch::since(since),
             fresh: Vec::new(),
             staged: Vec::new(),
+            is_lost: false,
             rounds: Default::default(),
         }
     }
@@ -358,6 +372,12 @@ enum Before {
     Content(Bytes),
 }
 
+impl Before {
+    fn of(path: &Utf8Path) -> Self {
+        if path.exists() { Self::Any } else { Self::Nothing }
+    }
+}
+
 /// A file on its way to its name. Dropped before it got there, a temporary
 /// one is removed.
 struct Move {
@@ -365,6 +385,8 @@ struct Move {
     from: Utf8PathBuf,
     to: Utf8PathBuf,
     before: Before,
+    /// Whether it was an unfinished file.
+    is_staged: bool,
     /// Whether it got there.
     is_there: bool,
 }

@@ -1,0 +1,3 @@
+//! What is this machine's, and does not travel with the storage.
+
+pub mod secret;
