@@ -253,7 +253,7 @@ impl Identity {
         expires_at: Option<Timestamp>,
     ) -> Result<(Token, String), IdentityError> {
         let mut random = [0_u8; 20];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        crate::sys::random::fill(&mut random)?;
         let secret = format!("{TOKEN_PREFIX}{}", BASE32_NOPAD.encode(&random).to_lowercase());
         let now = self.clock.now();
         let token = self.edit(|file| {

@@ -161,7 +161,7 @@ pub async fn answer_form(app: &App, request: Request<Incoming>, peer: &Peer) -> 
     };
     let from = app.proxies.client(&request, peer);
     let reading = Limited::new(request.into_body(), FORM_LIMIT).collect();
-    let body = match tokio::time::timeout(FORM_PATIENCE, reading).await {
+    let body = match crate::sys::task::timeout(FORM_PATIENCE, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let reason = format!("the form has more than {FORM_LIMIT} bytes");

@@ -191,7 +191,7 @@ fn group(address: IpAddr) -> IpAddr {
 async fn off_reactor<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
 ) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::sys::task::blocking(work).await {
         Ok(outcome) => Ok(outcome?),
         Err(failure) => Err(Refusal::Failed(failure.to_string())),
     }

@@ -202,9 +202,9 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, stop: CancellationToke
             accepted = listener.accept() => accepted,
         };
         if let Ok((stream, _)) = accepted {
-            tokio::spawn(answer(Arc::clone(&app), stream, stop.child_token()));
+            crate::sys::task::spawn(answer(Arc::clone(&app), stream, stop.child_token()));
         } else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::sys::task::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -227,7 +227,7 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
     }
     // Whoever asked and goes away wants no more of it.
     let gone = stop.clone();
-    tokio::spawn(async move {
+    crate::sys::task::spawn(async move {
         let mut rest = Vec::new();
         let _ = reading.read_to_end(&mut rest).await;
         gone.cancel();
@@ -252,12 +252,12 @@ async fn answer(app: Arc<App>, stream: UnixStream, stop: CancellationToken) {
     let (sender, mut events) = mpsc::channel::<Event>(QUEUE);
     let (report, reported) = std::sync::mpsc::sync_channel::<Event>(QUEUE);
     // The crew's threads run futures and may not wait for a channel of theirs.
-    tokio::task::spawn_blocking(move || {
+    crate::sys::task::blocking(move || {
         reported.iter().try_for_each(|event| sender.blocking_send(event)).ok();
     });
     let collecting = {
         let (app, stop, handle) = (Arc::clone(&app), stop.clone(), tokio::runtime::Handle::current());
-        tokio::task::spawn_blocking(move || {
+        crate::sys::task::blocking(move || {
             // When nobody reads any more the collection is stopped by `gone`.
             let report = move |event| drop(report.send(event));
             let site = Site {

@@ -64,7 +64,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) {
                 ("threshold", check.threshold.into()),
             ],
         );
-        tokio::spawn(watch(Arc::clone(app), check, name, stop.clone()));
+        crate::sys::task::spawn(watch(Arc::clone(app), check, name, stop.clone()));
     }
 }
 
@@ -104,7 +104,7 @@ async fn watch(app: Arc<App>, check: HealthCheck, name: String, stop: Cancellati
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(check.interval) => {}
+            () = crate::sys::task::sleep(check.interval) => {}
         }
     }
 }
@@ -114,7 +114,7 @@ async fn look(app: &App, check: &HealthCheck, client: &reqwest::Client) -> Resul
         Probe::Storage => {
             // A disk that hangs is no better than one that fails.
             let patience = check.interval.max(MINIMUM_PATIENCE);
-            let outcome = tokio::time::timeout(patience, app.check_storage()).await;
+            let outcome = crate::sys::task::timeout(patience, app.check_storage()).await;
             outcome
                 .map_err(|_| "the storage does not answer".to_owned())?
                 .map_err(|error| error.to_string())
@@ -123,7 +123,7 @@ async fn look(app: &App, check: &HealthCheck, client: &reqwest::Client) -> Resul
             Store::Files(_) => Ok(()),
             Store::Database(postgres) => {
                 let patience = check.interval.max(MINIMUM_PATIENCE);
-                let outcome = tokio::time::timeout(patience, postgres.database().ping()).await;
+                let outcome = crate::sys::task::timeout(patience, postgres.database().ping()).await;
                 outcome
                     .map_err(|_| "the metadata database does not answer".to_owned())?
                     .map_err(|error| error.in_full())
@@ -150,7 +150,7 @@ async fn look(app: &App, check: &HealthCheck, client: &reqwest::Client) -> Resul
             }
         }
         Probe::Tcp { address, timeout } => {
-            let connecting = tokio::time::timeout(*timeout, tokio::net::TcpStream::connect(address));
+            let connecting = crate::sys::task::timeout(*timeout, tokio::net::TcpStream::connect(address));
             match connecting.await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),

@@ -195,7 +195,7 @@ impl Registry {
         gc::purge::start(Arc::clone(&app), stop.clone());
         gc::online::start(&app, &stop);
         if let Some(listener) = presence.as_mut().and_then(Presence::listener) {
-            tokio::spawn(control::serve(Arc::clone(&app), listener, stop.clone()));
+            crate::sys::task::spawn(control::serve(Arc::clone(&app), listener, stop.clone()));
         }
         if app.config.storage.cache.is_some() {
             logger.info("using inmemory blob descriptor cache", Vec::new());
@@ -208,7 +208,7 @@ impl Registry {
             ),
         }
         if app.metadata.is_database() && !app.config.storage.readonly {
-            tokio::spawn(mark_when_reached(Arc::clone(&app), stop.clone()));
+            crate::sys::task::spawn(mark_when_reached(Arc::clone(&app), stop.clone()));
         }
         health::start(&app, &stop);
         for endpoint in &app.config.endpoints {
@@ -219,7 +219,7 @@ impl Registry {
         if let Some(debug) = debug {
             logger.info(&format!("debug server listening {debug}"), Vec::new());
             let (app, stop) = (Arc::clone(&app), stop.clone());
-            tokio::spawn(crate::serve::run(
+            crate::sys::task::spawn(crate::serve::run(
                 debug,
                 None,
                 false,
@@ -235,7 +235,7 @@ impl Registry {
         };
         crate::serve::run(listener, tls, app.config.http.h2c, handler, stop, drain).await;
         app.tasks.close();
-        let _ = tokio::time::timeout(drain, app.tasks.wait()).await;
+        let _ = crate::sys::task::timeout(drain, app.tasks.wait()).await;
         app.notifier.drain().await;
         drop(temporary);
         logger.info("graceful shutdown successful", Vec::new());
@@ -259,7 +259,7 @@ async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presenc
             );
             told = true;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        crate::sys::task::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -403,7 +403,7 @@ async fn mark_when_reached(app: Arc<App>, stop: CancellationToken) {
                     );
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            crate::sys::task::sleep(PAUSE).await;
         }
     };
     tokio::select! {

@@ -50,7 +50,7 @@ impl Secrets {
     pub fn generate() -> io::Result<Self> {
         let random = || -> io::Result<String> {
             let mut bytes = [0_u8; 32];
-            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            crate::sys::random::fill(&mut bytes)?;
             Ok(HEXLOWER.encode(&bytes))
         };
         Ok(Self {

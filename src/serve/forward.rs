@@ -235,7 +235,7 @@ impl Forward {
         let method = request.method().clone();
         let body = if method == Method::POST {
             let reading = read(request.into_body(), REQUEST_LIMIT);
-            tokio::time::timeout(PATIENCE, reading)
+            crate::sys::task::timeout(PATIENCE, reading)
                 .await
                 .unwrap_or(Err(Failure::Slow))?
         } else {
@@ -250,7 +250,7 @@ impl Forward {
             let answer = sent.send().await.map_err(|error| self.unreachable(&error))?;
             self.read_answer(answer).await
         };
-        match tokio::time::timeout(PATIENCE, sending).await {
+        match crate::sys::task::timeout(PATIENCE, sending).await {
             Ok(outcome) => outcome,
             Err(_) => Err(self.failed(format!("no answer within {} s", PATIENCE.as_secs()))),
         }

@@ -201,7 +201,7 @@ pub async fn run<H, F>(
         };
         let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, or the client is gone already: others may fare better shortly.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::sys::task::sleep(Duration::from_millis(20)).await;
             continue;
         };
         let (tls, handler, stop) = (tls.clone(), handler.clone(), stop.clone());
@@ -221,7 +221,7 @@ pub async fn run<H, F>(
     }
     drop(listener);
     connections.close();
-    let _ = tokio::time::timeout(drain, connections.wait()).await;
+    let _ = crate::sys::task::timeout(drain, connections.wait()).await;
 }
 
 async fn encrypted<H, F>(stream: TcpStream, peer: Peer, tls: &TlsAcceptor, handler: H, stop: CancellationToken)
@@ -232,14 +232,14 @@ where
     let mut first = [0];
     let peeked = tokio::select! {
         () = stop.cancelled() => return,
-        peeked = tokio::time::timeout(PATIENCE, stream.peek(&mut first)) => peeked,
+        peeked = crate::sys::task::timeout(PATIENCE, stream.peek(&mut first)) => peeked,
     };
     match peeked {
         Ok(Ok(1)) if first[0] == TLS_HANDSHAKE => {}
         Ok(Ok(1)) => return answer_plain(stream).await,
         _ => return,
     }
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
+    let Ok(Ok(stream)) = crate::sys::task::timeout(PATIENCE, tls.accept(stream)).await else {
         return;
     };
     let peer = match peer {
@@ -260,12 +260,12 @@ async fn begins_http2(stream: &TcpStream) -> bool {
                 Ok(read) if read == first.len() || (read > 0 && !PREFACE.starts_with(&first[..read])) => {
                     return first == PREFACE;
                 }
-                Ok(read) if read > 0 => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(read) if read > 0 => crate::sys::task::sleep(Duration::from_millis(5)).await,
                 _ => return false,
             }
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or(false)
+    crate::sys::task::timeout(PATIENCE, looking).await.unwrap_or(false)
 }
 
 /// Tells a client that speaks plain HTTP to a TLS port where to go.
@@ -275,7 +275,7 @@ async fn answer_plain(mut stream: TcpStream) {
     let mut head = Vec::with_capacity(1024);
     let mut piece = [0; 1024];
     while head.len() < 16 * 1024 && !head.windows(4).any(|window| window == b"\r\n\r\n") {
-        match tokio::time::timeout(Duration::from_secs(2), stream.read(&mut piece)).await {
+        match crate::sys::task::timeout(Duration::from_secs(2), stream.read(&mut piece)).await {
             Ok(Ok(read)) if read > 0 => head.extend_from_slice(&piece[..read]),
             _ => break,
         }

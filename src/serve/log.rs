@@ -169,7 +169,7 @@ fn text_line(all: &BTreeMap<&str, Value>) -> String {
 pub fn instance_id() -> String {
     let mut bytes = [0_u8; 16];
     // Without randomness the id is merely not unique, which a log can bear.
-    let _ = getrandom::fill(&mut bytes);
+    let _ = crate::sys::random::fill(&mut bytes);
     uuid(bytes)
 }
 
@@ -177,7 +177,7 @@ pub fn instance_id() -> String {
 pub fn request_id() -> String {
     static NEXT: LazyLock<(AtomicU64, [u8; 8])> = LazyLock::new(|| {
         let mut bytes = [0; 16];
-        let _ = getrandom::fill(&mut bytes);
+        let _ = crate::sys::random::fill(&mut bytes);
         let (first, rest) = bytes.split_at(8);
         let half = |part: &[u8]| <[u8; 8]>::try_from(part).unwrap_or_default();
         (AtomicU64::new(u64::from_le_bytes(half(first))), half(rest))

@@ -162,7 +162,7 @@ impl Postgresql {
             return Ok(id);
         }
         let mut bytes = [0_u8; 16];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        crate::sys::random::fill(&mut bytes)?;
         let id = data_encoding::HEXLOWER.encode(&bytes);
         if let Some(directory) = self.id.parent() {
             sys::fs::create_private_dir(directory)?;

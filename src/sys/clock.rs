@@ -19,7 +19,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the room that reads the clock")]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System => Timestamp::now(),
+            Self::System => super::simulation::now().map_or_else(Timestamp::now, |(now, _)| now),
             Self::Fixed(at) => *at,
         }
     }
@@ -28,7 +28,7 @@ impl Clock {
 /// Returns a point on the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "this is the room that reads the clock")]
 pub fn monotonic() -> Instant {
-    Instant::now()
+    super::simulation::now().map_or_else(Instant::now, |(_, now)| now)
 }
 
 /// Calls `probe` until it yields a value or `limit` has passed.

@@ -9,4 +9,7 @@ pub mod failpoint;
 pub mod fs;
 pub mod net;
 pub mod process;
+pub mod random;
 pub mod signal;
+pub mod simulation;
+pub mod task;

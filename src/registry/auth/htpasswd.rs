@@ -117,7 +117,7 @@ impl Htpasswd {
             });
         }
         let _turn = self.turns.acquire().await;
-        let checking = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        let checking = crate::sys::task::blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
         if checking.await.unwrap_or(false) && known {
             let mut right = entries.right.lock().unwrap_or_else(PoisonError::into_inner);
             if right.len() >= REMEMBERED {

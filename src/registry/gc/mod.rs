@@ -66,7 +66,7 @@ impl Gate {
             if let Ok(closed) = self.lock.try_write() {
                 return closed;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            crate::sys::task::sleep(Duration::from_millis(5)).await;
         }
         self.lock.write().await
     }

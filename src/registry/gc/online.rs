@@ -115,7 +115,7 @@ impl Agent {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = crate::sys::task::sleep(pause) => {}
             }
             let found = self.burst(&stop).await;
             pause = if found { self.interval() } else { self.longer(pause) };
@@ -243,6 +243,6 @@ static TOTALS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 fn by_chance(most: Duration) -> Duration {
     let mut chance = [0_u8; 4];
     // Without chance all the time is taken.
-    let _ = getrandom::fill(&mut chance);
+    let _ = crate::sys::random::fill(&mut chance);
     most.mul_f64(1.0 - f64::from(u32::from_le_bytes(chance)) / f64::from(u32::MAX))
 }

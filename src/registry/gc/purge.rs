@@ -25,22 +25,19 @@ pub fn start(app: Arc<App>, stop: CancellationToken) {
     else {
         return;
     };
-    let mut random = [0; 4];
-    // Without randomness the first round simply comes at once.
-    let _ = getrandom::fill(&mut random);
-    let most = purging.interval.min(JITTER).as_millis().max(1);
-    let pause = u64::try_from(u128::from(u32::from_le_bytes(random)) % most).unwrap_or_default();
+    let most = u64::try_from(purging.interval.min(JITTER).as_millis()).unwrap_or(u64::MAX);
+    let pause = crate::sys::random::below(most);
     let first = Duration::from_millis(pause);
     app.logger.info(
         &format!("Starting upload purge in {}m{}s", pause / 60_000, pause / 1000 % 60),
         Vec::new(),
     );
-    tokio::spawn(async move {
+    crate::sys::task::spawn(async move {
         let mut pause = first;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = crate::sys::task::sleep(pause) => {}
             }
             match round(&app, purging).await {
                 Ok(count) => app

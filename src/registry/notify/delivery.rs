@@ -35,7 +35,7 @@ impl Delivery {
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, directory: Option<Utf8PathBuf>) {
         if let Some(directory) = directory {
             let name = self.endpoint.name.clone();
-            let opening = tokio::task::spawn_blocking(move || Journal::open(&directory, &name));
+            let opening = crate::sys::task::blocking(move || Journal::open(&directory, &name));
             match opening.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
                 Ok((journal, waiting)) => {
                     self.counters.pending.fetch_add(waiting.len(), Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl Delivery {
     /// Writes to the journal, on a thread that may wait for the disk.
     async fn note(&mut self, work: impl FnOnce(&mut Journal) -> std::io::Result<()> + Send + 'static) {
         let Some(mut journal) = self.journal.take() else { return };
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = crate::sys::task::blocking(move || {
             let outcome = work(&mut journal);
             (journal, outcome)
         });
@@ -162,7 +162,7 @@ async fn deliver(client: &Client, endpoint: &Endpoint, body: String) -> Option<S
         if tries > endpoint.max_retries {
             return Some(reason);
         }
-        tokio::time::sleep(pause).await;
+        crate::sys::task::sleep(pause).await;
         pause = pause.mul_f32(1.5).min(LONGEST_PAUSE);
     }
 }

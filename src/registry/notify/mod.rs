@@ -211,6 +211,6 @@ impl Notifier {
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .take();
         }
-        let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
+        let _ = crate::sys::task::timeout(DRAIN, self.tasks.wait()).await;
     }
 }

@@ -26,7 +26,7 @@ pub fn kept(directory: &Utf8Path) -> io::Result<String> {
         return Ok(secret);
     }
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    crate::sys::random::fill(&mut bytes)?;
     let secret = HEXLOWER.encode(&bytes);
     match keep(directory, &path, &secret) {
         Err(error) if fs::is_unwritable(&error) => Ok(secret),

@@ -35,7 +35,7 @@ impl Faults {
         #[cfg(debug_assertions)]
         if crate::sys::failpoint::is_planned() {
             let point = format!("storage:{place}");
-            let reached = tokio::task::spawn_blocking(move || crate::sys::failpoint::reach(&point));
+            let reached = crate::sys::task::blocking(move || crate::sys::failpoint::reach(&point));
             let reached = reached.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
             reached.map_err(|source| StorageError::new(place, &name, source))?;
         }

@@ -63,7 +63,7 @@ impl Object {
                 hasher.update(&piece);
                 hasher
             } else {
-                let hashing = tokio::task::spawn_blocking(move || {
+                let hashing = crate::sys::task::blocking(move || {
                     hasher.update(&piece);
                     hasher
                 });

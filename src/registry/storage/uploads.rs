@@ -393,7 +393,7 @@ async fn hash(algorithm: Algorithm, content: Bytes) -> Digest {
         return Digest::of(algorithm, &content);
     }
     let other = content.clone();
-    let hashing = tokio::task::spawn_blocking(move || Digest::of(algorithm, &other));
+    let hashing = crate::sys::task::blocking(move || Digest::of(algorithm, &other));
     hashing.await.unwrap_or_else(|_| Digest::of(algorithm, &content))
 }
 
@@ -426,7 +426,7 @@ where
     B::Error: std::fmt::Display,
 {
     loop {
-        let frame = tokio::time::timeout(PATIENCE, body.frame())
+        let frame = crate::sys::task::timeout(PATIENCE, body.frame())
             .await
             .map_err(|_| "nothing came for a minute".to_owned())?;
         match frame {

@@ -6,4 +6,5 @@ mod maintenance;
 mod metadata;
 mod server;
 mod settings;
+mod simulation;
 mod storage;

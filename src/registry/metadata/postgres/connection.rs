@@ -306,7 +306,7 @@ impl Database {
     pub async fn close(self) {
         const FAREWELL: Duration = Duration::from_millis(10);
         self.pool.close();
-        tokio::time::sleep(FAREWELL).await;
+        crate::sys::task::sleep(FAREWELL).await;
     }
 
     /// Closes what is idle: the next user gets a new connection.

@@ -90,7 +90,7 @@ impl Postgres {
                 return Err(MetadataError::Import("another import is under way".to_owned()));
             }
             tries += 1;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            crate::sys::task::sleep(Duration::from_millis(100)).await;
         }
         let direct = self.may_be_direct(&client).await?;
         let unfinished = self

@@ -59,7 +59,7 @@ macro_rules! attempt {
                     if error.is_unavailable() {
                         $self.database.forget($client);
                     }
-                    tokio::time::sleep(pause(tries)).await;
+                    crate::sys::task::sleep(pause(tries)).await;
                     tries += 1;
                 }
                 other => break other,
@@ -72,10 +72,8 @@ use attempt;
 /// Returns how long to wait before the next try; by chance, so that those who
 /// were in each other's way do not meet again.
 fn pause(tries: u32) -> std::time::Duration {
-    let mut chance = [0_u8; 4];
     // Without chance they may meet again, and try once more.
-    let _ = getrandom::fill(&mut chance);
-    std::time::Duration::from_millis(u64::from(u32::from_le_bytes(chance) % (PAUSE * tries)))
+    std::time::Duration::from_millis(crate::sys::random::below(u64::from(PAUSE * tries)))
 }
 
 /// Keys of a repository's rows.

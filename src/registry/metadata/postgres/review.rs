@@ -127,7 +127,7 @@ impl Postgres {
             self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
                 .await?;
             let key = layout::blob_data(&digest);
-            let size = tokio::time::timeout(storage_limit, self.driver.head(&key)).await;
+            let size = crate::sys::task::timeout(storage_limit, self.driver.head(&key)).await;
             let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
             let bytes = size?.unwrap_or_default();
             // Once begun it is waited for: what goes on after the row is free

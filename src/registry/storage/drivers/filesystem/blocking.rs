@@ -14,7 +14,7 @@ pub async fn blocking<T: Send + 'static>(
     if inline {
         return work();
     }
-    tokio::task::spawn_blocking(work)
+    crate::sys::task::blocking(work)
         .await
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }

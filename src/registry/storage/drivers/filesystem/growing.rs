@@ -164,7 +164,7 @@ impl Growing {
                     .map_err(io::Error::other)??;
             }
             let file = self.file.try_clone()?;
-            left.behind = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+            left.behind = Some(crate::sys::task::blocking(move || file.sync_data()));
             left.unsynced = 0;
         }
         Ok(())

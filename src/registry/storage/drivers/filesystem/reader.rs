@@ -80,7 +80,7 @@ impl Stream for FileReader {
                         break read(&this.file.file, piece, wanted, offset);
                     }
                     let file = Arc::clone(&this.file);
-                    this.state = State::Reading(tokio::task::spawn_blocking(move || {
+                    this.state = State::Reading(crate::sys::task::blocking(move || {
                         read(&file.file, piece, wanted, offset)
                     }));
                 }

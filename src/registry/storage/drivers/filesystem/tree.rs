@@ -53,7 +53,7 @@ impl Tree {
     /// When the system gives no randomness.
     pub fn new(root: &Utf8Path, disk: Disk) -> io::Result<Self> {
         let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        crate::sys::random::fill(&mut seed)?;
         Ok(Self {
             durability: GroupSync::new(root),
             unfinished: Arc::default(),

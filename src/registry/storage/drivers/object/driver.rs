@@ -130,7 +130,7 @@ impl Driver for Objects {
         let announced = self.pending.announce(&changes).await;
         let store = self.store.clone();
         // To its end, also when nobody waits for it any more.
-        let work = tokio::spawn(async move {
+        let work = crate::sys::task::spawn(async move {
             let _announced = announced;
             commit(&store, &changes).await
         });
@@ -144,7 +144,7 @@ impl Driver for Objects {
             .map(|target| target.name().to_owned())
             .unwrap_or_default();
         let store = self.store.clone();
-        let work = tokio::spawn(async move { delete(&store, &targets).await });
+        let work = crate::sys::task::spawn(async move { delete(&store, &targets).await });
         let outcome = work.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         named("remove", &about, outcome)
     }

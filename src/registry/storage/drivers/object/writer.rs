@@ -155,7 +155,7 @@ impl Writer for PartWriter {
     fn write(&mut self, mut piece: Piece) -> BoxFuture<'_, Result<Piece, StorageError>> {
         Box::pin(async move {
             // Hashing is for threads that may take long.
-            let hashing = tokio::task::spawn_blocking(move || {
+            let hashing = crate::sys::task::blocking(move || {
                 if let Some(hasher) = &mut piece.hasher {
                     hasher.update(&piece.bytes);
                 }
