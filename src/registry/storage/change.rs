@@ -1,9 +1,11 @@
 //! What a commit consists of, and what a deletion is about.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::key::{Key, Prefix};
 use super::writer::Staged;
+use crate::sys::clock::Clock;
 
 /// One part of a change.
 #[derive(Debug)]
@@ -110,6 +112,34 @@ impl Target {
             Self::Object(key) => key.as_str(),
             Self::All(prefix) => prefix.as_str(),
         }
+    }
+}
+
+/// Objects that are out of sight, or noted to go: the first step of a
+/// deletion. Until the second, it can be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// What tells it from others.
+    pub(super) id: String,
+    /// When it was set aside.
+    pub(super) at: Timestamp,
+    /// The objects' names.
+    pub(super) keys: Vec<Key>,
+}
+
+impl Aside {
+    /// Sets objects aside from this moment on.
+    pub(super) fn now(keys: Vec<Key>) -> Self {
+        Self {
+            id: format!("{:016x}", crate::sys::random::below(u64::MAX)),
+            at: Clock::System.now(),
+            keys,
+        }
+    }
+
+    /// Says whether it is too late for the second step.
+    pub(super) fn is_over(deadline: Timestamp) -> bool {
+        Clock::System.now() > deadline
     }
 }
 

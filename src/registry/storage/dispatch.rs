@@ -8,7 +8,7 @@ use bytes::Bytes;
 use camino::Utf8Path;
 use jiff::Timestamp;
 
-use super::change::{Change, Durability, Target};
+use super::change::{Aside, Change, Durability, Target};
 use super::driver::{Driver, LastUsed};
 use super::drivers::filesystem::Filesystem;
 use super::drivers::object::Objects;
@@ -176,12 +176,39 @@ impl Storage {
         call!(self.flush(), &"")
     }
 
-    /// Puts an object aside under a name, out of the layout.
+    /// First step of a deletion: out of sight where the store can do that at
+    /// once, else only noted. What is not there is passed over.
+    ///
+    /// # Errors
+    /// When one cannot be moved.
+    pub async fn set_aside(&self, keys: Vec<Key>) -> Result<Aside, StorageError> {
+        let about = keys.last().map(ToString::to_string).unwrap_or_default();
+        call!(self.set_aside(keys), &about)
+    }
+
+    /// Takes the first step back, where nothing has come in its place.
+    ///
+    /// # Errors
+    /// When one cannot be moved back.
+    pub async fn restore(&self, aside: &Aside) -> Result<(), StorageError> {
+        call!(self.restore(aside), &aside.id)
+    }
+
+    /// Second step; says how many objects went. What has come in their place stays.
+    ///
+    /// # Errors
+    /// When one cannot be removed, or the deadline has passed: then nothing went.
+    pub async fn purge(&self, aside: &Aside, deadline: Timestamp) -> Result<usize, StorageError> {
+        call!(self.purge(aside, deadline), &aside.id)
+    }
+
+    /// Second step for an object that may still be of use: it is kept under a
+    /// name, out of the layout.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
-        call!(self.quarantine(key, name), key)
+    pub async fn quarantine(&self, aside: &Aside, name: &str) -> Result<(), StorageError> {
+        call!(self.quarantine(aside, name), &aside.id)
     }
 
     /// Removes below a prefix what only the driver leaves behind, when it was

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::change::{Change, Durability, Target};
+use super::change::{Aside, Change, Durability, Target};
 use super::error::StorageError;
 use super::key::{Key, Prefix};
 use super::object::Object;
@@ -65,8 +65,18 @@ pub trait Driver: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<usize, StorageError>> + Send;
     /// Makes durable all that was volatile.
     fn flush(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
-    /// Puts an object aside under a name, out of the layout: it may still be of use.
-    fn quarantine(&self, key: &Key, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// First step of a deletion: out of sight where the store can do that at
+    /// once, else only noted. What is not there is passed over.
+    fn set_aside(&self, keys: Vec<Key>) -> impl Future<Output = Result<Aside, StorageError>> + Send;
+    /// Takes the first step back, where nothing has come in its place.
+    fn restore(&self, aside: &Aside) -> impl Future<Output = Result<(), StorageError>> + Send;
+    /// Second step; says how many objects went. What has come in their place
+    /// stays. Takes no effect after the deadline, whoever wakes up late.
+    fn purge(&self, aside: &Aside, deadline: Timestamp) -> impl Future<Output = Result<usize, StorageError>> + Send;
+    /// Second step for an object that may still be of use: it is kept under a
+    /// name, out of the layout.
+    fn quarantine(&self, aside: &Aside, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// Removes below a prefix what only this driver leaves behind, when it was
     /// left before a time; returns how much that was.

@@ -18,7 +18,7 @@ pub mod uploads;
 pub mod writer;
 
 pub use blobs::Blobs;
-pub use change::{Change, Durability, Expected, Target};
+pub use change::{Aside, Change, Durability, Expected, Target};
 pub use dispatch::Storage;
 pub use driver::{Driver, LastUsed};
 pub use drivers::Drivers;

@@ -28,12 +28,14 @@ impl Pending {
 
     /// Announces a change, after others that are on their way to the same names.
     pub async fn announce(&self, changes: &[Change]) -> Announced {
-        let keys: Vec<Key> = changes
-            .iter()
-            // What is only touched is there, and stays.
-            .filter(|change| !matches!(change, Change::Touch { .. }))
-            .map(|change| change.key().clone())
-            .collect();
+        // What is only touched is there, and stays.
+        let change = changes.iter().filter(|change| !matches!(change, Change::Touch { .. }));
+        self.announce_all(change.map(|change| change.key().clone()).collect())
+            .await
+    }
+
+    /// Announces that something happens to objects of these names.
+    pub async fn announce_all(&self, keys: Vec<Key>) -> Announced {
         let token = CancellationToken::new();
         loop {
             let other = {

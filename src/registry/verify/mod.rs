@@ -163,7 +163,8 @@ impl Verifier<'_> {
                 part.good.push(mark::key(&digest));
             } else {
                 let repaired = if self.repair {
-                    self.driver.quarantine(&key, &digest.to_string()).await?;
+                    let aside = self.driver.set_aside(vec![key]).await?;
+                    self.driver.quarantine(&aside, &digest.to_string()).await?;
                     Some("moved to .kdk/quarantine; push it again")
                 } else {
                     None

@@ -106,7 +106,8 @@ fn simulate(seed: u64) -> Vec<String> {
 fn what_happens_under_a_seed_happens_again() {
     let first = simulate(1);
     assert_eq!(first.len() as u64, SERVERS * CLIENTS * ROUNDS);
-    assert_eq!(simulate(1), first);
+    let again = simulate(1);
+    assert_eq!(again.iter().zip(&first).find(|(again, first)| again != first), None);
     // Another seed is another story, and both last for seconds that nobody waits for.
     let others: BTreeSet<Vec<String>> = (1..8).map(simulate).collect();
     assert_eq!(others.len(), 7);

@@ -12,6 +12,7 @@ use kdk::registry::oci::{Algorithm, Digest, Hasher};
 use kdk::registry::storage::faults::Plan;
 use kdk::registry::storage::writer::{Piece, Staged, Writer};
 use kdk::registry::storage::{Change, Durability, Expected, Key, Prefix, Storage, StorageError, Target};
+use kdk::sys::clock::Clock;
 
 use crate::support::driver::{DriverKind, on_every_driver};
 
@@ -31,6 +32,7 @@ on_every_driver!(
     deletions_take_what_they_name,
     a_touch_needs_what_it_touches,
     what_is_put_aside_is_kept_elsewhere,
+    what_is_set_aside_comes_back_or_goes,
     faults_come_as_they_are_planned,
 );
 
@@ -650,21 +652,86 @@ async fn what_is_put_aside_is_kept_elsewhere(kind: DriverKind) {
     commit(&test.storage, vec![put("blobs/data", "damaged")])
         .await
         .expect("written");
-    test.storage
-        .quarantine(&key("blobs/data"), "sha256:name")
+    let aside = test
+        .storage
+        .set_aside(vec![key("blobs/data")])
         .await
-        .expect("put aside");
+        .expect("set aside");
+    test.storage.quarantine(&aside, "sha256:name").await.expect("kept");
     for storage in [&test.storage, &test.anew()] {
         assert_eq!(get(storage, "blobs/data").await, None);
         let aside = get(storage, ".kdk/quarantine/sha256:name").await;
         assert_eq!(aside.as_deref(), Some(&b"damaged"[..]));
     }
-    let absent = test
+    let aside = test
         .storage
-        .quarantine(&key("blobs/data"), "x")
+        .set_aside(vec![key("blobs/data")])
         .await
-        .expect_err("nothing there");
+        .expect("nothing to do");
+    let absent = test.storage.quarantine(&aside, "x").await.expect_err("nothing there");
     assert_eq!(absent.source.kind(), io::ErrorKind::NotFound);
+}
+
+async fn what_is_set_aside_comes_back_or_goes(kind: DriverKind) {
+    let test = kind.open();
+    let storage = &test.storage;
+    let names = ["blobs/one", "blobs/two"];
+    let keys = || vec![key("blobs/one"), key("blobs/two"), key("blobs/never")];
+    let far = || Clock::System.now() + jiff::SignedDuration::from_mins(10);
+    let put_both = async |content: &str| {
+        for name in names {
+            commit(storage, vec![put(name, content.to_owned())])
+                .await
+                .expect("written");
+        }
+    };
+    let both = async |storage: &Storage| {
+        let mut all = Vec::new();
+        for name in names {
+            let content = get(storage, name).await;
+            all.push(content.map(|content| String::from_utf8_lossy(&content).into_owned()));
+        }
+        all
+    };
+    let are = |text: &str| vec![Some(text.to_owned()); 2];
+    // Back where it was.
+    put_both("first").await;
+    let aside = storage.set_aside(keys()).await.expect("set aside");
+    if kind != DriverKind::Memory {
+        assert_eq!(both(&test.anew()).await, [None, None], "out of sight");
+    }
+    storage.restore(&aside).await.expect("put back");
+    assert_eq!(both(&test.anew()).await, are("first"));
+    // Gone for good, and nothing is left to be put back.
+    let aside = storage.set_aside(keys()).await.expect("set aside");
+    assert_eq!(storage.purge(&aside, far()).await.expect("purged"), 2);
+    storage.restore(&aside).await.expect("nothing to do");
+    assert_eq!(both(&test.anew()).await, [None, None]);
+    assert_eq!(storage.purge(&aside, far()).await.expect("nothing to do"), 0);
+    // What comes in its place stays, whichever step follows.
+    for purges in [true, false] {
+        put_both("before").await;
+        let aside = storage.set_aside(keys()).await.expect("set aside");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        put_both("after").await;
+        if purges {
+            storage.purge(&aside, far()).await.expect("purged");
+        } else {
+            storage.restore(&aside).await.expect("put back");
+        }
+        assert_eq!(both(&test.anew()).await, are("after"), "purges: {purges}");
+    }
+    // Whoever wakes up late does nothing.
+    let aside = storage.set_aside(keys()).await.expect("set aside");
+    let late = Clock::System.now() - jiff::SignedDuration::from_secs(1);
+    let late = storage.purge(&aside, late).await.expect_err("too late");
+    assert_eq!(late.source.kind(), io::ErrorKind::TimedOut);
+    storage.restore(&aside).await.expect("put back");
+    assert_eq!(both(&test.anew()).await, are("after"));
+    // What a killed process left comes back with the next start.
+    drop(storage.set_aside(keys()).await.expect("set aside"));
+    test.anew().settle().expect("settled");
+    assert_eq!(both(&test.anew()).await, are("after"));
 }
 
 /// Fails, or waits, at one place.

@@ -22,7 +22,7 @@ use super::tree::{Tree, parent};
 use crate::registry::storage::object::Object;
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
-use crate::registry::storage::{Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]
@@ -82,6 +82,7 @@ impl Filesystem {
     /// # Errors
     /// When the file system reports one.
     pub fn settle(&self) -> io::Result<()> {
+        self.inner.tree.restore_all()?;
         self.inner.tree.durability.sync_all(&self.inner.tree.disk)
     }
 
@@ -264,10 +265,42 @@ impl Driver for Filesystem {
             .await
     }
 
-    async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
-        let name = name.to_owned();
-        self.blocking("put aside", key.as_str(), move |inner, path| {
-            inner.tree.quarantine(path, &name)
+    async fn set_aside(&self, keys: Vec<Key>) -> Result<Aside, StorageError> {
+        let aside = Aside::now(keys);
+        let announced = self.inner.pending.announce_all(aside.keys.clone()).await;
+        self.blocking("put aside", &aside.id.clone(), move |inner, _| {
+            let _announced = announced;
+            inner.tree.set_aside(&aside.id, &names(&aside))?;
+            Ok(aside)
+        })
+        .await
+    }
+
+    async fn restore(&self, aside: &Aside) -> Result<(), StorageError> {
+        let announced = self.inner.pending.announce_all(aside.keys.clone()).await;
+        let id = aside.id.clone();
+        self.blocking("put back", &aside.id, move |inner, _| {
+            let _announced = announced;
+            inner.tree.restore(&id)
+        })
+        .await
+    }
+
+    async fn purge(&self, aside: &Aside, deadline: Timestamp) -> Result<usize, StorageError> {
+        let own = aside.clone();
+        self.blocking("purge", &aside.id, move |inner, _| {
+            if Aside::is_over(deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            inner.tree.purge(&own.id, &names(&own))
+        })
+        .await
+    }
+
+    async fn quarantine(&self, aside: &Aside, name: &str) -> Result<(), StorageError> {
+        let (own, name) = (aside.clone(), name.to_owned());
+        self.blocking("keep aside", &aside.id, move |inner, _| {
+            inner.tree.quarantine(&own.id, &names(&own), &name)
         })
         .await
     }
@@ -285,6 +318,10 @@ impl Driver for Filesystem {
         })
         .await
     }
+}
+
+fn names(aside: &Aside) -> Vec<&str> {
+    aside.keys.iter().map(Key::as_str).collect()
 }
 
 fn stamp(path: &Utf8Path) -> Option<Stamp> {

@@ -12,6 +12,7 @@ mod stamp;
 mod sync;
 mod sync_failures;
 mod tidy;
+mod trash;
 mod tree;
 
 pub use driver::Filesystem;

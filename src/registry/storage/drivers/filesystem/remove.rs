@@ -1,9 +1,9 @@
-//! Removing files and trees, and putting files aside.
+//! Removing files and trees.
 
 use std::fs;
 use std::io;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::sync::Batch;
 use super::tree::{Tree, is_of_one, parent};
@@ -56,19 +56,5 @@ impl Tree {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Puts a file aside, outside the layout, under a name.
-    ///
-    /// # Errors
-    /// When it cannot be moved.
-    pub fn quarantine(&self, path: &Utf8Path, name: &str) -> io::Result<()> {
-        let aside: Utf8PathBuf = self.path(".kdk/quarantine").join(name);
-        crate::sys::fs::create_private_dir(parent(parent(&aside)))?;
-        crate::sys::fs::create_private_dir(parent(&aside))?;
-        self.disk.rename(path, &aside)?;
-        self.disk.remove_empty(parent(path))?;
-        self.forget(parent(path));
-        Ok(())
     }
 }

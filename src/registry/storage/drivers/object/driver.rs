@@ -10,13 +10,13 @@ use jiff::Timestamp;
 
 use super::commit::commit;
 use super::record::{Record, record_of};
-use super::remove::{delete, grace_of, quarantine};
+use super::remove::{delete, grace_of, purge, quarantine};
 use super::store::{Known, Store};
 use super::writer::{PartWriter, Writing};
 use crate::registry::storage::object::{Object, Source};
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
-use crate::registry::storage::{Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
 
 /// Objects in a store.
 #[derive(Clone, Debug)]
@@ -154,8 +154,23 @@ impl Driver for Objects {
         Ok(())
     }
 
-    async fn quarantine(&self, key: &Key, name: &str) -> Result<(), StorageError> {
-        named("put aside", key, quarantine(&self.store, key, name).await)
+    async fn set_aside(&self, keys: Vec<Key>) -> Result<Aside, StorageError> {
+        // A store moves nothing out of sight: it is noted only.
+        Ok(Aside::now(keys))
+    }
+
+    async fn restore(&self, _: &Aside) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn purge(&self, aside: &Aside, deadline: Timestamp) -> Result<usize, StorageError> {
+        let _announced = self.pending.announce_all(aside.keys.clone()).await;
+        named("purge", &aside.id, purge(&self.store, aside, deadline).await)
+    }
+
+    async fn quarantine(&self, aside: &Aside, name: &str) -> Result<(), StorageError> {
+        let _announced = self.pending.announce_all(aside.keys.clone()).await;
+        named("keep aside", &aside.id, quarantine(&self.store, aside, name).await)
     }
 
     async fn tidy(&self, _: &Prefix, _: Timestamp) -> Result<usize, StorageError> {

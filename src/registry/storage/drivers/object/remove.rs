@@ -2,9 +2,11 @@
 
 use std::io;
 
-use super::record::{Record, record_of, recorded_by};
-use super::store::Store;
-use crate::registry::storage::{Key, Prefix, Target};
+use jiff::Timestamp;
+
+use super::record::{Record, recorded_by};
+use super::store::{Known, Store};
+use crate::registry::storage::{Aside, Key, Prefix, Target};
 
 /// Returns the mark of when an object was last touched.
 pub fn grace_of(key: &Key) -> Key {
@@ -38,13 +40,39 @@ pub async fn delete(store: &Store, targets: &[Target]) -> io::Result<usize> {
     Ok(there)
 }
 
-/// Puts an object aside, outside the layout, under a name.
+/// Removes what was noted to go, unless something has come in its place since;
+/// says how many objects that were.
+///
+/// # Errors
+/// When one cannot be removed, or the deadline has passed.
+pub async fn purge(store: &Store, aside: &Aside, deadline: Timestamp) -> io::Result<usize> {
+    let mut gone = 0;
+    for key in &aside.keys {
+        if Aside::is_over(deadline) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let known = store.head(key).await?;
+        let touched = store.head(&grace_of(key)).await?;
+        let is_newer = |known: &Known| known.written > aside.at;
+        if touched.as_ref().is_some_and(is_newer) || known.as_ref().is_none_or(is_newer) {
+            continue;
+        }
+        store.delete(key).await?;
+        store.delete(&grace_of(key)).await?;
+        gone += 1;
+    }
+    Ok(gone)
+}
+
+/// Keeps an object outside the layout, under a name.
 ///
 /// # Errors
 /// When it cannot be copied or removed.
-pub async fn quarantine(store: &Store, key: &Key, name: &str) -> io::Result<()> {
-    let aside = Prefix::top().below(".kdk").below("quarantine").key(name);
-    store.copy(key, &aside).await?;
-    store.delete(key).await?;
-    store.delete(&record_of(key)).await
+pub async fn quarantine(store: &Store, aside: &Aside, name: &str) -> io::Result<()> {
+    let kept = Prefix::top().below(".kdk").below("quarantine").key(name);
+    for key in &aside.keys {
+        store.copy(key, &kept).await?;
+        store.delete(key).await?;
+    }
+    Ok(())
 }
