@@ -70,12 +70,10 @@ impl Storage {
     /// caches, for work that has threads of its own and looks at everything once.
     #[must_use]
     pub fn bulk(&self) -> Self {
-        let driver = match &self.driver {
-            Drivers::Filesystem(driver) => Drivers::Filesystem(driver.inline()),
-            Drivers::Objects(driver) => Drivers::Objects(driver.clone()),
-        };
-        let faults = self.faults.clone();
-        Self { driver, faults }
+        Self {
+            driver: self.driver.bulk(),
+            faults: self.faults.clone(),
+        }
     }
 
     /// Makes everything durable that is there. After a process was killed,
@@ -84,10 +82,7 @@ impl Storage {
     /// # Errors
     /// When the file system reports one.
     pub fn settle(&self) -> io::Result<()> {
-        match &self.driver {
-            Drivers::Filesystem(driver) => driver.settle(),
-            Drivers::Objects(_) => Ok(()),
-        }
+        self.driver.settle()
     }
 
     /// Reads a small object whole, or returns nothing when it does not exist.

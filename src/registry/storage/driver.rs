@@ -5,6 +5,7 @@
 //! be done, retries) is its own affair.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +32,21 @@ pub struct LastUsed {
 /// When a change returns, it outlives what its [`Durability`] says. What is on
 /// its way is not seen: reading waits for it, or sees what was there before.
 pub trait Driver: Clone + Send + Sync + 'static {
+    /// Returns the same place for work that has threads of its own and looks
+    /// at everything once: calls may hold up the caller, and pass caches by.
+    #[must_use]
+    fn bulk(&self) -> Self {
+        self.clone()
+    }
+    /// Makes everything durable that is there, and takes back what a process
+    /// that was killed had only begun.
+    ///
+    /// # Errors
+    /// When the store reports one.
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Reads a small object whole, or returns nothing when it does not exist.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
     /// Returns an object's size in bytes, or nothing when it does not exist.

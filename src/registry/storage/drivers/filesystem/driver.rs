@@ -76,20 +76,7 @@ impl Filesystem {
         })
     }
 
-    /// Makes everything durable that is there. After a process was killed,
-    /// what it had not acknowledged may be seen without being durable.
-    ///
-    /// # Errors
-    /// When the file system reports one.
-    pub fn settle(&self) -> io::Result<()> {
-        self.inner.tree.restore_all()?;
-        self.inner.tree.durability.sync_all(&self.inner.tree.disk)
-    }
-
-    /// Returns the same tree with calls on the caller's thread and past the
-    /// caches, for work that has threads of its own and looks at everything once.
-    #[must_use]
-    pub fn inline(&self) -> Self {
+    fn inline(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             inline: true,
@@ -130,6 +117,16 @@ impl Filesystem {
 }
 
 impl Driver for Filesystem {
+    fn bulk(&self) -> Self {
+        self.inline()
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        self.inner.tree.restore_all()?;
+        // What was not acknowledged may be seen without being durable.
+        self.inner.tree.durability.sync_all(&self.inner.tree.disk)
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
         self.inner.pending.settled(key).await;
         let full = self.inner.root.join(key.as_str());
