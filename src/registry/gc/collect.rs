@@ -367,15 +367,18 @@ pub fn collect(site: &Site<'_>, options: Options) -> Result<Summary, CollectErro
             });
         }
     }
-    if options.dry_run || (dead.is_empty() && blobs.is_empty()) {
+    if options.dry_run {
+        return Ok(summary);
+    }
+    if site.gate.is_none() {
+        handle.block_on(driver.tidy(&layout::registry(), rule.cutoff))?;
+    }
+    if dead.is_empty() && blobs.is_empty() {
         return Ok(summary);
     }
     report(Event::Stage { name: "sweep".into() });
     failpoint::pass("collect:sweep");
     Sweep::new(site, &crew, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
-    if site.gate.is_none() {
-        handle.block_on(driver.tidy(&layout::registry(), rule.cutoff))?;
-    }
     Ok(summary)
 }
 

@@ -123,6 +123,9 @@ async fn is_old(
 ) -> Result<bool, StorageError> {
     let written = app.driver.get(&layout::upload_started_at(group, id)).await?;
     let started = written.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<Timestamp>().ok());
+    // A full disk may have left it without a time.
+    let begun = app.driver.last_used(&layout::upload_started_at(group, id)).await?;
+    let started = started.or(begun.map(|used| used.at));
     // An upload that still grows is alive, whenever it was started.
     let data = app.driver.last_used(&layout::upload_data(group, id)).await?;
     let changed = data.map(|used| used.at);

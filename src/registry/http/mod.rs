@@ -1,5 +1,6 @@
 //! The registry API over HTTP: what happens to a request.
 
+pub mod body;
 pub mod handlers;
 pub mod respond;
 

@@ -76,8 +76,9 @@ impl Storage {
         }
     }
 
-    /// Makes everything durable that is there. After a process was killed,
-    /// what it had not acknowledged may be seen without being durable.
+    /// Makes everything durable that is there, and takes back what a process
+    /// that was killed had only begun to delete. What that process had not
+    /// acknowledged may be seen without being durable.
     ///
     /// # Errors
     /// When the file system reports one.

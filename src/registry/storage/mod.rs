@@ -12,6 +12,7 @@ mod key;
 pub mod layout;
 pub mod object;
 mod pending;
+mod receive;
 pub mod tree;
 pub mod upload_state;
 pub mod uploads;

@@ -21,7 +21,7 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// A stored object, open for reading. What is read is what was there when it
-/// was opened, whatever happens to its key meanwhile.
+/// was opened: files stay open, and a store refuses what has changed since.
 #[derive(Clone)]
 pub struct Object {
     /// Its size in bytes.

@@ -9,12 +9,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::future::try_join;
-use http_body_util::BodyExt as _;
-use hyper::body::Body;
+use bytes::Bytes;
+use futures_util::stream::Stream;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::change::{Change, Durability, Target};
@@ -22,12 +19,11 @@ use super::dispatch::Storage;
 use super::error::StorageError;
 use super::key::Key;
 use super::layout;
+use super::receive::{buffer, fill, gather};
 use super::upload_state::UploadState;
-use super::writer::{Piece, Writer};
+use super::writer::{Piece, Resumed, Writer};
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
 
-/// Bytes gathered before they are hashed and written.
-const PIECE: usize = 512 << 10;
 /// Up to this size hashing is quicker than handing it to another thread.
 const QUICK: usize = 64 << 10;
 
@@ -37,7 +33,7 @@ pub enum UploadError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Another request has added to it meanwhile.
+    /// Another request has added to it meanwhile, or ended it: then nothing is there.
     #[error("{size} bytes have arrived")]
     Offset {
         /// Bytes that are there.
@@ -86,7 +82,7 @@ pub type Session = OwnedMutexGuard<Progress>;
 
 /// A piece of a blob as it comes in.
 pub struct Incoming<B> {
-    /// The request's body.
+    /// What comes, or why nothing more does.
     pub body: B,
     /// Bytes that the request announces.
     pub announced: Option<u64>,
@@ -107,8 +103,6 @@ pub struct Finished {
     pub size: u64,
 }
 
-/// How long a client may send nothing in the middle of a body.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// How many ended uploads are remembered, to tell them from such that have yet to begin.
 const REMEMBERED: usize = 10_000;
 
@@ -154,7 +148,7 @@ impl Uploads {
         self.ended().ids.contains(id)
     }
 
-    /// Forgets the running digests of uploads that nobody works on.
+    /// Forgets the locks of uploads that nobody works on.
     pub fn forget_idle(&self) {
         self.live().retain(|_, progress| Arc::strong_count(progress) > 1);
     }
@@ -180,8 +174,7 @@ impl Uploads {
         mut incoming: Incoming<B>,
     ) -> Result<u64, UploadError>
     where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B: Stream<Item = Result<Bytes, String>> + Unpin,
     {
         let Incoming {
             announced,
@@ -218,10 +211,7 @@ impl Uploads {
             };
             self.driver.commit(vec![started], Durability::Volatile).await?;
         }
-        let resumed = self
-            .driver
-            .resume(&layout::upload_data(name.as_str(), &state.id))
-            .await?;
+        let resumed = self.resume(&layout::upload_data(name.as_str(), &state.id)).await?;
         let (mut writer, size) = (resumed.writer, resumed.size);
         if size != offset {
             writer.rollback().await?;
@@ -312,6 +302,17 @@ impl Uploads {
         }
     }
 
+    /// Goes on with an upload that somebody else may end.
+    async fn resume(&self, key: &Key) -> Result<Resumed, UploadError> {
+        self.driver
+            .resume(key)
+            .await
+            .map_err(|error| match error.source.kind() {
+                io::ErrorKind::NotFound => UploadError::Offset { size: 0 },
+                _ => error.into(),
+            })
+    }
+
     /// Returns an upload, open to be finished; nothing when it is no object of its own.
     async fn opened(
         &self,
@@ -319,16 +320,21 @@ impl Uploads {
         name: &RepoName,
         id: &str,
         algorithm: Algorithm,
-    ) -> Result<Option<Open>, StorageError> {
+    ) -> Result<Option<Open>, UploadError> {
         let open = session.open.take();
         if open.is_some() || session.whole.is_some() {
             return Ok(open);
         }
         let key = layout::upload_data(name.as_str(), id);
-        if self.driver.unfinished(&key).await?.is_none() {
+        let Some(size) = self.driver.unfinished(&key).await? else {
             return Ok(None);
+        };
+        let resumed = self.resume(&key).await?;
+        if resumed.size != size {
+            let size = resumed.size;
+            resumed.writer.rollback().await?;
+            return Err(UploadError::Offset { size });
         }
-        let resumed = self.driver.resume(&key).await?;
         Ok(Some(Open {
             writer: resumed.writer,
             hasher: resumed.note.and_then(|note| noted(&note, algorithm)),
@@ -395,105 +401,4 @@ async fn hash(algorithm: Algorithm, content: Bytes) -> Digest {
     let other = content.clone();
     let hashing = crate::sys::task::blocking(move || Digest::of(algorithm, &other));
     hashing.await.unwrap_or_else(|_| Digest::of(algorithm, &content))
-}
-
-/// Makes a buffer for a piece, or for all of a body that is smaller.
-fn buffer(announced: Option<u64>) -> BytesMut {
-    let most = PIECE + (PIECE >> 2);
-    let announced = announced.and_then(|announced| usize::try_from(announced).ok());
-    BytesMut::with_capacity(announced.map_or(most, |announced| announced.min(most)))
-}
-
-/// Takes in up to one piece of a body; says whether that was all of it.
-async fn gather<B>(body: &mut B, gathered: &mut BytesMut) -> Result<bool, String>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    while gathered.len() < PIECE {
-        match next(body).await? {
-            None => return Ok(true),
-            Some(data) => gathered.extend_from_slice(&data),
-        }
-    }
-    Ok(false)
-}
-
-/// Waits for the next bytes of a body, or its end.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, String>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    loop {
-        let frame = crate::sys::task::timeout(PATIENCE, body.frame())
-            .await
-            .map_err(|_| "nothing came for a minute".to_owned())?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(error.to_string()),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
-}
-
-/// What was taken in.
-struct Taken {
-    /// Bytes that came.
-    received: u64,
-    /// Digest of all that is there.
-    hasher: Option<Hasher>,
-    /// Why it ended early.
-    broken: Option<String>,
-}
-
-/// Takes in what was gathered and what still comes: one piece is hashed and
-/// written while the next arrives.
-async fn fill<B>(writer: &mut dyn Writer, mut piece: Piece, mut body: Option<B>) -> Result<Taken, StorageError>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let mut received = 0;
-    let mut broken = None;
-    let (mut next, room) = (BytesMut::new(), piece.bytes.capacity());
-    while !piece.bytes.is_empty() || body.is_some() {
-        received += piece.bytes.len() as u64;
-        let write = async {
-            if piece.bytes.is_empty() {
-                return Ok(piece);
-            }
-            writer.write(piece).await
-        };
-        let gathering = async {
-            match &mut body {
-                None => Ok(Ok(true)),
-                Some(body) => {
-                    next.reserve(room);
-                    Ok(gather(body, &mut next).await)
-                }
-            }
-        };
-        let (written, gathered) = try_join(write, gathering).await?;
-        piece = written;
-        // Its buffer is empty again.
-        std::mem::swap(&mut piece.bytes, &mut next);
-        match gathered {
-            Ok(false) => {}
-            Ok(true) => body = None,
-            Err(reason) => {
-                body = None;
-                broken = Some(reason);
-            }
-        }
-    }
-    Ok(Taken {
-        received,
-        hasher: piece.hasher,
-        broken,
-    })
 }

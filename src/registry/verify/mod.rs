@@ -96,6 +96,12 @@ pub fn verify(
     if repair && in_files && handle.block_on(driver.head(&layout::database_in_use()))?.is_some() {
         return Err(CollectError::Database);
     }
+    if repair {
+        // What a repair that was killed has set aside.
+        driver
+            .settle()
+            .map_err(|source| StorageError::new("settle", "", source))?;
+    }
     let verifier = Verifier { driver, repair };
     let crew = Crew::new(handle, stop);
     let shards = handle.block_on(Blobs::new(driver.clone()).shards())?;
@@ -164,7 +170,10 @@ impl Verifier<'_> {
             } else {
                 let repaired = if self.repair {
                     let aside = self.driver.set_aside(vec![key]).await?;
-                    self.driver.quarantine(&aside, &digest.to_string()).await?;
+                    if let Err(error) = self.driver.quarantine(&aside, &digest.to_string()).await {
+                        self.driver.restore(&aside).await?;
+                        return Err(error);
+                    }
                     Some("moved to .kdk/quarantine; push it again")
                 } else {
                     None

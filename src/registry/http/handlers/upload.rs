@@ -5,6 +5,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::registry::http::Context;
+use crate::registry::http::body::pieces;
 use crate::registry::http::respond::{self, Problem};
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::range::{ContentRange, upload_range};
@@ -248,7 +249,7 @@ async fn receive(
         offset,
         algorithm: digest.map_or_else(|| state.algorithm(), Digest::algorithm),
         last: digest.is_some(),
-        body: context.request.body_mut(),
+        body: pieces(context.request.body_mut()),
     };
     let taken = uploads.append(session, name, state, incoming).await;
     taken.map_err(|error| upload_problem(context, &state.id, error))
@@ -292,6 +293,7 @@ async fn complete(
 
 fn upload_problem(context: &Context, id: &str, error: UploadError) -> Problem {
     match error {
+        UploadError::Offset { size: 0 } => Problem::new(ErrorCode::BlobUploadUnknown),
         UploadError::Offset { size } => out_of_order(id, size),
         UploadError::Storage(source) => context.failed(source),
         UploadError::Body(reason) => {

@@ -342,6 +342,11 @@ fn old_uploads_are_purged() {
             let data = std::fs::File::create(upload.join("data")).expect("made");
             data.set_modified(days_ago(days)).expect("set");
         }
+        // A full disk left it without a time, and without anything else.
+        let stub = uploads.join("stub");
+        std::fs::create_dir_all(&stub).expect("made");
+        let empty = std::fs::File::create(stub.join("startedat")).expect("made");
+        empty.set_modified(days_ago(8)).expect("set");
         // What pushes that were killed left: a temporary name, and nothing else.
         let blobs = storage.join("docker/registry/v2/blobs/sha256/ab");
         for (first, days) in [("ab", 8), ("ac", 6)] {
@@ -355,6 +360,7 @@ fn old_uploads_are_purged() {
         let registry = TestRegistry::on(directory, &config, &[]);
         registry.wait_for_line(|line| (line["msg"] == "upload purge complete").then_some(()));
         assert_eq!(uploads.join("old").exists(), dry, "dry run: {dry}");
+        assert_eq!(stub.exists(), dry, "dry run: {dry}");
         assert!(uploads.join("fresh").exists());
         let left = std::fs::read_dir(&blobs).expect("read").count();
         assert_eq!(left, if dry { 2 } else { 1 }, "dry run: {dry}");

@@ -18,13 +18,22 @@ use crate::support::{Face, KDK, Output, TestRegistry, temporary};
 
 on_every_face!(lasting: what_was_acknowledged_is_whole_after_kills_at_random, what_was_acknowledged_is_whole_after_kills_at_each_place);
 
-/// How often the disk or the database is changed before the server dies.
-const PLACES: [&str; 5] = [
-    "disk:make-directory",
-    "disk:write",
-    "disk:rename",
-    "disk:sync-all",
-    "disk:sync-directory",
+/// Where the server dies: at which times there, with whichever metadata.
+const PLACES: [(&str, [usize; 3]); 8] = [
+    ("disk:make-directory", [1, 7, 40]),
+    ("disk:write", [1, 7, 40]),
+    ("disk:rename", [1, 7, 40]),
+    ("disk:sync-all", [1, 7, 40]),
+    ("disk:sync-directory", [1, 7, 40]),
+    ("storage:commit", [1, 7, 40]),
+    ("storage:commit:done", [1, 7, 40]),
+    ("storage:delete", [1, 4, 10]),
+];
+/// And with links, beside which there are collections.
+const STAGES: [(&str, [usize; 3]); 3] = [
+    ("collect:mark", [1, 2, 2]),
+    ("collect:inspect", [1, 2, 2]),
+    ("collect:sweep", [1, 2, 2]),
 ];
 const REPOSITORIES: [&str; 2] = ["storm/one", "storm/two"];
 
@@ -265,8 +274,10 @@ fn what_was_acknowledged_is_whole_after_kills_at_each_place(face: Face) {
     let directory = temporary();
     let mut registry = TestRegistry::on_face(face, directory, MORE, &[]);
     let mut round = 1_000_000;
-    for place in PLACES {
-        for nth in [1, 7, 40] {
+    let stages = STAGES.iter().filter(|_| face == Face::Files);
+    let places: Vec<_> = PLACES.iter().chain(stages).collect();
+    for (place, times) in &places {
+        for nth in times {
             let plan = format!("{place}=kill@{nth}");
             registry.stop();
             registry = registry.again(MORE, &[("KDK_FAILPOINTS", &plan)]);
@@ -276,7 +287,7 @@ fn what_was_acknowledged_is_whole_after_kills_at_each_place(face: Face) {
             round += 1;
         }
     }
-    check(registry, ledger, 3 * PLACES.len());
+    check(registry, ledger, 3 * places.len());
 }
 
 const MORE: &str = "log: {accesslog: {disabled: true}}\ngc:\n  noidlebackoff: true\n  reviewafter: 2s\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";

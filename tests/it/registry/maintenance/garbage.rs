@@ -523,6 +523,8 @@ fn damage_never_feeds_a_collection() {
     let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
     assert!(refused.contains("the directory Odd holds manifests"), "{refused}");
     std::fs::remove_dir_all(store(&registry).join("repositories/Odd")).expect("removed");
+    // A name with nothing under it was tidied up.
+    std::fs::create_dir_all(own.parent().expect("a directory")).expect("made");
     std::fs::write(&own, &image).expect("restored");
     std::fs::write(&link, &other).expect("restored");
     let registry = registry.restart();

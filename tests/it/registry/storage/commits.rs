@@ -2,14 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use camino::Utf8Path;
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
-use kdk::registry::storage::{Change, Drivers, Filesystem, Storage, layout};
+use kdk::registry::storage::writer::Piece;
+use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, Storage, layout};
 
 use crate::support::temporary;
 
@@ -95,10 +96,7 @@ impl Images {
 /// who opens the storage anew.
 #[test]
 fn a_push_that_fails_shows_nothing_that_was_not_there() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = runtime();
     for (group, there_before) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut failures = 0;
         for at in 0.. {
@@ -151,4 +149,116 @@ fn a_push_that_fails_shows_nothing_that_was_not_there() {
         }
         assert!(failures > 10, "only {failures} failures were noticed");
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// Loses what the disk was asked to take up in the background, once.
+#[derive(Debug, Default)]
+struct LosesOnce(AtomicBool);
+
+impl Observer for LosesOnce {
+    fn before(&self, operation: &Operation<'_>) -> io::Result<()> {
+        if matches!(operation, Operation::SyncFile(_)) && !self.0.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
+        Ok(())
+    }
+}
+
+/// The system tells once that it lost bytes of an upload: nothing becomes of
+/// it, though what is asked for later succeeds.
+#[test]
+fn an_upload_of_which_bytes_were_lost_becomes_no_blob() {
+    let directory = temporary();
+    let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
+    let disk = Disk::observed(Arc::new(LosesOnce::default()));
+    let storage = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
+    let key = layout::upload_data("group/app", "upload");
+    runtime().block_on(async {
+        let mut lost = false;
+        for _ in 0..8 {
+            let mut resumed = storage.resume(&key).await.expect("opened");
+            let piece = Piece {
+                bytes: vec![7; 20 << 20].as_slice().into(),
+                hasher: None,
+            };
+            match resumed.writer.write(piece).await {
+                Ok(_) => resumed.writer.pause(None).await.expect("left"),
+                Err(error) => {
+                    assert_eq!(error.source.raw_os_error(), Some(nix::libc::EIO));
+                    lost = true;
+                    break;
+                }
+            }
+            // The disk has time to fail.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert!(lost, "nothing was lost");
+        let staged = storage
+            .resume(&key)
+            .await
+            .expect("opened")
+            .writer
+            .finish(None)
+            .await
+            .expect("ended");
+        let blob = Prefix::top().key("blob");
+        let promote = Change::Promote {
+            staged,
+            key: blob.clone(),
+        };
+        storage
+            .commit(vec![promote], Durability::Durable)
+            .await
+            .expect_err("its bytes are lost");
+        assert_eq!(storage.head(&blob).await.expect("looked"), None);
+    });
+}
+
+/// Another server gives an upload up, and begins it anew, while it is on its
+/// way to become a blob.
+#[test]
+fn an_upload_that_was_exchanged_becomes_no_blob() {
+    let directory = temporary();
+    let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
+    let storage = Storage::in_directory(root).expect("opened");
+    let key = layout::upload_data("group/app", "upload");
+    runtime().block_on(async {
+        let mut resumed = storage.resume(&key).await.expect("opened");
+        let piece = Piece {
+            bytes: b"verified"[..].into(),
+            hasher: None,
+        };
+        resumed.writer.write(piece).await.expect("written");
+        let staged = resumed.writer.finish(None).await.expect("ended");
+        let path = root.join(key.as_str());
+        std::fs::remove_file(&path).expect("given up");
+        std::fs::write(&path, "exchange").expect("begun anew");
+        let blob = Prefix::top().key("blob");
+        let promote = Change::Promote {
+            staged,
+            key: blob.clone(),
+        };
+        storage
+            .commit(vec![promote], Durability::Durable)
+            .await
+            .expect_err("other bytes");
+        assert_eq!(storage.head(&blob).await.expect("looked"), None);
+        assert_eq!(std::fs::read(&path).expect("the other's"), b"exchange");
+    });
+}
+
+#[test]
+fn a_directory_may_be_named_from_where_one_is() {
+    let name = format!("target/tmp/relative-{}", std::process::id());
+    let storage = Storage::in_directory(Utf8Path::new(&name)).expect("opened");
+    let outcome = runtime().block_on(storage.probe());
+    std::fs::remove_dir_all(&name).expect("removed");
+    outcome.expect("it answers");
 }

@@ -728,6 +728,15 @@ async fn what_is_set_aside_comes_back_or_goes(kind: DriverKind) {
     assert_eq!(late.source.kind(), io::ErrorKind::TimedOut);
     storage.restore(&aside).await.expect("put back");
     assert_eq!(both(&test.anew()).await, are("after"));
+    // What was used again in between stays.
+    if kind == DriverKind::Memory {
+        let aside = storage.set_aside(keys()).await.expect("set aside");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let touch = names.map(|name| Change::Touch { key: key(name) });
+        commit(storage, touch.into()).await.expect("touched");
+        assert_eq!(storage.purge(&aside, far()).await.expect("done"), 0);
+        assert_eq!(both(storage).await, are("after"));
+    }
     // What a killed process left comes back with the next start.
     drop(storage.set_aside(keys()).await.expect("set aside"));
     test.anew().settle().expect("settled");

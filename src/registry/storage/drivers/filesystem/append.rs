@@ -67,7 +67,7 @@ impl Writer for FileWriter {
     fn pause(mut self: Box<Self>, note: Option<Bytes>) -> BoxFuture<'static, Result<(), StorageError>> {
         Box::pin(async move {
             let paused = match self.growing() {
-                Ok(mut growing) => blocking(self.inline, move || growing.note(note)).await,
+                Ok(mut growing) => blocking(self.inline, move || growing.note(note, true)).await,
                 Err(error) => Err(error),
             };
             paused.map_err(|source| self.failed(source))
@@ -90,7 +90,8 @@ impl Writer for FileWriter {
             let finished = async {
                 let mut growing = self.growing()?;
                 growing.settle().await?;
-                growing.note(note)?;
+                // It is to become something else in a moment.
+                growing.note(note, false)?;
                 Ok(growing)
             };
             let growing = finished.await.map_err(|source| self.failed(source))?;

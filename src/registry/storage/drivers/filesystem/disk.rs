@@ -112,17 +112,20 @@ impl Disk {
             content,
         })?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-        file.write_all(content)?;
+        file.write_all(content).inspect_err(|_| {
+            // A part of it is nothing.
+            let _ = fs::remove_file(path);
+        })?;
         Ok(file)
     }
 
-    /// Opens a file for writing, or makes it.
+    /// Opens a file for writing; makes it where that may be.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn open_growing(&self, path: &Utf8Path) -> io::Result<File> {
+    pub fn open_growing(&self, path: &Utf8Path, may_make: bool) -> io::Result<File> {
         match OpenOptions::new().write(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => {}
             other => return other,
         }
         self.tell(&Operation::Write {
@@ -250,13 +253,22 @@ impl Disk {
         file.sync_all()
     }
 
+    /// Makes a file's bytes durable, in the background of what comes after them.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn sync_bytes(&self, path: &Utf8Path, file: &File) -> io::Result<()> {
+        self.tell(&Operation::SyncFile(path))?;
+        file.sync_data()
+    }
+
     /// Makes the names in a directory durable.
     ///
     /// # Errors
     /// When that fails.
-    pub fn sync_directory(&self, path: &Utf8Path) -> io::Result<()> {
+    pub fn sync_directory(&self, path: &Utf8Path, directory: &File) -> io::Result<()> {
         self.tell(&Operation::SyncDirectory(path))?;
-        File::open(path)?.sync_all()
+        directory.sync_all()
     }
 
     /// Makes all that was changed before durable.

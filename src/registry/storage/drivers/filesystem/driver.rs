@@ -1,7 +1,7 @@
 //! Files on a local disk, in distribution's layout.
 //!
 //! Reading asks the caches first, waits for what is on its way, and never
-//! blocks the reactor on the disk. Changes are made in `tree.rs`.
+//! blocks the reactor on the disk. Changes are made in `commit.rs`.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -304,16 +304,16 @@ impl Driver for Filesystem {
 
     async fn tidy(&self, prefix: &Prefix, before: Timestamp) -> Result<usize, StorageError> {
         self.blocking("tidy", prefix.as_str(), move |inner, path| {
+            let there = |key: &Key| inner.root.join(key.as_str()).exists();
+            inner.tree.unfinished.keep_only(there);
             inner.tree.tidy(path, before.into())
         })
         .await
     }
 
     async fn probe(&self) -> Result<(), StorageError> {
-        self.blocking("look at", self.inner.root.as_str(), |_, path| {
-            fs::read_dir(path).map(drop)
-        })
-        .await
+        self.blocking("look at", "", |_, root| fs::read_dir(root).map(drop))
+            .await
     }
 }
 

@@ -56,6 +56,11 @@ impl Unfinished {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what somebody else has ended.
+    pub fn keep_only(&self, there: impl Fn(&Key) -> bool) {
+        self.left().retain(|key, _| there(key));
+    }
+
     /// Forgets what is below a prefix.
     pub fn forget(&self, prefix: &Prefix) {
         let from = prefix.key("");
@@ -159,24 +164,28 @@ impl Growing {
         left.unsynced += content.len() as u64;
         if left.unsynced >= BEHIND && left.behind.as_ref().is_none_or(JoinHandle::is_finished) {
             if let Some(behind) = left.behind.take() {
-                tokio::runtime::Handle::current()
-                    .block_on(behind)
-                    .map_err(io::Error::other)??;
+                let synced = tokio::runtime::Handle::current().block_on(behind);
+                if let Err(error) = synced.map_err(io::Error::other).flatten() {
+                    // It is told once: nothing may become of this file.
+                    left.since = Moment::LOST;
+                    return Err(error);
+                }
             }
-            let file = self.file.try_clone()?;
-            left.behind = Some(crate::sys::task::blocking(move || file.sync_data()));
+            let (disk, path, file) = (self.disk.clone(), self.path.clone(), self.file.try_clone()?);
+            left.behind = Some(crate::sys::task::blocking(move || disk.sync_bytes(&path, &file)));
             left.unsynced = 0;
         }
         Ok(())
     }
 
-    /// Notes what it is now.
+    /// Notes what it is now; where that is worth it also for after this process.
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn note(&mut self, note: Option<Bytes>) -> io::Result<()> {
+    pub fn note(&mut self, note: Option<Bytes>, outlasts: bool) -> io::Result<()> {
         let stamp = Stamp::of(&self.file.metadata()?);
         if let Some(note) = &note
+            && outlasts
             && self.size >= WORTH_KEEPING
             && self.size != self.start
         {
@@ -208,7 +217,7 @@ impl Growing {
             self.disk.cut(&self.path, &self.file, self.start)?;
             self.size = self.start;
         }
-        self.note(note)
+        self.note(note, false)
     }
 
     /// Waits for what the disk takes up.
@@ -238,8 +247,9 @@ impl Drop for Growing {
 
 /// Opens a file that nobody else writes to, or makes it.
 fn alone(disk: &Disk, path: &Utf8Path) -> io::Result<(File, Stamp)> {
-    for _ in 0..TRIES {
-        let file = disk.open_growing(path)?;
+    for attempt in 0..TRIES {
+        // One that ended meanwhile does not begin anew.
+        let file = disk.open_growing(path, attempt == 0)?;
         let lock = || match file.try_lock() {
             Err(fs::TryLockError::WouldBlock) => None,
             // File systems without locks have one server.

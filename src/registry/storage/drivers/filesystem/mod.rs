@@ -3,6 +3,7 @@
 mod append;
 mod blocking;
 mod cache;
+mod commit;
 pub mod disk;
 mod driver;
 mod growing;

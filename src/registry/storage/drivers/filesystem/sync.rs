@@ -107,12 +107,10 @@ impl GroupSync {
             Some(top) if waiting * batch.len() >= MANY && disk.may_group() && self.may_group() => {
                 self.together(disk, top)
             }
-            _ => one_by_one(disk, batch),
+            _ => self.one_by_one(disk, batch),
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        if outcome.is_err() {
-            self.failures.count();
-        } else if self.now() != batch.since {
+        if outcome.is_ok() && self.now() != batch.since {
             return Err(io::Error::other(
                 "the disk lost something that was written before; nothing of this change can be relied on",
             ));
@@ -126,11 +124,7 @@ impl GroupSync {
     /// When the file system reports one.
     pub fn sync_all(&self, disk: &Disk) -> io::Result<()> {
         if let Some(top) = &self.top {
-            let outcome = self.together(disk, top);
-            if outcome.is_err() {
-                self.failures.count();
-            }
-            return outcome;
+            return self.together(disk, top);
         }
         crate::sys::fs::sync_everything();
         Ok(())
@@ -140,6 +134,22 @@ impl GroupSync {
         self.pause
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .is_err()
+    }
+
+    fn one_by_one(&self, disk: &Disk, batch: &Batch) -> io::Result<()> {
+        // One that is gone, or a process with too many files, loses nothing.
+        let directories = batch.directories.iter().map(|path| Ok((path, File::open(path)?)));
+        let directories = directories.collect::<io::Result<Vec<_>>>()?;
+        let sync = || {
+            for (path, file) in &batch.files {
+                disk.sync_file(path, file)?;
+            }
+            for (path, directory) in &directories {
+                disk.sync_directory(path, directory)?;
+            }
+            Ok(())
+        };
+        sync().inspect_err(|_: &io::Error| self.failures.count())
     }
 
     /// Waits for a call that starts after this one, making it when nobody does.
@@ -171,6 +181,8 @@ impl GroupSync {
             state.running = false;
             state.ended = call;
             if let Err(error) = outcome {
+                // Before anybody else can ask.
+                self.failures.count();
                 state.failed = Some((call, error.raw_os_error().unwrap_or(nix::libc::EIO)));
             }
             self.turn.notify_all();
@@ -193,14 +205,4 @@ fn is_one_file_system(root: &Utf8Path) -> bool {
     ["blobs", "blobs/sha256", "blobs/sha512", "repositories"]
         .iter()
         .all(|part| device(&path.join(part)).is_none_or(|other| Some(other) == own))
-}
-
-fn one_by_one(disk: &Disk, batch: &Batch) -> io::Result<()> {
-    for (path, file) in &batch.files {
-        disk.sync_file(path, file)?;
-    }
-    for directory in &batch.directories {
-        disk.sync_directory(directory)?;
-    }
-    Ok(())
 }

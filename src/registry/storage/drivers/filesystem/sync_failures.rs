@@ -8,9 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
-/// Counts failures.
-#[derive(Debug, Default)]
+impl Moment {
+    /// The moment of what is known to be lost: no sync is like it.
+    pub const LOST: Self = Self(0);
+}
+
+/// Counts failures, from one.
+#[derive(Debug)]
 pub struct SyncFailures(AtomicU64);
+
+impl Default for SyncFailures {
+    fn default() -> Self {
+        Self(AtomicU64::new(1))
+    }
+}
 
 impl SyncFailures {
     /// Returns the moment, for what is written from now on.

@@ -16,35 +16,56 @@ impl Tree {
     /// # Errors
     /// When something cannot be read or removed.
     pub fn tidy(&self, directory: &Utf8Path, before: SystemTime) -> io::Result<usize> {
+        let mut removed = 0;
+        self.tidy_up(directory, before, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// Does so; says whether nothing is left in the directory.
+    fn tidy_up(&self, directory: &Utf8Path, before: SystemTime, removed: &mut usize) -> io::Result<bool> {
         let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
         };
         let is_old = |path: &Utf8Path| {
             let changed = fs::symlink_metadata(path).and_then(|found| found.modified());
             changed.is_ok_and(|changed| changed < before)
         };
-        let mut removed = 0;
+        let mut left = 0;
         for entry in entries {
             let entry = entry?;
+            left += 1;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
             let path = directory.join(&name);
-            if entry.file_type()?.is_dir() {
+            let gone = if entry.file_type()?.is_dir() {
                 // Asked before: what is removed from it makes it young.
                 let may_go = is_of_one(&path) && is_old(&path);
-                removed += self.tidy(&path, before)?;
-                if may_go && self.disk.remove_empty(&path)? {
+                let is_empty = self.tidy_up(&path, before, removed)?;
+                let gone = may_go && is_empty && self.disk.remove_empty(&path)?;
+                if gone {
                     self.forget(&path);
-                    removed += 1;
                 }
-            } else if is_temporary(&name) && is_old(&path) {
-                self.disk.remove_file(&path)?;
-                removed += 1;
+                gone
+            } else {
+                is_temporary(&name) && is_old(&path) && self.is_removed(&path)?
+            };
+            if gone {
+                left -= 1;
+                *removed += 1;
             }
         }
-        Ok(removed)
+        Ok(left == 0)
+    }
+
+    /// Removes a file; says whether it was this call that did.
+    fn is_removed(&self, path: &Utf8Path) -> io::Result<bool> {
+        match self.disk.remove_file(path) {
+            // Somebody else tidies up, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 }
 

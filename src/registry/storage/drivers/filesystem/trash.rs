@@ -27,8 +27,12 @@ impl Tree {
         let trash = self.trash(id);
         crate::sys::fs::create_private_dir(&self.path(".kdk"))?;
         crate::sys::fs::create_private_dir(&trash)?;
-        // Before any of them is gone.
-        drop(self.disk.create(&trash.join(LIST), names.join("\n").as_bytes())?);
+        // At the time when one of them is to be kept there may be no room for it.
+        crate::sys::fs::create_private_dir(&self.path(QUARANTINE))?;
+        // Durable before any of them is gone: it says whose they are.
+        let list = self.disk.create(&trash.join(LIST), names.join("\n").as_bytes())?;
+        list.sync_all()?;
+        crate::sys::fs::sync_dir(&trash)?;
         for (number, name) in names.iter().enumerate() {
             match self.disk.rename(&self.path(name), &trash.join(number.to_string())) {
                 Err(error) if is_absent(&error) => {}
@@ -54,13 +58,18 @@ impl Tree {
         };
         for (number, name) in list.lines().enumerate() {
             let (from, to) = (trash.join(number.to_string()), self.path(name));
-            if !from.exists() || to.exists() {
+            if !from.try_exists()? {
+                continue;
+            }
+            if to.try_exists()? {
+                self.disk.remove_file(&from)?;
                 continue;
             }
             self.make_directories(parent(&to), &mut None)?;
             self.disk.rename(&from, &to)?;
         }
-        self.disk.remove_tree(&trash)
+        self.disk.remove_file(&trash.join(LIST))?;
+        self.disk.remove_empty(&trash).map(drop)
     }
 
     /// Moves back all that killed processes left out of sight.
@@ -80,7 +89,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes files that are out of sight, durably; says how many there were.
+    /// Removes files that are out of sight; says how many there were.
     ///
     /// # Errors
     /// When one cannot be removed.
@@ -96,7 +105,6 @@ impl Tree {
         for name in names {
             self.prune(&self.path(name))?;
         }
-        self.disk.sync_directory(&self.path(TRASH))?;
         Ok(there)
     }
 
@@ -105,7 +113,6 @@ impl Tree {
     /// # Errors
     /// When it cannot be moved.
     pub fn quarantine(&self, id: &str, names: &[&str], kept_as: &str) -> io::Result<()> {
-        crate::sys::fs::create_private_dir(&self.path(QUARANTINE))?;
         let trash = self.trash(id);
         self.disk
             .rename(&trash.join("0"), &self.path(QUARANTINE).join(kept_as))?;

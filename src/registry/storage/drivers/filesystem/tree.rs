@@ -1,27 +1,19 @@
-//! Changing a tree on disk so that no crash leaves half a change.
-//!
-//! A change goes in phases, each durable before the next: what proves itself,
-//! and temporary files; then the names of what must be whole; then the links
-//! that change. A crash between them leaves what nobody sees. Directories
+//! A directory tree, and the ways in which files come into it. Directories
 //! known to be durable are remembered, so that only the first change in one
 //! pays for it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::disk::Disk;
-use super::growing::{Growing, Unfinished};
-use super::sync::{Batch, GroupSync};
-use super::sync_failures::Moment;
-use crate::registry::storage::error::Conflict;
-use crate::registry::storage::{Change, Durability};
+use super::growing::Unfinished;
+use super::sync::GroupSync;
 
 /// How many durable directories are remembered before it starts anew.
 const REMEMBERED: usize = 20_000;
@@ -29,8 +21,6 @@ const REMEMBERED: usize = 20_000;
 const ONE_WRITE: usize = 200;
 /// Age up to which a file need not be made young.
 const YOUNG: Duration = Duration::from_secs(30);
-/// How often a change is tried when directories vanish under it.
-const TRIES: usize = 8;
 
 /// A directory tree that changes.
 #[derive(Debug)]
@@ -69,181 +59,12 @@ impl Tree {
         self.root.join(name)
     }
 
-    /// Carries out changes that belong together. When somebody removes a
-    /// directory meanwhile, it is made again.
-    ///
-    /// # Errors
-    /// When any of them fails; then nothing is seen that was not there before.
-    pub fn commit(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
-        let mut outcome = self.try_commit(changes, durability);
-        for _ in 1..TRIES {
-            match &outcome {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    for change in changes {
-                        self.forget_way_to(parent(&self.path(change.key().as_str())));
-                    }
-                    outcome = self.try_commit(changes, durability);
-                }
-                _ => break,
-            }
-        }
-        outcome
-    }
-
-    fn try_commit(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
-        // Before anything is written.
-        let mut plan = Plan::since(self.durability.now());
-        let outcome = self.carry_out(changes, durability, &mut plan);
-        if outcome.is_err() {
-            self.take_back(&mut plan);
-        }
-        outcome
-    }
-
-    fn carry_out(&self, changes: &[Change], durability: Durability, plan: &mut Plan) -> io::Result<()> {
-        let sync = |batch: &Batch| match durability {
-            Durability::Durable => self.durability.sync(&self.disk, batch),
-            Durability::Volatile => Ok(()),
-        };
-        let mut made = Some(Vec::new());
-        for change in changes {
-            self.prepare(change, plan, &mut made)?;
-        }
-        if let Some(made) = &made {
-            let parents = made.iter().map(|directory| parent(directory).to_owned());
-            plan.batch.directories.extend(parents);
-        }
-        if let Err(error) = sync(&plan.batch) {
-            // What the disk lost may still be seen in memory, and would be
-            // found as good by the next try.
-            plan.fresh.append(&mut plan.staged);
-            return Err(error);
-        }
-        if durability == Durability::Durable {
-            self.remember(made.unwrap_or_default());
-        }
-        for round in &mut plan.rounds {
-            if round.is_empty() {
-                continue;
-            }
-            let mut batch = Batch::since(plan.batch.since);
-            for moving in round {
-                self.disk.rename(&moving.from, &moving.to)?;
-                // The temporary name is gone.
-                moving.disk = None;
-                moving.is_there = true;
-                batch.directories.insert(parent(&moving.to).to_owned());
-            }
-            if let Err(error) = sync(&batch) {
-                plan.is_lost = true;
-                return Err(error);
-            }
-        }
-        for change in changes {
-            if let Change::Promote { staged, .. } = change
-                && let Some(growing) = staged.held::<Growing>()
-            {
-                growing.promoted();
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes back what can be seen of a change that failed. The first error
-    /// counts: a disk that fails again leaves what nobody was promised.
-    fn take_back(&self, plan: &mut Plan) {
-        for moving in std::mem::take(&mut plan.rounds).into_iter().flatten() {
-            match &moving.before {
-                Before::Any => {}
-                // So that it can be tried again, unless the disk lost some of it.
-                Before::Nothing if moving.is_there && moving.is_staged && !plan.is_lost => {
-                    let _ = self.disk.rename(&moving.to, &moving.from);
-                }
-                Before::Nothing if moving.is_there => drop(self.disk.remove_file(&moving.to)),
-                Before::Content(content) if moving.is_there => {
-                    if let Ok((mut back, _)) = self.temporary(moving.to.clone(), content)
-                        && self.disk.rename(&back.from, &back.to).is_ok()
-                    {
-                        back.disk = None;
-                    }
-                }
-                Before::Nothing | Before::Content(_) => {}
-            }
-        }
-        for path in plan.fresh.drain(..) {
-            let _ = self.disk.remove_file(&path);
-        }
-    }
-
-    /// Does what comes before the first sync.
-    fn prepare(&self, change: &Change, plan: &mut Plan, made: &mut Option<Vec<Utf8PathBuf>>) -> io::Result<()> {
-        let path = self.path(change.key().as_str());
-        if let Change::Touch { .. } = change {
-            let file = File::open(&path)?;
-            if touch(&file) {
-                plan.batch.files.push((path, file));
-            }
-            return Ok(());
-        }
-        self.make_directories(parent(&path), made)?;
-        match change {
-            Change::Touch { .. } => {}
-            Change::PutVerified { content, .. } => {
-                let (file, is_fresh) = self.prove(&path, content)?;
-                plan.batch.directories.insert(parent(&path).to_owned());
-                if is_fresh {
-                    plan.fresh.push(path.clone());
-                }
-                plan.batch.files.push((path, file));
-            }
-            Change::Put { content, .. } => {
-                // Also where there is one already: what was just verified heals what is not.
-                let before = Before::of(&path);
-                let (mut moving, file) = self.temporary(path, content)?;
-                moving.before = before;
-                plan.batch.files.push((moving.from.clone(), file));
-                plan.rounds[0].push(moving);
-            }
-            Change::Promote { staged, .. } => {
-                let growing = staged
-                    .held::<Growing>()
-                    .ok_or_else(|| io::Error::other("it is not a file of this storage"))?;
-                // It was written over a long time.
-                plan.batch.since = growing.since().unwrap_or(plan.batch.since).min(plan.batch.since);
-                let from = growing.path().to_owned();
-                // It is as young as this moment, however long it lay there.
-                touch(&growing.file);
-                plan.staged.push(from.clone());
-                plan.batch.files.push((from.clone(), growing.file.try_clone()?));
-                plan.rounds[0].push(Move {
-                    disk: None,
-                    from,
-                    before: Before::of(&path),
-                    to: path,
-                    is_staged: true,
-                    is_there: false,
-                });
-            }
-            Change::Update { content, expected, .. } => {
-                let before = match fs::read(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    other => Some(other?),
-                };
-                if !expected.is(before.as_deref()) {
-                    return Err(Conflict.into());
-                }
-                let (mut moving, file) = self.temporary(path, content)?;
-                moving.before = before.map_or(Before::Nothing, |content| Before::Content(content.into()));
-                plan.batch.files.push((moving.from.clone(), file));
-                plan.rounds[1].push(moving);
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a file that proves itself, or finds it as it should be.
     /// Says, too, whether it made it.
-    fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<(File, bool)> {
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn prove(&self, path: &Utf8Path, content: &[u8]) -> io::Result<(File, bool)> {
         use std::io::Read as _;
         if content.len() <= ONE_WRITE {
             match self.disk.create(path, content) {
@@ -261,25 +82,22 @@ impl Tree {
                 return Ok((file, false));
             }
         }
-        let (mut moving, file) = self.temporary(path.to_owned(), content)?;
-        self.disk.rename(&moving.from, &moving.to)?;
-        moving.disk = None;
+        let (temporary, file) = self.temporary(path, content)?;
+        self.disk.rename(&temporary.path, path)?;
+        temporary.keep();
         Ok((file, true))
     }
 
-    fn temporary(&self, to: Utf8PathBuf, content: &[u8]) -> io::Result<(Move, File)> {
+    /// Writes content under a temporary name beside the one that it is to have.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn temporary(&self, to: &Utf8Path, content: &[u8]) -> io::Result<(Temporary, File)> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let from = Utf8PathBuf::from(format!("{to}.{number:016x}.tmp"));
-        let moving = Move {
-            disk: Some(self.disk.clone()),
-            from,
-            to,
-            before: Before::Any,
-            is_staged: false,
-            is_there: false,
-        };
-        let file = self.disk.create(&moving.from, content)?;
-        Ok((moving, file))
+        let path = Utf8PathBuf::from(format!("{to}.{number:016x}.tmp"));
+        let file = self.disk.create(&path, content)?;
+        let disk = Some(self.disk.clone());
+        Ok((Temporary { disk, path }, file))
     }
 
     /// Makes a directory and those above it. With `made`, directories that
@@ -319,14 +137,15 @@ impl Tree {
     }
 
     /// Forgets that a directory and those above it are durable.
-    fn forget_way_to(&self, directory: &Utf8Path) {
+    pub fn forget_way_to(&self, directory: &Utf8Path) {
         let mut known = self.known();
         for above in directory.ancestors() {
             known.remove(above);
         }
     }
 
-    fn remember(&self, directories: Vec<Utf8PathBuf>) {
+    /// Remembers directories that are durable, where that is worth it.
+    pub fn remember(&self, directories: Vec<Utf8PathBuf>) {
         let mut known = self.known();
         if known.len() + directories.len() >= REMEMBERED {
             known.clear();
@@ -339,63 +158,26 @@ impl Tree {
     }
 }
 
-/// What a change has done before its first sync, and what is to follow.
-struct Plan {
-    batch: Batch,
-    /// Files that mean nothing should the change fail.
-    fresh: Vec<Utf8PathBuf>,
-    /// Unfinished files that mean nothing should their sync fail.
-    staged: Vec<Utf8PathBuf>,
-    /// Whether what was written may be lost.
-    is_lost: bool,
-    /// Temporary files and what they become, in two rounds.
-    rounds: [Vec<Move>; 2],
-}
-
-impl Plan {
-    fn since(since: Moment) -> Self {
-        Self {
-            batch: Batch::since(since),
-            fresh: Vec::new(),
-            staged: Vec::new(),
-            is_lost: false,
-            rounds: Default::default(),
-        }
-    }
-}
-
-/// What was under a name before.
-enum Before {
-    /// What it was does not matter.
-    Any,
-    Nothing,
-    Content(Bytes),
-}
-
-impl Before {
-    fn of(path: &Utf8Path) -> Self {
-        if path.exists() { Self::Any } else { Self::Nothing }
-    }
-}
-
-/// A file on its way to its name. Dropped before it got there, a temporary
-/// one is removed.
-struct Move {
+/// A file under a temporary name, which goes when this is dropped.
+#[derive(Debug)]
+pub struct Temporary {
     disk: Option<Disk>,
-    from: Utf8PathBuf,
-    to: Utf8PathBuf,
-    before: Before,
-    /// Whether it was an unfinished file.
-    is_staged: bool,
-    /// Whether it got there.
-    is_there: bool,
+    /// Where it is.
+    pub path: Utf8PathBuf,
 }
 
-impl Drop for Move {
+impl Temporary {
+    /// Leaves it, or what it has become.
+    pub fn keep(mut self) {
+        self.disk = None;
+    }
+}
+
+impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(disk) = &self.disk {
             // The first error counts; what is left over is garbage that nobody sees.
-            let _ = disk.remove_file(&self.from);
+            let _ = disk.remove_file(&self.path);
         }
     }
 }
@@ -403,7 +185,7 @@ impl Drop for Move {
 /// Makes a file young, unless it is. One of another owner's cannot be touched;
 /// it is kept all the same.
 /// Says whether it changed anything.
-fn touch(file: &File) -> bool {
+pub fn touch(file: &File) -> bool {
     let now = std::time::SystemTime::from(crate::sys::clock::Clock::System.now());
     let modified = file.metadata().and_then(|found| found.modified());
     if modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age < YOUNG)) {

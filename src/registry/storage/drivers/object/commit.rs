@@ -2,19 +2,14 @@
 //! back what was new, so that nobody sees any of it.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::record::record_of;
 use super::remove::grace_of;
-use super::store::{Known, Store};
+use super::store::Store;
 use crate::registry::storage::error::Conflict;
 use crate::registry::storage::{Change, Key};
-use crate::sys::clock::Clock;
-
-/// Age up to which an object need not be made young.
-const YOUNG: Duration = Duration::from_secs(30);
 
 /// What takes a change back.
 enum Undo {
@@ -106,18 +101,6 @@ async fn one(store: &Store, change: &Change, undo: &mut Vec<Undo>) -> io::Result
 /// Lets an object's grace begin anew. A store cannot change an object's time:
 /// a mark beside it has one.
 async fn touch(store: &Store, key: &Key) -> io::Result<()> {
-    let known = store.head(key).await?.ok_or(io::ErrorKind::NotFound)?;
-    if is_young(&known) {
-        return Ok(());
-    }
-    let mark = grace_of(key);
-    if store.head(&mark).await?.is_some_and(|mark| is_young(&mark)) {
-        return Ok(());
-    }
-    store.put(&mark, Bytes::new()).await
-}
-
-fn is_young(known: &Known) -> bool {
-    let age = Clock::System.now().duration_since(known.written);
-    Duration::try_from(age).is_ok_and(|age| age < YOUNG)
+    store.head(key).await?.ok_or(io::ErrorKind::NotFound)?;
+    store.put(&grace_of(key), Bytes::new()).await
 }

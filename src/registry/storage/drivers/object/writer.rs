@@ -41,6 +41,8 @@ pub struct PartWriter {
     key: Key,
     writing: Arc<Writing>,
     id: Option<String>,
+    /// Whether a record names the id.
+    is_recorded: bool,
     parts: Vec<(String, u64)>,
     tail: BytesMut,
     size: u64,
@@ -63,6 +65,7 @@ impl PartWriter {
             key,
             writing,
             id: None,
+            is_recorded: false,
             parts: Vec::new(),
             tail: BytesMut::new(),
             size: 0,
@@ -77,6 +80,7 @@ impl PartWriter {
             writer.tail = content.ok_or(io::ErrorKind::NotFound)?.into();
         } else {
             writer.id = record.id().cloned();
+            writer.is_recorded = writer.id.is_some();
             writer.parts = record.parts().to_vec();
             writer.tail = record.tail.clone().into();
         }
@@ -179,7 +183,16 @@ impl Writer for PartWriter {
     }
 
     fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<(), StorageError>> {
-        Box::pin(async move { Ok(()) })
+        Box::pin(async move {
+            match self.id.as_ref().filter(|_| !self.is_recorded) {
+                None => Ok(()),
+                Some(id) => {
+                    self.writing.state().parts.remove(id);
+                    let aborted = self.store.abort(&self.key, id).await;
+                    aborted.map_err(|source| self.failed(source))
+                }
+            }
+        })
     }
 
     fn finish(mut self: Box<Self>, note: Option<Bytes>) -> BoxFuture<'static, Result<Staged, StorageError>> {
