@@ -18,7 +18,7 @@ use super::metadata::postgres::migrations::{self, Line, Outcome, SchemaError};
 use super::metadata::postgres::review::Queue;
 use super::metadata::postgres::{Database, admin};
 use super::metadata::{DatabaseError, MetadataError, Postgres};
-use super::storage::{Storage, layout};
+use super::storage::{Blobs, Durability, Storage, StorageError, Target, layout};
 use super::verify::{self, Findings};
 use super::{Registry, StartError};
 
@@ -411,11 +411,13 @@ pub fn forget_database(source: &Source) -> Result<(), CommandError> {
         // It is in use still, and what the files know of is not to be served again.
         return Ok(());
     }
-    let mark = config.storage.root.join(layout::database_in_use().as_str());
-    match std::fs::remove_file(&mark) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => Ok(other.map_err(|error| crate::sys::fs::named(&error, "cannot remove", &mark))?),
+    if !config.storage.root.try_exists()? {
+        return Ok(());
     }
+    let storage = Storage::in_directory(&config.storage.root)?;
+    let mark = vec![Target::Object(layout::database_in_use())];
+    let removed = runtime()?.block_on(storage.delete(mark, Durability::Durable));
+    removed.map(drop).map_err(|error| CommandError::Collect(error.into()))
 }
 
 /// Returns how many blobs a configuration's storage holds, and their bytes.
@@ -424,23 +426,23 @@ pub fn forget_database(source: &Source) -> Result<(), CommandError> {
 /// When the storage cannot be read.
 pub fn stored_blobs(source: &Source) -> Result<(usize, u64), CommandError> {
     let root = source.load()?.storage.root;
-    let mut open = vec![root.join(layout::blobs().as_str())];
-    let (mut count, mut bytes) = (0, 0);
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = directory.read_dir_utf8() else {
-            continue;
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.into_path());
-            } else if entry.file_name() == "data" {
-                count += 1;
-                bytes += entry.metadata()?.len();
+    if !root.try_exists()? {
+        return Ok((0, 0));
+    }
+    let blobs = Blobs::new(Storage::in_directory(&root)?.bulk());
+    let counted = runtime()?.block_on(async {
+        let (mut count, mut bytes) = (0, 0);
+        for shard in blobs.shards().await? {
+            for digest in blobs.digests(&shard).await? {
+                if let Some(size) = blobs.head(&digest).await? {
+                    count += 1;
+                    bytes += size;
+                }
             }
         }
-    }
-    Ok((count, bytes))
+        Ok((count, bytes))
+    });
+    counted.map_err(|error: StorageError| CommandError::Collect(error.into()))
 }
 
 fn database_of(source: &Source) -> Result<super::config::DatabaseConfig, CommandError> {

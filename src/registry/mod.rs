@@ -92,7 +92,7 @@ impl Registry {
         let logger = logger(&config);
         let mut temporary = None;
         if config.storage.in_memory {
-            let directory = volatile_directory().map_err(StartError::Storage)?;
+            let directory = state::volatile::directory().map_err(StartError::Storage)?;
             config.storage.root = camino::Utf8PathBuf::try_from(directory.path().to_owned())
                 .map_err(|error| StartError::Storage(io::Error::other(error)))?;
             temporary = Some(directory);
@@ -261,30 +261,6 @@ async fn announce(root: &Utf8Path, logger: &Logger) -> io::Result<Option<Presenc
         }
         crate::sys::task::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Makes a directory in memory where the system has one. What killed
-/// processes left is removed.
-fn volatile_directory() -> io::Result<tempfile::TempDir> {
-    const PREFIX: &str = "kdk-registry-inmemory.";
-    let memory = std::path::Path::new("/dev/shm");
-    let base = if memory.is_dir() {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
-    };
-    for entry in std::fs::read_dir(&base).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let left = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<i32>().ok());
-        if left.is_some_and(|pid| !crate::sys::process::exists(pid)) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-    tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}.", std::process::id()))
-        .tempdir_in(base)
 }
 
 /// Says whether metadata are in a database, by the configuration and what the

@@ -15,7 +15,7 @@ use crate::registry::http::App;
 use crate::registry::metadata::postgres::review::Outcome;
 use crate::registry::metadata::{MetadataError, Postgres, Store};
 use crate::registry::metrics::Reviewed;
-use crate::sys::fs::PRIVATE;
+use crate::registry::state::json;
 
 /// Longest pause before the first look: servers started together should not look together.
 const JITTER: Duration = Duration::from_mins(1);
@@ -42,16 +42,11 @@ impl Totals {
 
     /// Returns what is written down beside a storage.
     pub fn read(root: &Utf8Path) -> Self {
-        let text = crate::sys::fs::read_optional(&Self::path(root)).ok().flatten();
-        text.and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+        json::read(&Self::path(root))
     }
 
     fn write(self, root: &Utf8Path) {
-        if let Ok(text) = serde_json::to_string(&self) {
-            // Numbers for people: losing them costs nothing.
-            let _ = crate::sys::fs::write_atomic(&Self::path(root), text.as_bytes(), PRIVATE);
-        }
+        json::write(&Self::path(root), &self);
     }
 }
 

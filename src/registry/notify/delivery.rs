@@ -10,10 +10,10 @@ use reqwest::Client;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
-use super::journal::Journal;
 use super::{Counters, EVENTS, Event};
 use crate::registry::config::Endpoint;
 use crate::registry::metrics::{Notifications, Sent};
+use crate::registry::state::journal::Journal;
 use crate::serve::Logger;
 
 /// Longest pause between two tries.

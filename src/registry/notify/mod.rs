@@ -5,7 +5,6 @@
 //! after an answer that says the request itself is wrong.
 
 mod delivery;
-mod journal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
