@@ -1,3 +1,4 @@
-//! Kills.
+//! Kills, and disks without room.
 
+mod full;
 mod storm;
