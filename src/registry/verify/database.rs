@@ -42,8 +42,8 @@ pub async fn check(
                 ),
                 None => ("missing-blob", "the database has it, the storage has not".to_owned()),
             };
-            // It may have been collected since the page was read.
-            if postgres.has_blob_row(digest).await? {
+            // It may have been collected since the page was read, or be on its way to.
+            if postgres.is_blob_needed(digest).await? {
                 all.findings.push(finding(problem, None, digest, detail));
             }
         }

@@ -210,7 +210,9 @@ impl Verifier<'_> {
             if state == mark::Link::Absent {
                 continue;
             }
-            if state == mark::Link::Broken {
+            if state == mark::Link::Broken && self.is_stub(&link).await? {
+                self.discard(Target::Object(link)).await?;
+            } else if state == mark::Link::Broken {
                 let repaired = self.discard(Target::Object(link.clone())).await?;
                 find(
                     "broken-link",
@@ -233,7 +235,11 @@ impl Verifier<'_> {
             if state == mark::Link::Absent {
                 continue;
             }
-            if !is_good(&digest) {
+            if state == mark::Link::Broken && self.is_stub(&link).await? {
+                if self.is_mended(link, &digest, is_good(&digest)).await? {
+                    manifests.insert(digest);
+                }
+            } else if !is_good(&digest) {
                 let repaired = self.discard(Target::Object(link)).await?;
                 find(
                     "missing-manifest",
@@ -360,6 +366,22 @@ impl Verifier<'_> {
             }
         }
         Ok(part)
+    }
+
+    /// Gives an empty link what it should say where there is a manifest; says
+    /// whether it names that now.
+    async fn is_mended(&self, link: Key, digest: &Digest, is_good: bool) -> Result<bool, StorageError> {
+        if is_good {
+            return Ok(self.link(link, digest).await?.is_some());
+        }
+        self.discard(Target::Object(link)).await?;
+        Ok(false)
+    }
+
+    /// Says whether a link is empty: a push that was killed in between leaves
+    /// as much, and it reads as absent.
+    async fn is_stub(&self, link: &Key) -> Result<bool, StorageError> {
+        Ok(self.driver.head(link).await? == Some(0))
     }
 
     async fn discard(&self, target: Target) -> Result<Option<&'static str>, StorageError> {

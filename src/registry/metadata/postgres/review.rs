@@ -49,7 +49,7 @@ pub struct Queue {
 
 const NEXT_BLOB: &str = "SELECT digest, event FROM gc_blob_review_queue
     WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED";
-const BLOB_IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM gc_blobs_configurations WHERE digest = $1)
+pub(super) const BLOB_IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM gc_blobs_configurations WHERE digest = $1)
     OR EXISTS (SELECT FROM gc_blobs_layers WHERE digest = $1)";
 const NEXT_MANIFEST: &str = "SELECT q.top_level_namespace_id, q.repository_id, q.manifest_id, q.event
     FROM gc_manifest_review_queue AS q

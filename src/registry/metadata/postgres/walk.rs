@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::review::BLOB_IS_NEEDED;
 use super::{Postgres, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
@@ -39,14 +40,15 @@ impl Postgres {
         })
     }
 
-    /// Says whether a blob is known, in whatever repository.
+    /// Says whether an image needs a blob. One that none needs may be without
+    /// data for a while: a review that was killed in between goes on later.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn has_blob_row(&self, digest: &Digest) -> Result<bool, MetadataError> {
-        let sql = "SELECT FROM blobs WHERE digest = $1";
+    pub async fn is_blob_needed(&self, digest: &Digest) -> Result<bool, MetadataError> {
         attempt!(self, client, {
-            Ok(self.row(&client, sql, &[&encode(digest)]).await?.is_some())
+            let needed = self.row(&client, BLOB_IS_NEEDED, &[&encode(digest)]).await?;
+            Ok(needed.is_some_and(|row| row.get(0)))
         })
     }
 

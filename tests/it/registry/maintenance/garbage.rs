@@ -556,3 +556,56 @@ fn a_storage_without_any_manifest_is_not_emptied_unasked() {
     let done = verb(&registry, &["garbage-collect", "--grace", "0s", "--all-blobs", "2"]).ok();
     assert!(done.contains("Removed 2 blobs"), "{done}");
 }
+
+#[test]
+fn what_killed_pushes_leave_is_no_problem_and_goes_with_a_repair() {
+    let mut registry = TestRegistry::start();
+    let (_, image) = registry.push_image("a/b", "t", "x");
+    registry.stop();
+    let repository = store(&registry).join("repositories/a/b");
+    let nothing = "0".repeat(64);
+    let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    let leave = |path: std::path::PathBuf, content: &str| {
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(&path, content).expect("written");
+        let file = std::fs::File::open(&path).expect("opened");
+        file.set_modified(hours_ago).expect("set");
+        path
+    };
+    let left = [
+        // Links that were made and not written yet, or before their blob had its name.
+        leave(
+            repository.join(format!("_manifests/revisions/sha256/{nothing}/link")),
+            "",
+        ),
+        leave(repository.join(format!("_layers/sha256/{nothing}/link")), ""),
+        leave(
+            repository.join(format!("_layers/sha256/1{}/link", &nothing[1..])),
+            &format!("sha256:1{}", &nothing[1..]),
+        ),
+        // A tag that never got its link, and contents that never got their names.
+        leave(
+            repository.join(format!("_manifests/tags/never/index/sha256/{nothing}/link")),
+            &format!("sha256:{nothing}"),
+        ),
+        leave(
+            repository.join("_manifests/tags/t/current/link.0123456789abcdef.tmp"),
+            "cut o",
+        ),
+        leave(
+            store(&registry).join(format!("blobs/sha256/00/{nothing}/data.0123456789abcdef.tmp")),
+            "cut off",
+        ),
+    ];
+    let found = verb(&registry, &["verify"]).ok();
+    assert!(found.contains("0 problems") || !found.contains("problem"), "{found}");
+    assert!(left.iter().all(|path| path.exists()), "looking changes nothing");
+    verb(&registry, &["verify", "--repair", "--yes"]).ok();
+    for path in left {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    let registry = registry.restart();
+    assert_eq!(status(&registry, &image), 200);
+    let tags: Value = registry.get("/v2/a/b/tags/list").json().expect("JSON");
+    assert_eq!(tags["tags"], serde_json::json!(["t"]));
+}
