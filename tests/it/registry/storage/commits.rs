@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
-use kdk::registry::storage::writer::Piece;
+use kdk::registry::storage::writer::{Piece, Staged};
 use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, Storage, layout};
 
 use crate::support::temporary;
@@ -158,6 +158,18 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// Checks that what was staged is refused, and that there is no blob of it.
+async fn becomes_no_blob(storage: &Storage, staged: Staged, why: &str) {
+    let key = Prefix::top().key("blob");
+    let promote = Change::Promote {
+        staged,
+        key: key.clone(),
+    };
+    let outcome = storage.commit(vec![promote], Durability::Durable).await;
+    outcome.expect_err(why);
+    assert_eq!(storage.head(&key).await.expect("looked"), None);
+}
+
 /// Loses what the disk was asked to take up in the background, once.
 #[derive(Debug, Default)]
 struct LosesOnce(AtomicBool);
@@ -208,16 +220,7 @@ fn an_upload_of_which_bytes_were_lost_becomes_no_blob() {
             .finish(None)
             .await
             .expect("ended");
-        let blob = Prefix::top().key("blob");
-        let promote = Change::Promote {
-            staged,
-            key: blob.clone(),
-        };
-        storage
-            .commit(vec![promote], Durability::Durable)
-            .await
-            .expect_err("its bytes are lost");
-        assert_eq!(storage.head(&blob).await.expect("looked"), None);
+        becomes_no_blob(&storage, staged, "its bytes are lost").await;
     });
 }
 
@@ -240,16 +243,7 @@ fn an_upload_that_was_exchanged_becomes_no_blob() {
         let path = root.join(key.as_str());
         std::fs::remove_file(&path).expect("given up");
         std::fs::write(&path, "exchange").expect("begun anew");
-        let blob = Prefix::top().key("blob");
-        let promote = Change::Promote {
-            staged,
-            key: blob.clone(),
-        };
-        storage
-            .commit(vec![promote], Durability::Durable)
-            .await
-            .expect_err("other bytes");
-        assert_eq!(storage.head(&blob).await.expect("looked"), None);
+        becomes_no_blob(&storage, staged, "other bytes").await;
         assert_eq!(std::fs::read(&path).expect("the other's"), b"exchange");
     });
 }
