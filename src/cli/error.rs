@@ -79,39 +79,47 @@ from!(
     crate::rails::StartError,
     crate::rails::config::ConfigError,
     crate::rails::jwt_auth::KeyError,
+    crate::registry::server::ServeError,
     crate::registry::token::scope::ScopeError,
     crate::render::RenderError,
     jsonwebtoken::errors::Error,
 );
 
-impl From<crate::registry::command::CommandError> for CommandError {
-    fn from(error: crate::registry::command::CommandError) -> Self {
-        use crate::registry::command::CommandError as Verb;
+impl From<crate::registry::admin::CommandError> for CommandError {
+    fn from(error: crate::registry::admin::CommandError) -> Self {
+        use crate::registry::admin::CommandError as Verb;
         use crate::registry::metadata::{DatabaseError, MetadataError};
-        let away = matches!(
-            &error,
-            Verb::Database(DatabaseError::Unavailable { .. })
-                | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { .. }))
-        );
-        let writing = matches!(&error, Verb::Writing);
-        let plain = Self::user(chain(&error));
-        if writing {
-            return plain.hint("stop it with: kdk stop registry");
-        }
-        if !away {
-            return plain;
-        }
-        let says = |text: &str| plain.message.contains(text);
-        let hint = if says("does not exist") && says("database \"") {
-            "make it with: kdk reconfigure, while registry.database.enabled is true; or: kdk registry database migrate up"
-        } else if says("authentication failed") || says("no password") {
-            "correct registry.database.user and registry.database.password in kdk.yml, then: kdk reconfigure"
-        } else if says("starting up") || says("shutting down") || says("recovery") {
-            "try again in a moment"
-        } else {
-            "see whether it runs: kdk status; start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure"
+        let hint = match &error {
+            Verb::Writing(_) => Some("stop it with: kdk stop registry"),
+            Verb::Database(DatabaseError::Unavailable { outage, .. })
+            | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { outage, .. })) => {
+                Some(database_hint(*outage))
+            }
+            _ => None,
         };
-        plain.hint(hint)
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
+
+/// Says what helps against a database that is away.
+fn database_hint(outage: crate::registry::metadata::Outage) -> &'static str {
+    use crate::registry::metadata::Outage;
+    match outage {
+        Outage::NoDatabase => {
+            "make it with: kdk reconfigure, while registry.database.enabled is true; or: kdk registry database migrate up"
+        }
+        Outage::Authentication => {
+            "correct registry.database.user and registry.database.password in kdk.yml, then: kdk reconfigure"
+        }
+        Outage::Starting | Outage::Shutdown => "try again in a moment",
+        Outage::ReadOnly => "it is a standby, or set to be read only: name the one that may be written to",
+        Outage::OutOfConnections | Outage::PoolTimeout => {
+            "too many use it at once: try again, or raise max_connections in postgresql.conf"
+        }
+        Outage::Silent | Outage::Lost | Outage::Unreachable => {
+            "see whether it runs: kdk status; start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure"
+        }
     }
 }
 

@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::forward::ForwardError;
 use crate::serve::log::{Format, Level};
-use crate::serve::{Forward, Listener, Logger, log, tls};
+use crate::serve::{Forward, Listener, log, tls, until_signal};
 use config::{Config, ConfigError};
 use proxy::Front;
 
@@ -58,8 +57,8 @@ pub fn serve(path: &Utf8Path) -> Result<(), StartError> {
 }
 
 async fn run(config: Config) -> Result<(), StartError> {
-    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(log::instance_id()))]);
-    let logger = Logger::new(Level::Info, Format::Json, fixed);
+    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(log::own_id()))]);
+    log::init(Level::Info, Format::Json, fixed);
     let forward = match &config.token_service {
         None => None,
         Some(service) => Some(Forward::new(
@@ -75,7 +74,7 @@ async fn run(config: Config) -> Result<(), StartError> {
                 http2: true,
                 ..tls::Settings::new(certificate.clone(), key.clone())
             };
-            Some(tls::Tls::new(settings, logger.clone())?)
+            Some(tls::Tls::new(settings)?)
         }
     };
     let listener = Listener::tcp(&config.listen).await?;
@@ -83,24 +82,12 @@ async fn run(config: Config) -> Result<(), StartError> {
         forward.check(listener.address())?;
     }
     let suffix = if acceptor.is_some() { ", tls" } else { "" };
-    logger.info(
-        &format!("listening on {listener}{suffix}"),
-        vec![("upstream", config.upstream.as_str().into())],
-    );
-    let front = Arc::new(Front::new(config, forward, logger.clone()));
+    tracing::info!(upstream = %config.upstream, "listening on {listener}{suffix}");
+    let front = Arc::new(Front::new(config, forward));
     let stop = CancellationToken::new();
     let handler = move |request, peer| proxy::handle(Arc::clone(&front), request, peer);
     let serving = crate::serve::run(listener, acceptor, false, handler, stop.clone(), DRAIN);
-    tokio::pin!(serving);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        () = &mut serving => return Ok(()),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.cancel();
-    serving.await;
-    logger.info("graceful shutdown successful", Vec::new());
+    until_signal(&stop, serving).await?;
+    tracing::info!("graceful shutdown successful");
     Ok(())
 }

@@ -11,12 +11,13 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tracing::Instrument as _;
 
 use super::config::Config;
-use crate::serve::access::Entry;
+use crate::serve::access::{About, Entry};
 use crate::serve::forward::{self, Forward};
 use crate::serve::origin::FORWARDED_FOR;
-use crate::serve::{Body, Logger, Peer};
+use crate::serve::{Body, Peer};
 
 /// Where clients ask for tokens.
 const TOKENS: &str = "/jwt/auth";
@@ -42,12 +43,11 @@ pub struct Front {
     config: Config,
     forward: Option<Forward>,
     client: Client<HttpConnector, Incoming>,
-    logger: Logger,
 }
 
 impl Front {
     /// Puts the parts together.
-    pub fn new(config: Config, forward: Option<Forward>, logger: Logger) -> Self {
+    pub fn new(config: Config, forward: Option<Forward>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
@@ -60,28 +60,28 @@ impl Front {
             config,
             forward,
             client,
-            logger,
         }
     }
 }
 
 /// Answers a request, whatever happens, and logs it.
 pub async fn handle(front: Arc<Front>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-    let id = crate::serve::log::request_id();
-    let entry = Entry::begin(&request, &peer, &id, &front.logger);
     let proxies = &front.config.trusted_proxies;
-    let response = match &front.forward {
-        Some(forward) if request.uri().path() == TOKENS => {
-            forward.answer(request, &peer, proxies, &front.logger, &id).await
-        }
-        _ => pass_on(&front, request, &peer, &id).await,
+    let about = About::of(&request, &peer, proxies);
+    let entry = Entry::begin(&about);
+    let answering = async {
+        let response = match &front.forward {
+            Some(forward) if request.uri().path() == TOKENS => forward.answer(request, &peer, proxies).await,
+            _ => pass_on(&front, request, &peer).await,
+        };
+        entry.finish(&response);
+        response
     };
-    entry.finish(&response);
-    response
+    answering.instrument(about.span()).await
 }
 
 /// Sends a request to the registry, and streams back what it answers.
-async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer, id: &str) -> Response<Body> {
+async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     let proxies = &front.config.trusted_proxies;
     let origin = proxies.origin(&request, peer);
     let client = proxies.client(&request, peer);
@@ -128,14 +128,7 @@ async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer, id:
             while let Some(next) = cause.source() {
                 cause = next;
             }
-            front.logger.error(
-                "the registry behind does not answer",
-                vec![
-                    ("correlation_id", id.into()),
-                    ("upstream", front.config.upstream.as_str().into()),
-                    ("error", cause.to_string().into()),
-                ],
-            );
+            tracing::error!(upstream = %front.config.upstream, error = %cause, "the registry behind does not answer");
             let mut response = forward::error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UNAVAILABLE",

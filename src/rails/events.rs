@@ -7,7 +7,8 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{App, error};
+use super::app::App;
+use super::respond::{error, json as answer};
 use crate::serve::Body;
 
 /// Largest envelope in bytes.
@@ -30,8 +31,7 @@ pub async fn receive(app: &App, request: Request<Incoming>) -> Response<Body> {
     let trusted =
         secret.is_some_and(|secret| !secret.is_empty() && Sha256::digest(secret.as_bytes()) == Sha256::digest(&sent));
     if !trusted {
-        app.logger
-            .warn("event refused: the notification secret does not match", Vec::new());
+        tracing::warn!("event refused: the notification secret does not match");
         return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid Token");
     }
     let Ok(body) = Limited::new(request.into_body(), LIMIT).collect().await else {
@@ -56,18 +56,17 @@ pub async fn receive(app: &App, request: Request<Incoming>) -> Response<Body> {
     };
     for event in events {
         let target = &event["target"];
-        app.logger.info(
-            "registry event",
-            vec![
-                ("action", event["action"].clone()),
-                ("actor", event["actor"]["name"].clone()),
-                ("digest", target["digest"].clone()),
-                ("media_type", target["mediaType"].clone()),
-                ("repository", target["repository"].clone()),
-                ("size", target["size"].clone()),
-                ("tag", target["tag"].clone()),
-            ],
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        tracing::info!(
+            action = %text(&event["action"]),
+            actor = %text(&event["actor"]["name"]),
+            digest = %text(&target["digest"]),
+            media_type = %text(&target["mediaType"]),
+            repository = %text(&target["repository"]),
+            size = target["size"].as_u64(),
+            tag = %text(&target["tag"]),
+            "registry event"
         );
     }
-    super::json(StatusCode::OK, &json!({}))
+    answer(StatusCode::OK, &json!({}))
 }

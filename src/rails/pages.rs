@@ -10,9 +10,10 @@ use hyper::{Request, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+use super::app::{App, caller};
 use super::identity::Caller;
 use super::jwt_auth::grant;
-use super::{App, caller, denied, typed};
+use super::respond::{denied, typed};
 use crate::registry::token::Scope;
 use crate::serve::{Body, Peer};
 use crate::sys::net::is_loopback_literal;

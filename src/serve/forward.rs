@@ -20,7 +20,7 @@ use url::Url;
 
 use super::body::Body;
 use super::listener::Peer;
-use super::log::{Logger, instance_id};
+use super::log::instance_id;
 use super::origin::{FORWARDED_FOR, TrustedProxies};
 
 /// Largest body that is sent on, in bytes.
@@ -176,14 +176,7 @@ impl Forward {
 
     /// Answers a request by what the other server says: GET and POST only.
     /// Why there is no answer goes to the log, not to the client.
-    pub async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-        proxies: &TrustedProxies,
-        logger: &Logger,
-        id: &str,
-    ) -> Response<Body> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer, proxies: &TrustedProxies) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::POST) {
             let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "use GET or POST");
             response
@@ -201,10 +194,7 @@ impl Forward {
             Failure::Slow => StatusCode::REQUEST_TIMEOUT,
             Failure::Incomplete(_) => StatusCode::BAD_REQUEST,
             Failure::Unreachable { .. } => {
-                logger.error(
-                    "the token service does not answer: nobody can log in",
-                    vec![("correlation_id", id.into()), ("error", failure.to_string().into())],
-                );
+                tracing::error!(error = %failure, "the token service does not answer: nobody can log in");
                 let mut response = error(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "UNAVAILABLE",

@@ -10,10 +10,13 @@ pub mod listener;
 pub mod log;
 pub mod origin;
 pub mod reload;
+pub mod route;
 pub mod tls;
+mod until_signal;
 
 pub use body::Body;
 pub use forward::Forward;
 pub use listener::{Listener, Peer, run};
-pub use log::{Level, Logger};
+pub use log::Level;
 pub use origin::TrustedProxies;
+pub use until_signal::until_signal;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::log::Logger;
 use crate::sys::clock::{Clock, monotonic};
 
 /// Time between two looks at the files.
@@ -99,11 +98,7 @@ impl<T> Guard<T> {
 
     /// Returns what is in the files now, or nothing while they are unusable.
     /// It looks at them once a second at most.
-    pub fn current<E: std::fmt::Display>(
-        &self,
-        load: impl FnOnce() -> Result<T, E>,
-        logger: &Logger,
-    ) -> Option<Arc<T>> {
+    pub fn current<E: std::fmt::Display>(&self, load: impl FnOnce() -> Result<T, E>) -> Option<Arc<T>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() < PAUSE {
             return state.value.clone();
@@ -120,15 +115,12 @@ impl<T> Guard<T> {
             Ok(fresh) => {
                 state.doubtful = false;
                 state.value = Some(Arc::new(fresh));
-                logger.info(&format!("{} loaded again", self.what), Vec::new());
+                tracing::info!("{} loaded again", self.what);
             }
             Err(error) if state.doubtful || self.paths.iter().all(|path| is_settled(path)) => {
                 state.doubtful = false;
                 if state.value.take().is_some() {
-                    logger.error(
-                        &format!("{} cannot be used any more: everybody is refused", self.what),
-                        vec![("error", error.to_string().into())],
-                    );
+                    tracing::error!(error = %error, "{} cannot be used any more: everybody is refused", self.what);
                 }
             }
             Err(_) => state.doubtful = true,

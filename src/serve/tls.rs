@@ -10,7 +10,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::log::Logger;
 use super::reload::Watched;
 
 /// Lowest protocol version that is accepted.
@@ -120,7 +119,6 @@ struct Inner {
     settings: Settings,
     watched: Watched,
     current: Mutex<Arc<ServerConfig>>,
-    logger: Logger,
 }
 
 impl Tls {
@@ -128,7 +126,7 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Settings::load`].
-    pub fn new(settings: Settings, logger: Logger) -> io::Result<Self> {
+    pub fn new(settings: Settings) -> io::Result<Self> {
         let mut paths = vec![settings.certificate.clone(), settings.key.clone()];
         paths.extend(settings.client_cas.iter().cloned());
         let watched = Watched::new(paths);
@@ -137,7 +135,6 @@ impl Tls {
             settings,
             watched,
             current,
-            logger,
         })))
     }
 
@@ -150,15 +147,12 @@ impl Tls {
             match inner.settings.load() {
                 Ok(fresh) => {
                     *current = fresh;
-                    inner
-                        .logger
-                        .info("certificate loaded again", vec![("certificate", certificate.into())]);
+                    tracing::info!(certificate = %certificate, "certificate loaded again");
                 }
                 // Half of a change, perhaps: the other file is still to come, and is noticed then.
-                Err(error) => inner.logger.warn(
-                    "the changed certificate cannot be used; the one before stays in use",
-                    vec![("error", error.to_string().into())],
-                ),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the changed certificate cannot be used; the one before stays in use");
+                }
             }
         }
         TlsAcceptor::from(Arc::clone(&current))

@@ -13,3 +13,4 @@ pub mod random;
 pub mod signal;
 pub mod simulation;
 pub mod task;
+pub mod usage;

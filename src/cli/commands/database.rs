@@ -7,7 +7,7 @@ use super::run_state;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::config::Config;
-use crate::registry::command::{self, Migrate};
+use crate::registry::admin::{self, Migrate};
 use crate::registry::config::Source;
 use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
@@ -145,8 +145,8 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     let source = source_of(config);
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
-    let made = command::create_database(&source, is_ours(config), &|stage| progress.set(stage))?;
-    let outcome = command::migrate(&source, Migrate::Up { skip_post: false }, false)?;
+    let made = admin::create_database(&source, is_ours(config), &|stage| progress.set(stage))?;
+    let outcome = admin::migrate(&source, Migrate::Up { skip_post: false }, false)?;
     drop(progress);
     if made {
         session.ui.say(&format!("  new database {name}"));

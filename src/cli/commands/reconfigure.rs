@@ -11,7 +11,7 @@ use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
 use crate::reconfigure::applied::{Applied, Change};
 use crate::reconfigure::{Action, Plan, apply, plan};
-use crate::registry::command;
+use crate::registry::admin;
 use crate::services::{self, REGISTRY, source};
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::Clock;
@@ -97,7 +97,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
         ui.done(&summary(config, &plan, changes.as_deref(), &touched, args.verbose));
     }
     if config.registry_enabled()
-        && let Some(reason) = command::misplaced(&source_of(config))
+        && let Some(reason) = admin::misplaced(&source_of(config))
     {
         ui.warn(&format!("the registry will not start like this: {reason}"));
     }

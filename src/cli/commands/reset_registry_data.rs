@@ -6,7 +6,7 @@ use super::registry::source_of;
 use super::{database, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::registry::command;
+use crate::registry::admin;
 use crate::registry::config::database::Mode;
 use crate::services::{self, REGISTRY};
 
@@ -82,7 +82,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     let ran = used && known.iter().any(|job| job.name == REGISTRY && job.state.is_alive());
     let outcome = database::with_server(session, &config, || {
         // Before anything is stopped or removed.
-        if !command::may_create_database(&source)? {
+        if !admin::may_create_database(&source)? {
             return Err(CommandError::user(format!(
                 "the role that kdk uses on {} may not make databases; nothing was done",
                 rendered.host
@@ -94,8 +94,8 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         }
         let remake = || {
             let progress = ui.progress("removing the database");
-            command::drop_database(&source)?;
-            command::forget_database(&source)?;
+            admin::drop_database(&source)?;
+            admin::forget_database(&source)?;
             drop(progress);
             ui.say(&format!("  removed database {name}"));
             database::make(session, &config).map(drop)
@@ -110,7 +110,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         outcome?;
     }
     if used {
-        let (count, bytes) = command::stored_blobs(&source)?;
+        let (count, bytes) = admin::stored_blobs(&source)?;
         if count > 0 {
             ui.say(&format!(
                 "  {count} blobs ({}) stay in the storage, and no repository has them; those that are pushed again take no more space",

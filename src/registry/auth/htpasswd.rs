@@ -8,10 +8,10 @@ use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use super::{Actor, Challenge};
+use super::actor::Actor;
+use super::challenge::Challenge;
 use crate::registry::config::HtpasswdConfig;
 use crate::registry::token::Scope;
-use crate::serve::Logger;
 use crate::serve::reload::Guard;
 
 /// Passwords that are checked at once: each takes a core for a while.
@@ -82,7 +82,7 @@ impl Htpasswd {
     ///
     /// # Errors
     /// The challenge, when there is no name and password or they are wrong.
-    pub async fn check(&self, authorization: Option<&str>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
+    pub async fn check(&self, authorization: Option<&str>, needed: &[Scope]) -> Result<Actor, Challenge> {
         let challenge = || Challenge {
             scheme: "Basic",
             realm: self.config.realm.clone(),
@@ -91,7 +91,7 @@ impl Htpasswd {
             reason: None,
         };
         let (name, password) = authorization.and_then(basic).ok_or_else(challenge)?;
-        let entries = self.entries.current(|| Entries::load(&self.config), log);
+        let entries = self.entries.current(|| Entries::load(&self.config));
         let entries = entries.ok_or_else(challenge)?;
         // For an unknown name the time of a real check passes all the same.
         let any = entries.hashes.values().next().cloned().unwrap_or_default();
@@ -129,10 +129,7 @@ impl Htpasswd {
                 ..Actor::default()
             });
         }
-        log.warn(
-            "error authorizing context: authentication failure",
-            vec![("actor", name.into())],
-        );
+        tracing::warn!(actor = %name, "error authorizing context: authentication failure");
         Err(challenge())
     }
 }

@@ -6,11 +6,12 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde::Deserialize;
 
+use super::actor::Actor;
+use super::challenge::{Asked, Challenge};
 use super::keys::{Keys, KeysError};
-use super::{Actor, Asked, Challenge, Protection};
+use super::protection::Protection;
 use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
-use crate::serve::Logger;
 use crate::serve::reload::Guard;
 use crate::sys::clock::{Clock, human_duration};
 
@@ -44,9 +45,9 @@ impl TokenAuthorizer {
     }
 
     /// Returns the keys that are in the files now.
-    fn keys(&self, log: &Logger) -> Result<Arc<Keys>, Refusal> {
+    fn keys(&self) -> Result<Arc<Keys>, Refusal> {
         self.keys
-            .current(|| Keys::load(&self.config), log)
+            .current(|| Keys::load(&self.config))
             .ok_or_else(|| Refusal::Invalid("the files of token keys cannot be used".into()))
     }
 
@@ -54,15 +55,12 @@ impl TokenAuthorizer {
     ///
     /// # Errors
     /// The challenge, when there is no valid token or it does not suffice.
-    pub fn check(&self, asked: Asked<'_>, needed: &[Scope], log: &Logger) -> Result<Actor, Challenge> {
-        let claims = match self.claims(asked.authorization, log) {
+    pub fn check(&self, asked: Asked<'_>, needed: &[Scope]) -> Result<Actor, Challenge> {
+        let claims = match self.claims(asked.authorization) {
             Ok(claims) => claims,
             Err(Refusal::Missing) => return Err(self.challenge(asked, needed, None, needed.to_vec())),
             Err(Refusal::Invalid(reason)) => {
-                log.warn(
-                    "error authorizing context: invalid token",
-                    vec![("reason", reason.into())],
-                );
+                tracing::warn!(reason = %reason, "error authorizing context: invalid token");
                 let mut challenge = self.challenge(asked, needed, Some("invalid_token"), needed.to_vec());
                 challenge.reason = asked.authorization.and_then(expired);
                 return Err(challenge);
@@ -103,13 +101,7 @@ impl TokenAuthorizer {
             })
         } else {
             let reason = missing.first().map(|scope| denial(&claims.sub, scope));
-            log.warn(
-                "error authorizing context: insufficient scope",
-                vec![
-                    ("actor", claims.sub.into()),
-                    ("reason", reason.clone().unwrap_or_default().into()),
-                ],
-            );
+            tracing::warn!(actor = %claims.sub, reason = %reason.clone().unwrap_or_default(), "error authorizing context: insufficient scope");
             let mut challenge = self.challenge(asked, needed, Some("insufficient_scope"), missing);
             challenge.reason = reason;
             Err(challenge)
@@ -139,7 +131,7 @@ impl TokenAuthorizer {
         }
     }
 
-    fn claims(&self, authorization: Option<&str>, log: &Logger) -> Result<Claims, Refusal> {
+    fn claims(&self, authorization: Option<&str>) -> Result<Claims, Refusal> {
         let token = authorization
             .and_then(|header| header.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -147,10 +139,10 @@ impl TokenAuthorizer {
             .ok_or(Refusal::Missing)?;
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
         if let Some(head) = Es512::of(token).filter(|_| self.config.es512) {
-            return self.es512(token, &head, log);
+            return self.es512(token, &head);
         }
         let header = decode_header(token).map_err(invalid)?;
-        let key = self.key(&header, log)?;
+        let key = self.key(&header)?;
         if !self.config.algorithms.contains(&header.alg) || !key.fits(header.alg) {
             return Err(Refusal::Invalid(format!("algorithm {:?} is not accepted", header.alg)));
         }
@@ -170,27 +162,27 @@ impl TokenAuthorizer {
 
     /// Finds the key that a token names: a certificate chain to the bundle,
     /// or a key id. A key that the token brings itself counts for nothing.
-    fn key(&self, header: &jsonwebtoken::Header, log: &Logger) -> Result<PublicKey, Refusal> {
+    fn key(&self, header: &jsonwebtoken::Header) -> Result<PublicKey, Refusal> {
         let embedded = header.jwk.as_ref().and_then(|jwk| jwk.common.x509_chain.as_ref());
-        self.named(header.x5c.as_ref().or(embedded), header.kid.as_deref(), log)
+        self.named(header.x5c.as_ref().or(embedded), header.kid.as_deref())
     }
 
-    fn named(&self, chain: Option<&Vec<String>>, id: Option<&str>, log: &Logger) -> Result<PublicKey, Refusal> {
+    fn named(&self, chain: Option<&Vec<String>>, id: Option<&str>) -> Result<PublicKey, Refusal> {
         if let Some(chain) = chain {
-            return self.keys(log)?.of_chain(chain).map_err(Refusal::Invalid);
+            return self.keys()?.of_chain(chain).map_err(Refusal::Invalid);
         }
         let id = id.ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
-        self.keys(log)?.by_id(id).cloned().ok_or_else(|| {
+        self.keys()?.by_id(id).cloned().ok_or_else(|| {
             let message = format!("token signed by untrusted key with ID: {id:?}");
-            log.error(&message, Vec::new());
+            tracing::error!("{message}");
             Refusal::Invalid(message)
         })
     }
 
     /// Checks a token of ES512, which the library does not know.
-    fn es512(&self, token: &str, head: &Es512, log: &Logger) -> Result<Claims, Refusal> {
+    fn es512(&self, token: &str, head: &Es512) -> Result<Claims, Refusal> {
         let refused = |reason: &str| Refusal::Invalid(reason.to_owned());
-        let key = self.named(head.x5c.as_ref(), head.kid.as_deref(), log)?;
+        let key = self.named(head.x5c.as_ref(), head.kid.as_deref())?;
         let (message, signature) = token.rsplit_once('.').ok_or_else(|| refused("it has no signature"))?;
         let decode = |part: &str| {
             BASE64URL_NOPAD

@@ -60,6 +60,8 @@ pub struct DatabaseConfig {
     pub ssl_root: Option<Utf8PathBuf>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// How long what one request does there may take.
+    pub request_timeout: Duration,
     /// Connections at most.
     pub connections: usize,
     /// How long a connection is used; nothing means without end.
@@ -124,6 +126,7 @@ pub struct RawDatabase {
     sslkey: Option<Utf8PathBuf>,
     sslrootcert: Option<Utf8PathBuf>,
     connecttimeout: Option<GoDuration>,
+    requesttimeout: Option<GoDuration>,
     #[serde(default)]
     pool: RawPool,
 }
@@ -225,6 +228,7 @@ pub fn check(raw: RawDatabase, gc: &RawGc) -> Result<DatabaseConfig, Wrong> {
         ssl_client,
         ssl_root: raw.sslrootcert,
         connect_timeout: time(raw.connecttimeout, Duration::from_secs(5)),
+        request_timeout: time(raw.requesttimeout, Duration::from_secs(10)),
         connections: raw.pool.maxopen.filter(|most| *most > 0).unwrap_or(CONNECTIONS),
         lifetime: some_time(raw.pool.maxlifetime),
         idle: some_time(raw.pool.maxidletime),

@@ -4,7 +4,7 @@ use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use super::database::Mode;
-use super::{AuthConfig, Config, ForwardConfig, Platforms, Probe};
+use super::{AuthConfig, Config, Endpoint, ForwardConfig, Platforms, Probe};
 use crate::serve::{Forward, tls};
 
 /// One line of an explanation: what it is about, and how it is.
@@ -99,7 +99,7 @@ impl Config {
                 format!(
                     "{} to {}, {} tries from {} apart",
                     endpoint.name,
-                    without_password(&endpoint.url),
+                    endpoint.shown_url(),
                     u64::from(endpoint.max_retries) + 1,
                     time(endpoint.backoff)
                 ),
@@ -207,46 +207,6 @@ impl Config {
         }
         parts.join(", ")
     }
-
-    /// Finds what would keep the server from starting although the file is
-    /// right: certificates, keys and directories.
-    pub fn problems(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        if let Err(error) = crate::registry::auth::Authorizer::new(self.auth.as_ref()) {
-            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-            found.push(format!("{error}{cause}"));
-        }
-        found.extend(self.forward_problem());
-        if let Some(forward) = self.forward()
-            && let Err(error) = Forward::new(forward.target.clone(), forward.authority.as_deref(), false)
-        {
-            found.push(format!("auth.token.forwardca: {error}"));
-        }
-        if let Some(pair) = &self.http.tls {
-            let settings = tls::Settings {
-                client_cas: pair.client_cas.clone(),
-                ..tls::Settings::new(pair.certificate.clone(), pair.key.clone())
-            };
-            if let Err(error) = settings.load() {
-                found.push(format!("cannot use the TLS certificate: {error}"));
-            }
-        }
-        let root = &self.storage.root;
-        if !self.storage.in_memory && root.exists() && !root.is_dir() {
-            found.push(format!("storage.filesystem.rootdirectory: {root} is no directory"));
-        }
-        // Where the directory is still to be made, what is above it counts.
-        let there = root.ancestors().find(|path| path.exists());
-        if !self.storage.in_memory
-            && let Some(there) = there
-            && !crate::sys::fs::is_writable(there)
-        {
-            found.push(format!(
-                "storage.filesystem.rootdirectory: {root} cannot be written to by this user; change {there}'s rights"
-            ));
-        }
-        found
-    }
 }
 
 fn prefixed(prefix: &str) -> String {
@@ -262,13 +222,16 @@ fn time(duration: Duration) -> String {
     format!("{span:#}")
 }
 
-fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // A URL with a password has a place for one.
-            let _ = parsed.set_password(Some("redacted"));
-            parsed.to_string()
+impl Endpoint {
+    /// Returns its URL without a password.
+    pub fn shown_url(&self) -> String {
+        match url::Url::parse(&self.url) {
+            Ok(mut parsed) if parsed.password().is_some() => {
+                // A URL with a password has a place for one.
+                let _ = parsed.set_password(Some("redacted"));
+                parsed.to_string()
+            }
+            _ => self.url.clone(),
         }
-        _ => url.to_owned(),
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Stored;
+use super::types::Stored;
 use crate::registry::oci::Digest;
 
 /// Bytes that each of the two generations holds at most.

@@ -2,187 +2,273 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use reqwest::Client;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::mpsc;
+use reqwest::{Client, StatusCode, redirect};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Counters, EVENTS, Event};
+use super::counters::Counters;
+use super::event::{EVENTS, Event};
 use crate::registry::config::Endpoint;
-use crate::registry::metrics::{Notifications, Sent};
 use crate::registry::state::journal::Journal;
-use crate::serve::Logger;
+use crate::sys::clock::monotonic;
+use crate::sys::task;
 
 /// Longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// How often it is said that an endpoint does not answer.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
+
+/// An event on its way into a queue.
+pub struct Queued {
+    /// The event.
+    pub event: Event,
+    /// Hears that it is kept, or cannot be.
+    pub kept: oneshot::Sender<()>,
+}
 
 /// The deliveries to one endpoint.
 pub struct Delivery {
-    pub endpoint: Endpoint,
-    pub counters: Arc<Counters>,
-    pub metrics: Notifications,
-    pub logger: Logger,
-    pub journal: Option<Journal>,
-    /// Envelopes that wait, the oldest first.
-    pub waiting: VecDeque<String>,
+    endpoint: Endpoint,
+    counters: Arc<Counters>,
+    journal: Option<Journal>,
+    /// Where the journal is, where there is to be one.
+    directory: Option<Utf8PathBuf>,
+    /// Envelopes that wait, the oldest first, and whether they are in the journal.
+    waiting: VecDeque<(String, bool)>,
 }
 
 impl Delivery {
-    /// Delivers until the channel is closed and nothing waits.
-    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, directory: Option<Utf8PathBuf>) {
-        if let Some(directory) = directory {
-            let name = self.endpoint.name.clone();
-            let opening = crate::sys::task::blocking(move || Journal::open(&directory, &name));
-            match opening.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
-                Ok((journal, waiting)) => {
-                    self.counters.pending.fetch_add(waiting.len(), Ordering::Relaxed);
-                    self.waiting = waiting.into();
-                    self.journal = Some(journal);
-                }
-                Err(error) => self.logger.warn(
-                    "notifications that wait will not survive a restart",
-                    vec![("error", error.to_string().into())],
-                ),
-            }
+    /// Makes the deliveries to an endpoint.
+    pub fn new(endpoint: Endpoint, counters: Arc<Counters>, directory: Option<Utf8PathBuf>) -> Self {
+        Self {
+            endpoint,
+            counters,
+            journal: None,
+            directory,
+            waiting: VecDeque::new(),
         }
-        let client = match client(&self.endpoint, &self.logger) {
+    }
+
+    /// Delivers until the channel is closed and nothing waits.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Queued>) {
+        self.open_journal().await;
+        let client = match client(&self.endpoint) {
             Ok(client) => client,
-            Err(error) => {
-                return self.logger.error(
-                    "notifications cannot be sent",
-                    vec![("error", error.to_string().into())],
-                );
-            }
+            Err(error) => return tracing::error!(error = %error, "notifications cannot be sent"),
         };
+        let mut sender = Sender::new(client, self.endpoint.clone());
         let source = crate::sys::process::host_name();
         let mut open = true;
         while open || !self.waiting.is_empty() {
-            let Some(oldest) = self.waiting.front().cloned() else {
+            let Some((oldest, _)) = self.waiting.front().cloned() else {
                 match events.recv().await {
-                    Some(event) => self.add(&event, &source).await,
+                    Some(queued) => self.add(queued, &source).await,
                     None => open = false,
                 }
                 continue;
             };
-            let endpoint = self.endpoint.clone();
-            let delivering = deliver(&client, &endpoint, oldest);
+            let delivering = sender.deliver(oldest);
             tokio::pin!(delivering);
             let failure = loop {
                 tokio::select! {
                     failure = &mut delivering => break failure,
                     event = events.recv(), if open => match event {
-                        Some(event) => self.add(&event, &source).await,
+                        Some(queued) => self.add(queued, &source).await,
                         None => open = false,
                     },
                 }
             };
-            self.settle(failure).await;
+            self.record_outcome(failure).await;
         }
     }
 
-    async fn add(&mut self, event: &Event, source: &str) {
-        self.count("Events");
-        let envelope = event.envelope(source).to_string();
+    async fn open_journal(&mut self) {
+        let Some(directory) = self.directory.clone() else {
+            return;
+        };
+        let name = self.endpoint.name.clone();
+        let opening = task::blocking(move || Journal::open(&directory, &name));
+        match opening.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+            Ok((journal, waiting)) => {
+                self.counters.wait(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+                self.waiting = waiting.into_iter().map(|event| (event, true)).collect();
+                self.journal = Some(journal);
+            }
+            Err(error) => tracing::warn!(
+                endpoint = %self.endpoint.name,
+                error = %error,
+                "notifications that wait will not survive a restart"
+            ),
+        }
+    }
+
+    async fn add(&mut self, queued: Queued, source: &str) {
+        self.counters.came();
+        let envelope = queued.event.envelope(source).to_string();
         let line = envelope.clone();
-        self.note(move |journal| journal.add(&line)).await;
-        self.waiting.push_back(envelope);
+        let is_kept = self.journal(move |journal| journal.add(&line)).await;
+        // Nobody waits for that of a pull.
+        let _ = queued.kept.send(());
+        self.waiting.push_back((envelope, is_kept));
     }
 
     /// Counts the oldest event as delivered or given up.
-    async fn settle(&mut self, failure: Option<String>) {
+    async fn record_outcome(&mut self, failure: Option<String>) {
         let event = self.waiting.pop_front();
-        self.counters.pending.fetch_sub(1, Ordering::Relaxed);
-        let left = self.waiting.len();
-        self.note(move |journal| journal.done(left)).await;
+        self.counters.wait(-1);
+        if event.as_ref().is_some_and(|(_, is_kept)| *is_kept) {
+            let left = self.waiting.iter().filter(|(_, is_kept)| *is_kept).count();
+            self.journal(move |journal| journal.done(left)).await;
+        }
         let Some(reason) = failure else {
-            self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-            return self.count("Successes");
+            return self.counters.delivered();
         };
-        self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        self.count("Failures");
+        self.counters.failed();
         let event: serde_json::Value = event
-            .and_then(|text| serde_json::from_str(&text).ok())
+            .and_then(|(text, _)| serde_json::from_str(&text).ok())
             .unwrap_or_default();
-        self.logger.error(
-            "error writing event",
-            vec![
-                ("endpoint", self.endpoint.name.as_str().into()),
-                ("action", event["events"][0]["action"].clone()),
-                ("error", reason.into()),
-            ],
+        tracing::error!(
+            endpoint = %self.endpoint.name,
+            action = event["events"][0]["action"].as_str().unwrap_or_default(),
+            error = %reason,
+            "error writing event"
         );
     }
 
-    fn count(&self, kind: &'static str) {
-        let labels = Sent {
-            endpoint: self.endpoint.name.clone(),
-            r#type: kind,
+    /// Writes to the journal, on a thread that may wait for the disk; says
+    /// whether that succeeded.
+    async fn journal(&mut self, work: impl FnOnce(&mut Journal) -> std::io::Result<()> + Send + 'static) -> bool {
+        let Some(mut journal) = self.journal.take() else {
+            return false;
         };
-        self.metrics.get_or_create(&labels).inc();
-    }
-
-    /// Writes to the journal, on a thread that may wait for the disk.
-    async fn note(&mut self, work: impl FnOnce(&mut Journal) -> std::io::Result<()> + Send + 'static) {
-        let Some(mut journal) = self.journal.take() else { return };
-        let writing = crate::sys::task::blocking(move || {
+        let writing = task::blocking(move || {
             let outcome = work(&mut journal);
             (journal, outcome)
         });
-        if let Ok((journal, outcome)) = writing.await {
-            if let Err(error) = outcome {
-                self.logger.warn(
-                    "a notification that waits cannot be kept on disk",
-                    vec![("error", error.to_string().into())],
-                );
-            }
-            self.journal = Some(journal);
-        }
-    }
-}
-
-/// Sends an envelope until it is taken, refused for good, or given up;
-/// returns why it was not taken.
-async fn deliver(client: &Client, endpoint: &Endpoint, body: String) -> Option<String> {
-    let mut pause = endpoint.backoff;
-    let mut tries = 0;
-    loop {
-        let reason = match client.post(&endpoint.url).body(body.clone()).send().await {
-            Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => return None,
-            // The request itself is wrong: it would be so the next time.
-            Ok(answer) if answer.status().is_client_error() && !matches!(answer.status().as_u16(), 408 | 429) => {
-                return Some(answer.status().to_string());
-            }
-            Ok(answer) => answer.status().to_string(),
-            Err(error) => error.without_url().to_string(),
+        let Ok((journal, outcome)) = writing.await else {
+            return false;
         };
-        tries += 1;
-        if tries > endpoint.max_retries {
-            return Some(reason);
+        self.journal = Some(journal);
+        if let Err(error) = &outcome {
+            tracing::warn!(error = %error, "a notification that waits cannot be kept on disk");
         }
-        crate::sys::task::sleep(pause).await;
-        pause = pause.mul_f32(1.5).min(LONGEST_PAUSE);
+        outcome.is_ok()
     }
 }
 
-fn client(endpoint: &Endpoint, logger: &Logger) -> reqwest::Result<Client> {
+/// Sends envelopes, and says how the endpoint is.
+struct Sender {
+    client: Client,
+    endpoint: Endpoint,
+    /// When it was last said that it does not answer, while it does not.
+    failing: Option<Instant>,
+    /// Whether it was said that it answers with a redirection.
+    has_redirected: bool,
+}
+
+impl Sender {
+    fn new(client: Client, endpoint: Endpoint) -> Self {
+        Self {
+            client,
+            endpoint,
+            failing: None,
+            has_redirected: false,
+        }
+    }
+
+    /// Sends an envelope until it is taken, refused for good, or given up;
+    /// returns why it was not taken.
+    async fn deliver(&mut self, body: String) -> Option<String> {
+        let mut pause = self.endpoint.backoff;
+        let mut tries = 0;
+        loop {
+            let sent = self.client.post(&self.endpoint.url).body(body.clone()).send().await;
+            let reason = match sent.map(|answer| answer.status()) {
+                Ok(status) if status.is_success() => {
+                    self.recovered();
+                    return None;
+                }
+                // As GitLab's registry takes it: sending again would change nothing.
+                Ok(status) if status.is_redirection() => {
+                    self.recovered();
+                    self.redirected(status);
+                    return None;
+                }
+                // The request itself is wrong: it would be so the next time.
+                Ok(status) if status.is_client_error() && !matches!(status.as_u16(), 408 | 429) => {
+                    self.recovered();
+                    return Some(status.to_string());
+                }
+                Ok(status) => status.to_string(),
+                Err(error) => in_full(&error.without_url()),
+            };
+            self.failed(&reason);
+            tries += 1;
+            if tries > self.endpoint.max_retries {
+                return Some(reason);
+            }
+            task::sleep(pause).await;
+            pause = pause.mul_f32(1.5).min(MAX_PAUSE);
+        }
+    }
+
+    fn failed(&mut self, reason: &str) {
+        if self.failing.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
+            self.failing = Some(monotonic());
+            tracing::warn!(
+                endpoint = %self.endpoint.name,
+                url = %self.endpoint.shown_url(),
+                error = %reason,
+                "the notification endpoint does not take events; it is tried again"
+            );
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(endpoint = %self.endpoint.name, "the notification endpoint answers again");
+        }
+    }
+
+    fn redirected(&mut self, status: StatusCode) {
+        if !std::mem::replace(&mut self.has_redirected, true) {
+            tracing::warn!(
+                endpoint = %self.endpoint.name,
+                url = %self.endpoint.shown_url(),
+                status = status.as_u16(),
+                "the notification endpoint answers with a redirection, which is not followed; events count as delivered: correct notifications.endpoints.url"
+            );
+        }
+    }
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn client(endpoint: &Endpoint) -> reqwest::Result<Client> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENTS));
     for (name, value) in &endpoint.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.append(name, value);
         } else {
-            logger.warn(
-                "a header of the notification endpoint is not valid and is left out",
-                vec![("endpoint", endpoint.name.as_str().into())],
-            );
+            tracing::warn!(endpoint = %endpoint.name, "a header of the notification endpoint is not valid and is left out");
         }
     }
     let local = url::Url::parse(&endpoint.url)
         .is_ok_and(|url| url.host_str().is_some_and(crate::sys::net::is_loopback_literal));
-    let builder = Client::builder();
+    let builder = Client::builder().redirect(redirect::Policy::none());
     // A proxy is no way to this machine itself.
     let builder = if local { builder.no_proxy() } else { builder };
     builder.timeout(endpoint.timeout).default_headers(headers).build()

@@ -81,6 +81,8 @@ error_codes! {
     ManifestUnknown = "MANIFEST_UNKNOWN", NOT_FOUND, "manifest unknown";
     /// There is no such repository.
     NameUnknown = "NAME_UNKNOWN", NOT_FOUND, "repository name not known to registry";
+    /// There is no room on the server's storage.
+    NoSpace = "UNKNOWN", INSUFFICIENT_STORAGE, "no space left on device";
     /// A page size is no number or too large.
     PaginationNumberInvalid = "PAGINATION_NUMBER_INVALID", BAD_REQUEST, "invalid number of results requested";
     /// A manifest has a tag that the token protects.

@@ -2,17 +2,13 @@
 
 pub mod digest;
 pub mod error_code;
-pub mod gitlab_route;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod reference;
-pub mod route;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::ErrorCode;
-pub use gitlab_route::GitlabRoute;
 pub use name::RepoName;
 pub use reference::{Reference, Tag};
-pub use route::{Route, RouteError};

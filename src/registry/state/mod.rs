@@ -1,6 +1,10 @@
 //! What is this machine's, and does not travel with the storage.
 
+pub mod control;
+pub mod directory;
 pub mod journal;
 pub mod json;
 pub mod secret;
-pub mod volatile;
+mod volatile;
+
+pub use directory::StateDir;

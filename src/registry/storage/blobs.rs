@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::change::{Durability, Target};
 use super::dispatch::Storage;
+use super::driver::LastUsed;
 use super::error::StorageError;
 use super::key::Prefix;
 use super::layout;
@@ -66,6 +68,36 @@ impl Blobs {
         Ok(names
             .filter_map(|hex| format!("{}:{hex}", algorithm.name()).parse().ok())
             .collect())
+    }
+
+    /// Returns when a blob was last used, and its size.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn last_used(&self, digest: &Digest) -> Result<Option<LastUsed>, StorageError> {
+        self.driver.last_used(&layout::blob_data(digest)).await
+    }
+
+    /// Removes a blob; says whether it was there.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn remove(&self, digest: &Digest, durability: Durability) -> Result<bool, StorageError> {
+        let target = vec![Target::Object(layout::blob_data(digest))];
+        Ok(self.driver.delete(target, durability).await? > 0)
+    }
+
+    /// Moves a blob out of the layout, where it is kept under its digest.
+    ///
+    /// # Errors
+    /// Those of the storage; then it is where it was.
+    pub async fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+        let aside = self.driver.set_aside(vec![layout::blob_data(digest)]).await?;
+        if let Err(error) = self.driver.quarantine(&aside, &digest.to_string()).await {
+            self.driver.restore(&aside).await?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Reads a small blob whole.

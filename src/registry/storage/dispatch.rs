@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use camino::Utf8Path;
@@ -17,14 +18,18 @@ use super::drivers::{Drivers, pass};
 use super::error::StorageError;
 use super::faults::{Faults, Plan};
 use super::key::{Key, Prefix};
+use super::lease::{Holder, LeaseError};
 use super::object::Object;
 use super::writer::Resumed;
+use crate::sys::usage::Space;
 
 /// A place that keeps bytes; see [`Driver`] for what each call promises.
 #[derive(Clone, Debug)]
 pub struct Storage {
     driver: Drivers,
     faults: Faults,
+    /// Whether this process may write.
+    is_leased: Arc<AtomicBool>,
 }
 
 /// Passes a call on to the driver, with a place for faults before and after.
@@ -37,12 +42,21 @@ macro_rules! call {
     }};
 }
 
+/// Does so with a call that writes.
+macro_rules! write {
+    ($self:ident.$call:ident($($argument:expr),*), $name:expr) => {{
+        $self.may_write(stringify!($call), $name)?;
+        call!($self.$call($($argument),*), $name)
+    }};
+}
+
 impl Storage {
     /// Makes a storage of a driver.
     pub fn new(driver: Drivers) -> Self {
         Self {
             driver,
             faults: Faults::default(),
+            is_leased: Arc::default(),
         }
     }
 
@@ -54,9 +68,11 @@ impl Storage {
         Filesystem::open(root).map(|driver| Self::new(Drivers::Filesystem(driver)))
     }
 
-    /// Makes a storage that lasts as long as this process.
+    /// Makes a storage that lasts as long as this process, which alone writes to it.
     pub fn in_memory() -> Self {
-        Self::new(Drivers::Objects(Objects::on(Store::in_memory())))
+        let storage = Self::new(Drivers::Objects(Objects::on(Store::in_memory())));
+        storage.is_leased.store(true, Ordering::Release);
+        storage
     }
 
     /// Returns the same storage with faults that somebody plans.
@@ -72,18 +88,40 @@ impl Storage {
     pub fn bulk(&self) -> Self {
         Self {
             driver: self.driver.bulk(),
-            faults: self.faults.clone(),
+            ..self.clone()
         }
     }
 
-    /// Makes everything durable that is there, and takes back what a process
-    /// that was killed had only begun to delete. What that process had not
-    /// acknowledged may be seen without being durable.
+    /// Takes the right to write, without which everything that writes fails.
+    /// What a process that was killed had only begun to delete comes back, and
+    /// all that is there becomes durable: it may be seen, and be lost yet.
     ///
     /// # Errors
-    /// When the file system reports one.
-    pub fn settle(&self) -> io::Result<()> {
-        self.driver.settle()
+    /// When another process has it, or the file system reports something.
+    pub fn lease(&self, holder: &Holder) -> Result<(), LeaseError> {
+        self.driver.lease(holder)?;
+        self.is_leased.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets others read something else of this holder of the lease.
+    pub fn describe(&self, holder: &Holder) {
+        self.driver.describe(holder);
+    }
+
+    /// Gives the right to write back, in good order. A process that ends
+    /// without counts as killed.
+    pub fn release(&self) {
+        self.is_leased.store(false, Ordering::Release);
+        self.driver.release();
+    }
+
+    fn may_write(&self, operation: &'static str, name: &(impl ToString + ?Sized)) -> Result<(), StorageError> {
+        if self.is_leased.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reason = io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "this process may only read");
+        Err(StorageError::new(operation, name, reason))
     }
 
     /// Reads a small object whole, or returns nothing when it does not exist.
@@ -141,7 +179,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be opened, or somebody else writes to it.
     pub async fn resume(&self, key: &Key) -> Result<Resumed, StorageError> {
-        call!(self.resume(key), key)
+        write!(self.resume(key), key)
     }
 
     /// Carries out changes that belong together.
@@ -151,7 +189,7 @@ impl Storage {
     pub async fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
         let about = changes.last().map(|change| change.key().to_string());
         let about = about.unwrap_or_default();
-        call!(self.commit(changes, durability), &about)
+        write!(self.commit(changes, durability), &about)
     }
 
     /// Removes objects; says of how many targets there was something.
@@ -161,7 +199,7 @@ impl Storage {
     pub async fn delete(&self, targets: Vec<Target>, durability: Durability) -> Result<usize, StorageError> {
         let about = targets.last().map(|target| target.name().to_owned());
         let about = about.unwrap_or_default();
-        call!(self.delete(targets, durability), &about)
+        write!(self.delete(targets, durability), &about)
     }
 
     /// Makes durable all that was volatile.
@@ -169,7 +207,7 @@ impl Storage {
     /// # Errors
     /// When anything of it was lost.
     pub async fn flush(&self) -> Result<(), StorageError> {
-        call!(self.flush(), &"")
+        write!(self.flush(), &"")
     }
 
     /// First step of a deletion: out of sight where the store can do that at
@@ -179,7 +217,7 @@ impl Storage {
     /// When one cannot be moved.
     pub async fn set_aside(&self, keys: Vec<Key>) -> Result<Aside, StorageError> {
         let about = keys.last().map(ToString::to_string).unwrap_or_default();
-        call!(self.set_aside(keys), &about)
+        write!(self.set_aside(keys), &about)
     }
 
     /// Takes the first step back, where nothing has come in its place.
@@ -187,7 +225,7 @@ impl Storage {
     /// # Errors
     /// When one cannot be moved back.
     pub async fn restore(&self, aside: &Aside) -> Result<(), StorageError> {
-        call!(self.restore(aside), &aside.id)
+        write!(self.restore(aside), &aside.id)
     }
 
     /// Second step; says how many objects went. What has come in their place stays.
@@ -195,7 +233,7 @@ impl Storage {
     /// # Errors
     /// When one cannot be removed, or the deadline has passed: then nothing went.
     pub async fn purge(&self, aside: &Aside, deadline: Timestamp) -> Result<usize, StorageError> {
-        call!(self.purge(aside, deadline), &aside.id)
+        write!(self.purge(aside, deadline), &aside.id)
     }
 
     /// Second step for an object that may still be of use: it is kept under a
@@ -204,7 +242,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be moved.
     pub async fn quarantine(&self, aside: &Aside, name: &str) -> Result<(), StorageError> {
-        call!(self.quarantine(aside, name), &aside.id)
+        write!(self.quarantine(aside, name), &aside.id)
     }
 
     /// Removes below a prefix what only the driver leaves behind, when it was
@@ -213,14 +251,15 @@ impl Storage {
     /// # Errors
     /// When that cannot be found or removed.
     pub async fn tidy(&self, prefix: &Prefix, before: Timestamp) -> Result<usize, StorageError> {
-        call!(self.tidy(prefix, before), prefix)
+        write!(self.tidy(prefix, before), prefix)
     }
 
-    /// Says whether the store answers. Writes nothing.
+    /// Says whether the store answers, and how much room it has, where that is
+    /// known. Writes nothing.
     ///
     /// # Errors
     /// When it does not.
-    pub async fn probe(&self) -> Result<(), StorageError> {
+    pub async fn probe(&self) -> Result<Option<Space>, StorageError> {
         call!(self.probe(), &"")
     }
 }

@@ -5,7 +5,6 @@
 //! be done, retries) is its own affair.
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +13,10 @@ use jiff::Timestamp;
 use super::change::{Aside, Change, Durability, Target};
 use super::error::StorageError;
 use super::key::{Key, Prefix};
+use super::lease::{Holder, LeaseError};
 use super::object::Object;
 use super::writer::Resumed;
+use crate::sys::usage::Space;
 
 /// When an object was last used, as far as a collection asks: written anew,
 /// or touched.
@@ -38,14 +39,20 @@ pub trait Driver: Clone + Send + Sync + 'static {
     fn bulk(&self) -> Self {
         self.clone()
     }
-    /// Makes everything durable that is there, and takes back what a process
-    /// that was killed had only begun.
+    /// Takes the right to write, where only one process at a time may; what
+    /// one that was killed had only begun to delete comes back, and all that
+    /// is there becomes durable.
     ///
     /// # Errors
-    /// When the store reports one.
-    fn settle(&self) -> io::Result<()> {
+    /// When another process has it, or the store reports something.
+    fn lease(&self, _holder: &Holder) -> Result<(), LeaseError> {
         Ok(())
     }
+    /// Lets others read something else of the holder of the lease.
+    fn describe(&self, _holder: &Holder) {}
+    /// Gives the lease back in good order. Without that, it ends with the
+    /// process, which then counts as killed.
+    fn release(&self) {}
 
     /// Reads a small object whole, or returns nothing when it does not exist.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
@@ -97,6 +104,7 @@ pub trait Driver: Clone + Send + Sync + 'static {
     /// Removes below a prefix what only this driver leaves behind, when it was
     /// left before a time; returns how much that was.
     fn tidy(&self, prefix: &Prefix, before: Timestamp) -> impl Future<Output = Result<usize, StorageError>> + Send;
-    /// Says whether the store answers. Writes nothing.
-    fn probe(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
+    /// Says whether the store answers, and how much room it has, where that is
+    /// known. Writes nothing.
+    fn probe(&self) -> impl Future<Output = Result<Option<Space>, StorageError>> + Send;
 }

@@ -15,6 +15,23 @@ pub struct StorageError {
     pub source: io::Error,
 }
 
+/// What kind of failure it was, as far as anybody acts upon it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageErrorKind {
+    /// There is no room left, or no more of it for this user.
+    NoSpace,
+    /// Nothing may be written, by whoever.
+    ReadOnly,
+    /// This user may not do it.
+    Denied,
+    /// Something else was there than a change expected.
+    Conflict,
+    /// It does not answer, or is busy: it may work the next time.
+    Unavailable,
+    /// Anything else.
+    Other,
+}
+
 impl StorageError {
     /// Makes an error of a reason.
     pub fn new(operation: &'static str, name: &(impl ToString + ?Sized), source: io::Error) -> Self {
@@ -22,6 +39,21 @@ impl StorageError {
             operation,
             name: name.to_string(),
             source,
+        }
+    }
+
+    /// Returns what kind of failure it was.
+    pub fn kind(&self) -> StorageErrorKind {
+        use io::ErrorKind;
+        if self.is_conflict() {
+            return StorageErrorKind::Conflict;
+        }
+        match self.source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageErrorKind::NoSpace,
+            ErrorKind::ReadOnlyFilesystem => StorageErrorKind::ReadOnly,
+            ErrorKind::PermissionDenied => StorageErrorKind::Denied,
+            ErrorKind::TimedOut | ErrorKind::ResourceBusy => StorageErrorKind::Unavailable,
+            _ => StorageErrorKind::Other,
         }
     }
 

@@ -2,8 +2,14 @@
 
 use super::dispatch::Storage;
 use super::error::StorageError;
+use super::key::Prefix;
 use super::layout;
 use crate::registry::oci::RepoName;
+
+/// Returns all that a registry keeps of images.
+pub fn everything() -> Prefix {
+    layout::registry()
+}
 
 /// Returns the names below `repositories/` whose directory holds `entry`,
 /// such as `_manifests`, sorted bytewise.

@@ -92,6 +92,8 @@ pub struct Incoming<B> {
     pub algorithm: Algorithm,
     /// Whether nothing is to follow.
     pub last: bool,
+    /// Whether it is an object of its own already, if an empty one.
+    pub begun: bool,
 }
 
 /// A blob that is all there, with the digest that was promised.
@@ -128,6 +130,11 @@ impl Uploads {
             live: Arc::default(),
             ended: Arc::default(),
         }
+    }
+
+    /// Returns where they lie.
+    pub(super) fn storage(&self) -> &Storage {
+        &self.driver
     }
 
     /// Waits for its turn on an upload.
@@ -181,6 +188,7 @@ impl Uploads {
             offset,
             algorithm,
             last,
+            begun,
             ..
         } = incoming;
         let wrong_length = |received| UploadError::Length {
@@ -202,8 +210,12 @@ impl Uploads {
             }
             if whole && last {
                 session.whole = Some(gathered.freeze());
+                session.in_memory = !begun;
                 return Ok(received);
             }
+            // From here on it is an object of its own, whatever it was before.
+            session.in_memory = false;
+            session.whole = None;
             // Not durable on purpose: losing an unfinished upload is legal.
             let started = Change::PutVerified {
                 key: layout::upload_started_at(name.as_str(), &state.id),
@@ -222,15 +234,19 @@ impl Uploads {
             note => note.and_then(|note| noted(&note, algorithm)),
         };
         let body = (!whole).then_some(incoming.body);
-        let taken = fill(
-            writer.as_mut(),
-            Piece {
-                bytes: gathered,
-                hasher,
-            },
-            body,
-        )
-        .await?;
+        let first = Piece {
+            bytes: gathered,
+            hasher,
+        };
+        let taken = match fill(writer.as_mut(), first, body).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                // What nobody was told to be there gives its room back at once;
+                // the first error counts.
+                let _ = writer.rollback().await;
+                return Err(error.into());
+            }
+        };
         let note = taken.hasher.as_ref().map(note_of);
         if let Some(reason) = broken.or(taken.broken) {
             writer.pause(note).await?;
@@ -266,8 +282,8 @@ impl Uploads {
     ) -> Result<Finished, UploadError> {
         let (computed, finished) = match self.opened(session, name, id, digest.algorithm()).await? {
             None => {
+                session.in_memory |= session.whole.is_none();
                 let content = session.whole.take().unwrap_or_default();
-                session.in_memory = true;
                 let size = content.len() as u64;
                 let computed = hash(digest.algorithm(), content.clone()).await;
                 let key = layout::blob_data(digest);

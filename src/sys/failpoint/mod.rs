@@ -4,7 +4,8 @@
 //! `KDK_FAILPOINTS` is a list of `NAME=ACTION` with `;` between. An action is
 //! `kill` (signal 9), `stop` (signal 19, until somebody sends 18), `delay:MS`,
 //! `hold:PATH` (until there is a file of that name), `full` (no space left on
-//! the device) or `fail` (an input/output error);
+//! the device) or `fail` (an input/output error), these two also `full:PATH`,
+//! `fail:PATH` (once there is a file of that name);
 //! `@N` after it means the Nth time only (from 1), `@N+` from then on.
 
 /// Does what is asked for at a place; mostly nothing.

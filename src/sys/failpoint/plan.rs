@@ -26,7 +26,8 @@ enum Action {
     Stop,
     Delay(Duration),
     Hold(PathBuf),
-    Fail(i32),
+    /// With an error, once there is a file of that name where one is given.
+    Fail(i32, Option<PathBuf>),
 }
 
 /// How often a place that is held looks whether it may go on.
@@ -61,7 +62,8 @@ pub fn reach(name: &str) -> io::Result<()> {
                     std::thread::sleep(LOOK);
                 }
             }
-            Action::Fail(code) => return Err(io::Error::from_raw_os_error(*code)),
+            Action::Fail(_, Some(path)) if !path.exists() => {}
+            Action::Fail(code, _) => return Err(io::Error::from_raw_os_error(*code)),
         }
     }
     Ok(())
@@ -86,8 +88,8 @@ fn point(text: &str) -> Option<Point> {
         action: match action.split_once(':').unwrap_or((action, "")) {
             ("kill", "") => Action::Kill,
             ("stop", "") => Action::Stop,
-            ("full", "") => Action::Fail(libc::ENOSPC),
-            ("fail", "") => Action::Fail(libc::EIO),
+            ("full", path) => Action::Fail(libc::ENOSPC, some_path(path)),
+            ("fail", path) => Action::Fail(libc::EIO, some_path(path)),
             ("hold", path) if !path.is_empty() => Action::Hold(path.into()),
             ("delay", time) => Action::Delay(Duration::from_millis(time.parse().ok()?)),
             _ => return None,
@@ -96,6 +98,10 @@ fn point(text: &str) -> Option<Point> {
         to,
         reached: AtomicUsize::new(0),
     })
+}
+
+fn some_path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 #[cfg(test)]
@@ -114,7 +120,7 @@ mod tests {
             [
                 ("a", Action::Kill, 1, usize::MAX),
                 ("b:c", Action::Delay(Duration::from_millis(20)), 3, 3),
-                ("d", Action::Fail(libc::ENOSPC), 2, usize::MAX),
+                ("d", Action::Fail(libc::ENOSPC, None), 2, usize::MAX),
                 ("e", Action::Hold("/x/y".into()), 1, 1),
             ]
         );

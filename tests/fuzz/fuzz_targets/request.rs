@@ -2,27 +2,27 @@
 
 #![no_main]
 
+use kdk::registry::http::handlers::ROUTES;
 use kdk::registry::oci::range::{ByteRange, ContentRange};
-use kdk::registry::oci::{Route, media_type::Accept};
+use kdk::registry::oci::{Digest, RepoName, media_type::Accept};
 use kdk::registry::storage::layout;
 use kdk::registry::storage::upload_state::StateSigner;
+use kdk::serve::route::Found;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Ok(route) = Route::parse(text) {
-        // What is written is read as the same.
-        assert_eq!(Route::parse(&route.path()).as_ref(), Ok(&route));
+    if let Found::Resource(_, params) = ROUTES.find(text) {
         // No path leads out of the store.
-        if let Some(name) = route.repository() {
-            for path in [layout::repository(name.as_str()), layout::tags(name)] {
+        if let Ok(name) = params.long().unwrap_or_default().parse::<RepoName>() {
+            for path in [layout::repository(name.as_str()), layout::tags(&name)] {
                 let path = path.as_str();
                 assert!(path.starts_with("docker/registry/v2/repositories/"));
                 assert!(path.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
                 assert!(!path.contains('\0'));
             }
         }
-        if let Route::Blob(_, digest) = &route {
-            assert!(layout::blob_data(digest).as_str().split('/').all(|part| part != ".."));
+        if let Ok(digest) = params.get("digest").parse::<Digest>() {
+            assert!(layout::blob_data(&digest).as_str().split('/').all(|part| part != ".."));
         }
     }
     for size in [0, 1, 1000] {

@@ -51,6 +51,7 @@ const ABOVE_ALL: &[&str] = &["cli", "lib", "main"];
 const RANKS: &[(&str, u8)] = &[
     ("oci", 0),
     ("token", 0),
+    ("version", 0),
     ("config", 1),
     ("metrics", 1),
     ("storage", 2),
@@ -59,12 +60,8 @@ const RANKS: &[(&str, u8)] = &[
     ("health", 2),
     ("metadata", 3),
     ("notify", 4),
-    ("gc", 5),
-    ("verify", 5),
     ("maintenance", 5),
     ("http", 6),
-    ("control", 7),
-    ("command", 7),
     ("server", 7),
     ("admin", 7),
     ("mod", 7),
@@ -116,12 +113,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
 /// Rooms that must not name a thing.
 const NOT_IN: &[(&str, &[&str])] = &[(
     "hyper",
-    &[
-        "registry/storage/",
-        "registry/metadata/",
-        "registry/maintenance/",
-        "registry/gc/",
-    ],
+    &["registry/storage/", "registry/metadata/", "registry/maintenance/"],
 )];
 
 const SQL: &[&str] = &[

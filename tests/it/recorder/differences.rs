@@ -143,11 +143,13 @@ const REASONS: &[Reason] = &[
     Reason {
         registries: BOTH,
         aspects: &[],
-        steps: &[
-            "names: a tag with a wrong letter",
-            "names: a tag of 129 letters",
-            "manifests: put under a tag that is none",
-        ],
+        steps: &["names: a tag with a wrong letter", "names: a tag of 129 letters"],
+        why: "what no tag can be called is a manifest that is not there, with its code (OCI distribution spec, pulling manifests)",
+    },
+    Reason {
+        registries: BOTH,
+        aspects: &[],
+        steps: &["manifests: put under a tag that is none"],
         why: "TAG_INVALID names what is wrong (Docker Registry V2, errors)",
     },
     Reason {

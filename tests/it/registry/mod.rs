@@ -6,5 +6,6 @@ mod maintenance;
 mod metadata;
 mod server;
 mod settings;
+mod signs;
 mod simulation;
 mod storage;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::driver::leased;
 use bytes::Bytes;
 use kdk::registry::metadata::{Files, Metadata as _};
 use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
@@ -87,7 +88,7 @@ fn simulate(seed: u64) -> Vec<String> {
         let mut clients = Vec::new();
         for server in 0..SERVERS {
             // What a server remembers is its own.
-            let storage = Storage::new(Drivers::Objects(Objects::on(store.clone())));
+            let storage = leased(Storage::new(Drivers::Objects(Objects::on(store.clone()))));
             let files = Files::new(storage.clone());
             for number in 0..CLIENTS {
                 let (storage, files, trace) = (storage.clone(), files.clone(), Arc::clone(&trace));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use camino::Utf8Path;
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::drivers::object::{Objects, store};
-use kdk::registry::storage::{Drivers, Filesystem, Storage};
+use kdk::registry::storage::{Drivers, Filesystem, Holder, Storage, Work};
 
 /// A driver, as tests ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +94,17 @@ impl DriverKind {
         };
         TestStorage {
             kind: self,
-            storage: Storage::new(driver),
+            storage: leased(Storage::new(driver)),
             full,
             directory,
         }
     }
+}
+
+/// Takes the right to write to a storage.
+pub fn leased(storage: Storage) -> Storage {
+    storage.lease(&Holder::own(Work::Serve)).expect("leased");
+    storage
 }
 
 impl TestStorage {
@@ -109,6 +115,21 @@ impl TestStorage {
         }
         let root = Utf8Path::from_path(self.directory.path()).expect("UTF-8");
         Storage::in_directory(root).expect("opened")
+    }
+
+    /// Returns the storage as the next server finds it when this one was killed.
+    pub fn after_kill(self) -> Self {
+        if self.kind == DriverKind::Memory {
+            return self;
+        }
+        let next = self.anew();
+        drop(self.storage);
+        Self {
+            storage: leased(next),
+            kind: self.kind,
+            full: self.full,
+            directory: self.directory,
+        }
     }
 
     /// Returns where files lie, if they do.

@@ -78,6 +78,9 @@ while read -r word; do
       done
       echo killed ;;
     start) rm -f data/postmaster.pid; start "$1" "$3" ;;
+    STOP | CONT)
+      kill -$word $(cat /proc/$pid/task/$pid/children 2>/dev/null || pgrep -P $pid) $pid
+      echo $word ;;
   esac
 done
 kill -QUIT $pid; wait
@@ -141,6 +144,30 @@ impl TestPostgres {
         self.hears("killed");
     }
 
+    /// Sends STOP or CONT to all of the server's processes.
+    pub fn signal(&mut self, name: &str) {
+        self.tell(name);
+        self.hears(name);
+    }
+
+    /// Runs a statement, in a session that stays open until the handle is dropped.
+    pub fn holds(&self, database: &str, sql: &str) -> Held {
+        let mut child = Command::new(programs().join("psql"))
+            .args(["-X", "-q", "-U", "postgres", "-d", database, "-h"])
+            .arg(&self.socket)
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let input = child.stdin.as_mut().expect("piped");
+        writeln!(input, "{sql};\n\\echo done").expect("told");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let done = output.lines().map_while(Result::ok).any(|line| line == "done");
+        assert!(done, "{sql}");
+        Held(child)
+    }
+
     /// Starts the server again.
     pub fn start_again(&mut self) {
         self.tell("start");
@@ -188,6 +215,11 @@ impl TestPostgres {
     #[track_caller]
     pub fn sql(&self, database: &str, sql: &str) -> String {
         Output::of(&mut self.psql(database, sql)).ok()
+    }
+
+    /// Runs SQL; says whether it succeeded.
+    pub fn try_sql(&self, database: &str, sql: &str) -> bool {
+        Output::of(&mut self.psql(database, sql)).code == 0
     }
 
     fn psql(&self, database: &str, sql: &str) -> Command {
@@ -250,5 +282,15 @@ impl Drop for TestPostgres {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
+    }
+}
+
+/// A session that holds something.
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -28,9 +28,9 @@ pub enum ConfigCommand {
 pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
     let ConfigCommand::Check { config, json } = command;
     let source = super::configuration(session, config)?;
-    let config = source.load().map_err(crate::registry::command::CommandError::from)?;
+    let config = source.load().map_err(crate::registry::admin::CommandError::from)?;
     let lines = config.explain();
-    let problems = config.problems();
+    let problems = crate::registry::server::problems(&config);
     if json {
         let settings: Vec<_> = lines
             .iter()

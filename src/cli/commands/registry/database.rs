@@ -8,7 +8,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::commands::database::{is_of_own_server, with_server_of};
 use crate::cli::error::CommandError;
-use crate::registry::command::{self, Migrate};
+use crate::registry::admin::{self, Migrate};
 use crate::registry::metadata::postgres::migrations::{self, Outcome};
 use crate::sys::clock::monotonic;
 use crate::sys::env::flag;
@@ -123,7 +123,7 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
         } => {
             let skip_post = skip_post_deployment || flag(SKIP_POST);
             let source = configuration(session, file.config)?;
-            let lines = with_server_of(session, &source, || Ok(command::migrations_of(&source, skip_post)?))?;
+            let lines = with_server_of(session, &source, || Ok(admin::migrations_of(&source, skip_post)?))?;
             let missing = lines.iter().filter(|line| line.known && line.applied.is_none()).count();
             if up_to_date {
                 session.ui.out(if missing == 0 { "true" } else { "false" });
@@ -159,7 +159,7 @@ pub fn run(session: &Session, command: DatabaseCommand) -> Result<(), CommandErr
         }
         MigrateCommand::Version { file } => {
             let source = configuration(session, file.config)?;
-            let version = with_server_of(session, &source, || Ok(command::schema_version(&source)?))?;
+            let version = with_server_of(session, &source, || Ok(admin::schema_version(&source)?))?;
             session
                 .ui
                 .out(&version.unwrap_or_else(|| "no database migrations have been applied yet".to_owned()));
@@ -176,9 +176,9 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
     let outcome = with_server_of(session, &source, || {
         if own && !args.dry_run && matches!(direction, Migrate::Up { .. }) {
             // Empty: what is in it is what is asked for.
-            command::create_database(&source, false, &|_| {})?;
+            admin::create_database(&source, false, &|_| {})?;
         }
-        Ok(command::migrate(&source, direction, args.dry_run)?)
+        Ok(admin::migrate(&source, direction, args.dry_run)?)
     })?;
     for id in outcome.pre_deployment.iter().chain(&outcome.post_deployment) {
         session.ui.out(id);

@@ -9,9 +9,9 @@ use camino::Utf8PathBuf;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Progress;
-use crate::registry::command;
+use crate::registry::admin;
 use crate::registry::config::duration;
-use crate::registry::gc::collect::{Event, Options, Summary};
+use crate::registry::maintenance::events::{Event, Options, Summary};
 
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_REGISTRY_GARBAGE_COLLECT_CONFIRM";
@@ -79,7 +79,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
         failed: Mutex::new(None),
         lines: Mutex::default(),
     };
-    let outcome = command::garbage_collect(&source, options, &|event| shown.event(&event));
+    let outcome = admin::garbage_collect(&source, options, &|event| shown.event(&event));
     shown.flush(&mut shown.lines.lock().unwrap_or_else(PoisonError::into_inner));
     drop(shown.progress);
     if let Some(error) = shown.failed.into_inner().unwrap_or_default() {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::configuration;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::registry::command;
+use crate::registry::admin;
 use crate::sys::clock::Clock;
 
 /// Subcommands of `kdk registry gc`.
@@ -27,7 +27,7 @@ pub enum GcCommand {
 pub fn run(session: &Session, command: GcCommand) -> Result<(), CommandError> {
     let GcCommand::Status { config, json } = command;
     let source = configuration(session, config)?;
-    let (queues, totals) = command::online_gc(&source)?;
+    let (queues, totals) = admin::online_gc(&source)?;
     let names = ["blobs", "manifests"];
     if json {
         let mut all = json!({"removed": {"blobs": totals.blobs, "manifests": totals.manifests, "bytes": totals.bytes}});

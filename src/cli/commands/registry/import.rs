@@ -11,7 +11,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::commands::database;
 use crate::cli::error::CommandError;
-use crate::registry::command;
+use crate::registry::admin;
 use crate::registry::config::{Source, duration};
 use crate::registry::metadata::import::{Event, Options};
 use crate::sys::clock::Clock;
@@ -112,7 +112,7 @@ pub fn import(session: &Session, source: &Source, args: &ImportArgs) -> Result<(
     }
     let skipped: Mutex<HashSet<(String, String)>> = Mutex::default();
     let progress = ui.progress("reading the storage");
-    let outcome = command::import(source, options, args.row_count, &|event| {
+    let outcome = admin::import(source, options, args.row_count, &|event| {
         match &event {
             Event::Step(title) => {
                 progress.set(title);

@@ -20,7 +20,6 @@ use crate::rails::config::Config as RailsConfig;
 use crate::rails::identity::Caller;
 use crate::rails::jwt_auth::{TokenService, grant};
 use crate::reconfigure::ADMIN;
-use crate::registry::command;
 use crate::registry::config::Source;
 use crate::registry::token::Scope;
 use crate::services;
@@ -82,7 +81,7 @@ pub fn as_registry_binary(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandError> {
     match command {
-        RegistryCommand::Serve { config } => Ok(command::serve(&configuration(session, config)?)?),
+        RegistryCommand::Serve { config } => Ok(crate::registry::server::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
         RegistryCommand::Gc(command) => gc::run(session, command),
         RegistryCommand::Config(command) => config_check::run(session, command),

@@ -6,7 +6,7 @@ use crate::cli::Session;
 use crate::cli::commands::database::with_server_of;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Tone;
-use crate::registry::command;
+use crate::registry::admin;
 use crate::registry::config::database::Mode;
 use crate::registry::storage::layout;
 
@@ -43,7 +43,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     }
     let progress = session.ui.progress("reading");
     let verify = || {
-        Ok(command::verify(&source, args.repair, &|done, total| {
+        Ok(admin::verify(&source, args.repair, &|done, total| {
             progress.at(done, total);
         })?)
     };

@@ -1,79 +1,131 @@
-//! What each resource answers, a file per kind.
+//! The resources of the registry, and what each method does there: a file per
+//! action, a line per route.
 
+mod base;
 mod blob;
+mod catalog;
+mod conditional;
 mod gitlab;
-mod listing;
 mod manifest;
-mod rename;
+mod referrers;
+mod tags;
 mod upload;
 
-use hyper::{Method, Response, StatusCode};
-use serde_json::json;
+use std::sync::LazyLock;
 
-use super::Context;
-use super::respond::{self, Problem};
-use crate::registry::oci::Route;
-use crate::serve::Body;
+use hyper::Method;
 
-/// Hands a request to its handler. Methods that a route does not have were refused before.
-pub async fn dispatch(route: Route, context: Context) -> Result<Response<Body>, Problem> {
-    let method = context.request.method().clone();
-    match route {
-        Route::Root | Route::Base => {
-            let mut response = respond::json(StatusCode::OK, &json!({}));
-            respond::set(
-                &mut response,
-                &[
-                    ("gitlab-container-registry-version", crate::registry::VERSION),
-                    ("gitlab-container-registry-features", "tag_delete"),
-                    (
-                        "gitlab-container-registry-database-enabled",
-                        if context.app.metadata.is_database() {
-                            "true"
-                        } else {
-                            "false"
-                        },
-                    ),
+use super::authorize::{descendants, descendants_if_asked, mount_source};
+use super::row::{Needs, Row, When, run};
+use crate::registry::oci::RepoName;
+use crate::serve::route::{Table, route};
+
+const LOGIN: Needs = Needs::Login;
+const CATALOG: Needs = Needs::Registry("catalog");
+const STATISTICS: Needs = Needs::Registry("statistics");
+const PULL: Needs = Needs::Repository(&["pull"]);
+const PUSH: Needs = Needs::Repository(&["push"]);
+const PULL_PUSH: Needs = Needs::Repository(&["pull", "push"]);
+const DELETE: Needs = Needs::Repository(&["delete"]);
+
+/// The route table.
+pub static ROUTES: LazyLock<Table<Row>> = LazyLock::new(|| {
+    let deletion = |row: Row| row.when(When::Deletion);
+    let database = |row: Row| row.when(When::Database);
+    Table::new(
+        |name| name.parse::<RepoName>().is_ok(),
+        [
+            route("/v2/", [get(Row::new(run!(base::get()), LOGIN))]),
+            route("/v2/_catalog", [get(Row::new(run!(catalog::get()), CATALOG))]),
+            route("/v2/{name}/tags/list", [get(Row::new(run!(tags::get(name)), PULL))]),
+            route(
+                "/v2/{name}/manifests/{reference}",
+                [
+                    get(Row::new(run!(manifest::get(name, reference)), PULL)),
+                    put(Row::new(run!(manifest::put(name, reference)), PULL_PUSH)),
+                    delete(deletion(Row::new(run!(manifest::delete(name, reference)), DELETE))),
                 ],
-            );
-            Ok(response)
-        }
-        Route::Gitlab(route) => {
-            let mut response = gitlab::dispatch(context, &route).await?;
-            respond::set(
-                &mut response,
-                &[("gitlab-container-registry-version", crate::registry::VERSION)],
-            );
-            Ok(response)
-        }
-        Route::Catalog => listing::catalog(&context).await,
-        Route::Tags(name) => listing::tags(&context, &name).await,
-        Route::Manifest(name, reference) => match method {
-            Method::PUT => manifest::put(context, &name, &reference).await,
-            Method::DELETE => manifest::delete(&context, &name, &reference).await,
-            _ => manifest::get(&context, &name, &reference).await,
-        },
-        Route::Blob(name, digest) => match method {
-            Method::DELETE => blob::delete(&context, &name, &digest).await,
-            _ => blob::get(&context, &name, &digest).await,
-        },
-        Route::Referrers(name, digest) => listing::referrers(&context, &name, &digest).await,
-        Route::Uploads(name) => upload::start(context, &name).await,
-        Route::Upload(name, id) => match method {
-            Method::PATCH => upload::chunk(context, &name, &id).await,
-            Method::PUT => upload::finish(context, &name, &id).await,
-            Method::DELETE => upload::cancel(&context, &name, &id).await,
-            _ => upload::status(&context, &name, &id).await,
-        },
-    }
+            ),
+            route(
+                "/v2/{name}/referrers/{digest}",
+                [get(Row::new(run!(referrers::get(name, digest)), PULL))],
+            ),
+            route(
+                "/v2/{name}/blobs/uploads/",
+                [post(Row::new(run!(upload::start(name)), PULL_PUSH).also(mount_source))],
+            ),
+            route(
+                "/v2/{name}/blobs/uploads/{uuid}",
+                [
+                    get(Row::new(run!(upload::status(name, uuid)), PULL)),
+                    patch(Row::new(run!(upload::chunk(name, uuid)), PULL_PUSH)),
+                    put(Row::new(run!(upload::finish(name, uuid)), PULL_PUSH)),
+                    delete(Row::new(run!(upload::cancel(name, uuid)), PUSH)),
+                ],
+            ),
+            route(
+                "/v2/{name}/blobs/{digest}",
+                [
+                    get(Row::new(run!(blob::get(name, digest)), PULL)),
+                    delete(deletion(Row::new(run!(blob::delete(name, digest)), DELETE))),
+                ],
+            ),
+            // Rails asks whether this is GitLab's registry with a database.
+            route("/gitlab/v1/", [get(database(Row::new(run!(gitlab::base()), LOGIN)))]).lenient(),
+            route(
+                "/gitlab/v1/statistics/",
+                [get(database(Row::new(run!(gitlab::statistics()), STATISTICS)))],
+            )
+            .lenient(),
+            route(
+                "/gitlab/v1/repositories/{path}/tags/list/",
+                [get(database(Row::new(run!(gitlab::tags(path)), PULL)))],
+            )
+            .lenient(),
+            route(
+                "/gitlab/v1/repositories/{path}/tags/detail/{tag}/",
+                [get(database(Row::new(run!(gitlab::tag(path, tag)), PULL)))],
+            )
+            .lenient(),
+            route(
+                "/gitlab/v1/repositories/{path}/",
+                [
+                    get(database(
+                        Row::new(run!(gitlab::repository(path)), PULL).also(descendants_if_asked),
+                    )),
+                    patch(database(
+                        Row::new(run!(gitlab::rename(path)), PULL_PUSH).also(descendants),
+                    )),
+                ],
+            )
+            .lenient(),
+            route(
+                "/gitlab/v1/repository-paths/{path}/repositories/list/",
+                [get(database(
+                    Row::new(run!(gitlab::below(path)), PULL).also(descendants),
+                ))],
+            )
+            .lenient(),
+        ],
+    )
+});
+
+fn get(row: Row) -> (Method, Row) {
+    (Method::GET, row)
 }
 
-/// Says whether `If-None-Match` names a digest, quoted or bare.
-fn client_has(context: &Context, digest: &str) -> bool {
-    context.header(hyper::header::IF_NONE_MATCH).is_some_and(|header| {
-        header
-            .split(',')
-            .map(|item| item.trim().trim_start_matches("W/").trim_matches('"'))
-            .any(|item| item == digest || item == "*")
-    })
+fn put(row: Row) -> (Method, Row) {
+    (Method::PUT, row)
+}
+
+fn post(row: Row) -> (Method, Row) {
+    (Method::POST, row)
+}
+
+fn patch(row: Row) -> (Method, Row) {
+    (Method::PATCH, row)
+}
+
+fn delete(row: Row) -> (Method, Row) {
+    (Method::DELETE, row)
 }

@@ -2,7 +2,8 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::{Database, DatabaseError};
+use super::connection::Database;
+use super::error::DatabaseError;
 use crate::registry::config::DatabaseConfig;
 
 /// The database that every server has.

@@ -13,9 +13,9 @@ use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::client::{Postgres, Repository, TRIES, attempt, decode, encode, pause};
 use super::connection::{ADMIN, IMPORT};
 use super::push::{Layers, ManifestRow, config_type, entry_type};
-use super::{Postgres, Repository, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
 

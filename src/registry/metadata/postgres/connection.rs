@@ -12,100 +12,17 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::{DatabaseError, Lost, Outage, Silent};
 use super::migrations;
 use crate::registry::config::database::{DatabaseConfig, SslMode};
-
-/// Why the metadata database did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    /// It cannot be reached, or is not ready.
-    #[error("the metadata database {place} is not available")]
-    Unavailable {
-        /// Which database.
-        place: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The certificates of the connection cannot be used.
-    #[error("cannot secure the connection to the metadata database: {0}")]
-    Tls(String),
-    /// Its schema is not the one that is needed.
-    #[error("{0}")]
-    Refused(String),
-    /// It refused a statement.
-    #[error("the metadata database refused a statement")]
-    Statement(#[source] tokio_postgres::Error),
-}
-
-impl DatabaseError {
-    /// Says whether the database is away, and may come back.
-    pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Refused(_))
-    }
-
-    /// Says whether the schema is not the one that is needed.
-    pub fn is_schema(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
-
-    /// Returns the error with all its causes.
-    pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
-    }
-
-    /// Says whether doing the same again may work: others were in the way, or
-    /// the connection was lost.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Unavailable { source, .. } => source.is::<Lost>(),
-            Self::Statement(error) => error.code().is_some_and(|code| {
-                [
-                    SqlState::UNIQUE_VIOLATION,
-                    SqlState::FOREIGN_KEY_VIOLATION,
-                    SqlState::T_R_SERIALIZATION_FAILURE,
-                    SqlState::T_R_DEADLOCK_DETECTED,
-                    // Of what was sent together with what failed.
-                    SqlState::IN_FAILED_SQL_TRANSACTION,
-                ]
-                .contains(code)
-            }),
-            _ => false,
-        }
-    }
-
-    /// Says whether a statement took longer than it may.
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::QUERY_CANCELED))
-    }
-
-    /// Says whether the user may not do that.
-    pub fn is_privilege(&self) -> bool {
-        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
-    }
-
-    /// Says whether a reference would have led to nothing.
-    pub fn is_reference(&self) -> bool {
-        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION))
-    }
-}
-
-/// A connection that broke while it was used.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection was lost: {0}")]
-struct Lost(#[source] tokio_postgres::Error);
 
 /// A metadata database and the connections to it.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool,
     place: Arc<str>,
+    /// How long what one request does may take; nothing for other work.
+    limit: Option<Duration>,
 }
 
 impl std::fmt::Debug for Database {
@@ -114,8 +31,11 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// How long a request waits for a connection that others use.
-const WAIT: Duration = Duration::from_secs(10);
+/// Of the time that a request has, how much it may wait for a connection that
+/// others use: so it is known what it was that took so long.
+const POOL_SHARE: u32 = 2;
+/// How long other work waits for one.
+const POOL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that an import takes at least.
 const HASTY: usize = 3;
 /// What a registry calls itself towards the server.
@@ -145,7 +65,7 @@ impl Database {
         let mut config = config.clone();
         // One holds the import's lock, and batches are written side by side.
         config.connections = config.connections.max(HASTY);
-        Self::build(&config, true, IMPORT, "-c synchronous_commit=off")
+        Self::build(&config, true, None, IMPORT, "-c synchronous_commit=off")
     }
 
     /// As [`Database::new`]; `checked` says whether connections are refused
@@ -158,12 +78,19 @@ impl Database {
         Self::build(
             config,
             checked,
+            checked.then_some(config.request_timeout),
             if checked { SERVER } else { ADMIN },
             "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5min",
         )
     }
 
-    fn build(config: &DatabaseConfig, checked: bool, name: &str, options: &str) -> Result<Self, DatabaseError> {
+    fn build(
+        config: &DatabaseConfig,
+        checked: bool,
+        limit: Option<Duration>,
+        name: &str,
+        options: &str,
+    ) -> Result<Self, DatabaseError> {
         let mut settings = tokio_postgres::Config::new();
         settings
             .host(&config.host)
@@ -199,7 +126,7 @@ impl Database {
         let mut pool = Pool::builder(manager)
             .max_size(config.connections)
             .timeouts(Timeouts {
-                wait: Some(WAIT),
+                wait: Some(limit.map_or(POOL_TIMEOUT, |limit| limit / POOL_SHARE)),
                 create: Some(config.connect_timeout),
                 recycle: Some(config.connect_timeout),
             })
@@ -229,6 +156,7 @@ impl Database {
         Ok(Self {
             pool: pool.build().map_err(|error| DatabaseError::Tls(error.to_string()))?,
             place: config.to_string().into(),
+            limit,
         })
     }
 
@@ -240,22 +168,60 @@ impl Database {
         self.pool.get().await.map_err(|error| self.away(error))
     }
 
+    /// Does what one request does, in the time that it has.
+    ///
+    /// # Errors
+    /// Those of the work, or that the database does not answer.
+    pub async fn within<T, E: From<DatabaseError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let Some(limit) = self.limit else {
+            return work.await;
+        };
+        let done = crate::sys::task::timeout(limit, work).await;
+        done.unwrap_or_else(|_| {
+            let silent = DatabaseError::Unavailable {
+                place: self.place.to_string(),
+                outage: Outage::Silent,
+                source: Box::new(Silent(limit)),
+            };
+            Err(silent.into())
+        })
+    }
+
+    /// Returns how many connections there are, how many of them are idle, and
+    /// how many requests wait for one.
+    pub fn usage(&self) -> (usize, usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available, status.waiting)
+    }
+
     /// Asks whether it is there.
     ///
     /// # Errors
     /// When it is not.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
-        let client = self.client().await?;
-        let answered = client.simple_query("SELECT 1").await;
-        answered.map(drop).map_err(|error| self.failure(error))
+        self.within(async {
+            let client = self.client().await?;
+            let answered = client.simple_query("SELECT 1").await;
+            answered.map(drop).map_err(|error| self.failure(error))
+        })
+        .await
     }
 
     fn away(&self, error: PoolError) -> DatabaseError {
         if let PoolError::PostCreateHook(deadpool_postgres::HookError::Message(text)) = &error {
             return DatabaseError::Refused(text.to_string());
         }
+        let outage = match &error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+                Outage::of(error)
+            }
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Outage::PoolTimeout,
+            PoolError::Timeout(_) => Outage::Silent,
+            _ => Outage::Unreachable,
+        };
         DatabaseError::Unavailable {
             place: self.place.to_string(),
+            outage,
             source: match error {
                 PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
                     error.into()
@@ -269,10 +235,16 @@ impl Database {
     pub fn failure(&self, error: tokio_postgres::Error) -> DatabaseError {
         let gone = error.code().is_none_or(|code| {
             // Classes 08 and 57P: connections, and a server that goes down.
-            // 53: out of something; 25006: a standby; 55P03: waited too long.
+            // 53: out of something; 25006: a standby.
             let class = |class: &str| code.code().starts_with(class);
-            class("08") || class("57P") || class("53") || class("25006") || class("55P03")
+            class("08") || class("57P") || class("53") || class("25006")
         });
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return DatabaseError::Busy {
+                place: self.place.to_string(),
+                source: error,
+            };
+        }
         if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
             return DatabaseError::Refused(format!(
                 "the metadata database {} has no schema any more; make it again with: kdk registry database migrate up CONFIG",
@@ -280,8 +252,13 @@ impl Database {
             ));
         }
         if gone {
+            let outage = match Outage::of(&error) {
+                outage @ (Outage::Shutdown | Outage::OutOfConnections | Outage::ReadOnly) => outage,
+                _ => Outage::Lost,
+            };
             DatabaseError::Unavailable {
                 place: self.place.to_string(),
+                outage,
                 source: Box::new(Lost(error)),
             }
         } else {
@@ -294,6 +271,11 @@ impl Database {
     pub fn named(mut self, place: &str) -> Self {
         self.place = place.into();
         self
+    }
+
+    /// Returns how many connections there may be.
+    pub fn max_connections(&self) -> usize {
+        self.pool.status().max_size
     }
 
     /// Returns which database it is.

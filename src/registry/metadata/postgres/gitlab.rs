@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::{Postgres, TRIES, attempt, decode, encode, pause};
+use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
 
@@ -223,7 +223,7 @@ impl Postgres {
     /// Those of the database.
     pub async fn tag_page(&self, name: &RepoName, query: &Query) -> Result<Option<TagPage>, MetadataError> {
         let Order { by_time, descending } = query.order;
-        let limit = super::page_rows(query.limit);
+        let limit = super::client::page_rows(query.limit);
         let wanted = query
             .name
             .as_ref()
@@ -390,9 +390,9 @@ impl Postgres {
                     AND t.repository_id = r.id)
             ORDER BY r.path LIMIT $3";
         attempt!(self, client, {
-            let last = super::without_nul(last);
+            let last = super::client::without_nul(last);
             let rows = self
-                .rows(&client, sql, &[&path.as_str(), &last, &super::page_rows(limit)])
+                .rows(&client, sql, &[&path.as_str(), &last, &super::client::page_rows(limit)])
                 .await?;
             let found = rows.iter().take(limit).map(|row| {
                 let details = Details {

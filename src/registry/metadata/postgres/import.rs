@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Postgres, TRIES, attempt, pause};
+use super::client::{Postgres, TRIES, attempt, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::types::ToSql;
 
-use super::{Postgres, Repository, encode};
+use super::client::{Postgres, Repository, decode, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::{Digest, RepoName, Tag};
@@ -143,6 +143,12 @@ impl ManifestRow {
     }
 }
 
+/// Those of some blobs and manifests that a repository has not.
+pub(super) const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
+    WHERE NOT EXISTS (SELECT FROM repository_blobs AS b
+            WHERE b.top_level_namespace_id = $1 AND b.repository_id = $2 AND b.blob_digest = d)
+        AND NOT ($4 AND EXISTS (SELECT FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = d))";
 /// Lets additions pass side by side, and what changes something that is there alone.
 const TAKE_TURN: &str = "SELECT CASE WHEN EXISTS (SELECT FROM manifests
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
@@ -298,10 +304,10 @@ impl Postgres {
         if *is_index {
             statements.push((HOLD_MANIFESTS, manifests));
         }
-        statements.push((super::MISSING, there));
+        statements.push((MISSING, there));
         let answers = self.pipeline(transaction, &statements).await?;
         let absent = answers.last().into_iter().flatten();
-        self.check_data(row, absent.filter_map(|row| super::decode(row, 0)).collect())
+        self.check_data(row, absent.filter_map(|row| decode(row, 0)).collect())
             .await
     }
 

@@ -7,8 +7,8 @@
 
 use jiff::Timestamp;
 
+use super::client::{LOCKS, Postgres, TRIES, attempt, pause};
 use super::gitlab::time;
-use super::{LOCKS, Postgres, TRIES, attempt, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
 

@@ -8,13 +8,14 @@ use std::io;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Postgres, encode};
+use super::client::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::storage::{Durability, StorageError, Target, layout};
+use crate::registry::storage::{StorageError, layout};
+use crate::sys::clock::Clock;
 
 /// How a review ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,10 @@ const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue AS q SET review
         WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED) AS x
     WHERE q.top_level_namespace_id = x.n AND q.repository_id = x.r AND q.manifest_id = x.m";
 
+const DONE_BLOB: &str = "DELETE FROM gc_blob_review_queue WHERE digest = $1";
+/// How long what is out of sight may take to go.
+const PURGE_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
 impl Postgres {
     /// Sets the time from events to reviews, where the configuration names one.
     ///
@@ -119,35 +124,35 @@ impl Postgres {
         };
         let (encoded, event): (Vec<u8>, String) = (row.get(0), row.get(1));
         let needed = self.row(&transaction, BLOB_IS_NEEDED, &[&encoded]).await?;
-        let mut outcome = Outcome::Kept;
-        if !needed.is_some_and(|row| row.get(0))
-            && let Some(digest) = Digest::from_bytes(&encoded)
-        {
-            // Before its data: what something refers to all the same cannot be deleted.
-            self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
-                .await?;
-            let key = layout::blob_data(&digest);
-            let size = crate::sys::task::timeout(storage_limit, self.driver.head(&key)).await;
-            let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
-            let bytes = size?.unwrap_or_default();
-            // Once begun it is waited for: what goes on after the row is free
-            // again might remove what was pushed meanwhile.
-            let blob = Target::All(layout::blob(&digest));
-            self.driver.delete(vec![blob], Durability::Durable).await?;
-            outcome = Outcome::Removed {
-                what: digest.to_string(),
-                event,
-                bytes,
-            };
+        let digest = Digest::from_bytes(&encoded).filter(|_| !needed.is_some_and(|row| row.get(0)));
+        let Some(digest) = digest else {
+            self.execute(&transaction, DONE_BLOB, &[&encoded]).await?;
+            transaction.commit().await.map_err(|error| self.failed(error))?;
+            return Ok(Outcome::Kept);
+        };
+        // Before its data: what something refers to all the same cannot be deleted.
+        self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
+            .await?;
+        let key = layout::blob_data(&digest);
+        let size = crate::sys::task::timeout(storage_limit, self.driver.head(&key)).await;
+        let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
+        let bytes = size?.unwrap_or_default();
+        self.execute(&transaction, DONE_BLOB, &[&encoded]).await?;
+        // Out of sight only. Whoever ended this session meanwhile has freed the
+        // row, and another may have pushed the blob: then the commit fails, and
+        // what was moved comes back.
+        let aside = self.driver.set_aside(vec![key]).await?;
+        if let Err(error) = transaction.commit().await {
+            self.driver.restore(&aside).await?;
+            return Err(self.failed(error));
         }
-        self.execute(
-            &transaction,
-            "DELETE FROM gc_blob_review_queue WHERE digest = $1",
-            &[&encoded],
-        )
-        .await?;
-        transaction.commit().await.map_err(|error| self.failed(error))?;
-        Ok(outcome)
+        let deadline = Clock::System.now() + PURGE_DEADLINE;
+        self.driver.purge(&aside, deadline).await?;
+        Ok(Outcome::Removed {
+            what: digest.to_string(),
+            event,
+            bytes,
+        })
     }
 
     /// Reviews the manifest that waits longest for it.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
 use super::review::BLOB_IS_NEEDED;
-use super::{Postgres, TRIES, attempt, decode, encode, pause};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 

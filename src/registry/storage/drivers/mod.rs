@@ -3,11 +3,10 @@
 pub mod filesystem;
 pub mod object;
 
-use std::io;
-
 use self::filesystem::Filesystem;
 use self::object::Objects;
 use super::driver::Driver as _;
+use super::lease::{Holder, LeaseError};
 
 /// Makes the closed set of drivers, and `pass!`, which passes a call on to
 /// whichever it is and waits for it.
@@ -26,9 +25,21 @@ macro_rules! drivers {
                 }
             }
 
-            pub(super) fn settle(&self) -> io::Result<()> {
+            pub(super) fn lease(&self, holder: &Holder) -> Result<(), LeaseError> {
                 match self {
-                    $(Self::$name(driver) => driver.settle(),)*
+                    $(Self::$name(driver) => driver.lease(holder),)*
+                }
+            }
+
+            pub(super) fn describe(&self, holder: &Holder) {
+                match self {
+                    $(Self::$name(driver) => driver.describe(holder),)*
+                }
+            }
+
+            pub(super) fn release(&self) {
+                match self {
+                    $(Self::$name(driver) => driver.release(),)*
                 }
             }
         }

@@ -284,46 +284,6 @@ fn what_is_pushed_again_heals_what_is_damaged(face: Face) {
     }
 }
 
-/// Of two servers on one storage, one takes the first bytes while the other
-/// still waits for its own: what was acknowledged stays.
-#[test]
-fn what_one_server_acknowledged_the_other_does_not_cut_off() {
-    use std::io::{Read as _, Write as _};
-    let one = Face::Files.start();
-    let config = one.directory.path().join("config.yml");
-    let two = TestRegistry::on(crate::support::temporary(), &config, &[]);
-    let location = start(&one);
-    let path = location
-        .strip_prefix(&one.url(""))
-        .expect("an address of the server")
-        .to_owned();
-    let mut slow = std::net::TcpStream::connect(&one.address).expect("connected");
-    let head = format!("PATCH {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\n");
-    slow.write_all(head.as_bytes()).expect("sent");
-    slow.write_all(b"sl").expect("sent");
-    // It has the first server's turn, and has looked how much is there.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let quick = patch(&two, &path, None, b"acknowledged");
-    assert_eq!((quick.status().as_u16(), header(&quick, "range")), (202, "0-11".into()));
-    slow.write_all(b"ow!").expect("sent");
-    let mut answer = String::new();
-    slow.read_to_string(&mut answer).expect("answered");
-    assert!(answer.starts_with("HTTP/1.1 416 "), "{answer}");
-    assert!(answer.contains("range: 0-11\r\n"), "{answer}");
-    // Both go on from there.
-    let digest = digest(b"acknowledged, and more");
-    let more = patch(&one, &path, Some("12-21"), b", and more");
-    assert_eq!(more.status(), 202);
-    let latest = header(&more, "location");
-    let latest = latest.strip_prefix(&one.url("")).expect("an address of the server");
-    let done = two.send("PUT", &format!("{latest}&digest={digest}"));
-    assert_eq!(done.status(), 201);
-    assert_eq!(
-        one.get(&format!("/v2/a/b/blobs/{digest}")).text().expect("read"),
-        "acknowledged, and more"
-    );
-}
-
 /// A file that is not what this server left is read again, whatever it noted.
 #[test]
 fn a_digest_counts_only_for_the_bytes_that_it_is_of() {

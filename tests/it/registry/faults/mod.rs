@@ -2,3 +2,4 @@
 
 mod full;
 mod storm;
+mod table;

@@ -44,10 +44,10 @@ fn rounds(few: usize) -> usize {
 /// A repository and a tag, and what the tag may stand for.
 type Tags = BTreeMap<(String, String), Vec<Option<String>>>;
 
-/// What tags may stand for: one thing, or two while a change is under way; and
-/// how many changes were acknowledged.
+/// What tags may stand for: one thing, or two while a change is under way;
+/// how many changes were acknowledged; and how many other servers were refused.
 #[derive(Default)]
-struct Ledger(Mutex<Tags>, AtomicUsize);
+struct Ledger(Mutex<Tags>, AtomicUsize, AtomicUsize);
 
 impl Ledger {
     /// Changes a tag: until it is acknowledged, both are right.
@@ -188,7 +188,7 @@ impl Worker<'_> {
 fn storm(registry: &mut TestRegistry, face: Face, ledger: &Ledger, round: usize, kill: impl FnOnce(i32)) {
     let gone = AtomicBool::new(false);
     let (base, pid) = (registry.url(""), registry.pid());
-    let config = registry.directory.path().join("config.yml");
+    let config = &registry.directory.path().join("config.yml");
     std::thread::scope(|scope| {
         for kind in 0..5 {
             let worker = Worker {
@@ -203,14 +203,58 @@ fn storm(registry: &mut TestRegistry, face: Face, ledger: &Ledger, round: usize,
             scope.spawn(move || {
                 while !gone.load(Ordering::Relaxed) {
                     let arguments = ["registry", "garbage-collect", "-m", "-q", "--grace", "2s"];
-                    let _ = Output::of(Command::new(KDK).args(arguments).arg(&config));
+                    let _ = Output::of(Command::new(KDK).args(arguments).arg(config));
                 }
             });
         }
+        let (gone, ledger) = (&gone, &ledger);
+        scope.spawn(move || {
+            // It is refused, unless the first was killed before.
+            let said = second(config, gone);
+            let named = said.contains(&format!("a registry (pid {pid}"));
+            ledger.2.fetch_add(usize::from(named), Ordering::Relaxed);
+            let other = ["waiting", "garbage collection", "a registry that is stopping"];
+            assert!(
+                named || said.is_empty() || other.iter().any(|word| said.contains(word)),
+                "{said}"
+            );
+        });
         kill(pid);
         registry.wait_end();
         gone.store(true, Ordering::Relaxed);
     });
+}
+
+/// Starts another server on the same storage; returns why it does not start,
+/// or nothing when the first was gone before it could.
+fn second(config: &std::path::Path, gone: &AtomicBool) -> String {
+    use std::io::Read as _;
+    let mut child = Command::new(KDK)
+        .args(["registry", "serve"])
+        .arg(config)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    loop {
+        if let Some(status) = child.try_wait().expect("asked") {
+            let mut said = String::new();
+            child
+                .stderr
+                .take()
+                .expect("piped")
+                .read_to_string(&mut said)
+                .expect("read");
+            assert!(!status.success(), "{said}");
+            return said;
+        }
+        if gone.load(Ordering::Relaxed) {
+            child.kill().expect("killed");
+            child.wait().expect("reaped");
+            return String::new();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Looks at all that was acknowledged.
@@ -224,6 +268,8 @@ fn check(mut registry: TestRegistry, ledger: Ledger, rounds: usize) {
     verify(&[]).ok();
     let registry = registry.restart();
     let acknowledged = ledger.1.into_inner();
+    let refused = ledger.2.into_inner();
+    assert!(refused > 0, "no second server was refused in {rounds} rounds");
     let (mut there, mut moves) = (0, 0);
     for ((repository, tag), allowed) in ledger.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
         let manifest = registry.get(&format!("/v2/{repository}/manifests/{tag}"));

@@ -274,6 +274,44 @@ fn no_push_is_lost_while_garbage_is_collected() {
     assert_eq!(report["findings"], serde_json::json!([]));
 }
 
+/// A push that looked at what there is before a collection began, and goes on
+/// in the middle of it, keeps all that it named.
+#[test]
+fn a_push_that_began_before_a_collection_keeps_its_layers() {
+    let release = temporary();
+    let hold = release.path().join("go");
+    std::fs::write(&hold, "").expect("written");
+    // Whatever is committed waits while there is no such file.
+    let plan = format!("storage:commit=hold:{}@1+", hold.display());
+    let registry = TestRegistry::with(temporary(), "", &[("KDK_FAILPOINTS", &plan)]);
+    registry.push_image("a/b", "first", "first");
+    let layer = registry.push_blob("a/b", b"layer late");
+    let bytes =
+        format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"c/c","digest":"{layer}","size":10}},"layers":[]}}"#);
+    let manifest = digest(bytes.as_bytes());
+    std::fs::remove_file(&hold).expect("removed");
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| {
+            registry
+                .put_manifest("a/b", "late", OCI_MANIFEST, bytes.as_bytes())
+                .status()
+        });
+        // Its references were found, and it is on its way.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let collecting = scope.spawn(|| verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]));
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::fs::write(&hold, "").expect("written");
+        let _ = collecting.join().expect("no panic").ok();
+        assert_eq!(pushing.join().expect("answered"), 201);
+    });
+    assert_eq!(status(&registry, &manifest), 200);
+    assert_eq!(
+        registry.get(&format!("/v2/a/b/blobs/{layer}")).text().expect("read"),
+        "layer late"
+    );
+    verb(&registry, &["verify"]).ok();
+}
+
 #[test]
 fn a_killed_collection_leaves_the_server_writable() {
     for stage in ["mark", "inspect", "sweep"] {
@@ -315,41 +353,6 @@ fn a_killed_collection_leaves_the_server_writable() {
 fn state(pid: i32) -> char {
     let output = Output::of(Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()])).ok();
     output.trim().chars().next().unwrap_or('?')
-}
-
-/// A process that is killed when the test ends, however it does.
-struct Stopped(std::process::Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn servers_and_offline_work_keep_apart() {
-    let registry = TestRegistry::start();
-    let refused = verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
-    assert!(refused.contains("a registry serves this storage"), "{refused}");
-    let config = registry.directory.path().join("config.yml");
-    let second = Stopped(
-        Command::new(KDK)
-            .args(["registry", "serve"])
-            .arg(&config)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("started"),
-    );
-    crate::support::wait("both are seen", || {
-        let output = verb(&registry, &["garbage-collect", "-q"]);
-        output.stderr.contains("2 registries use this storage").then_some(())
-    });
-    drop(second);
-    // The killed one counts no more.
-    verb(&registry, &["garbage-collect", "-q"]).ok();
-    let missing = Output::of(Command::new(KDK).args(["registry", "garbage-collect", "/nonexistent.yml"])).fails(1);
-    assert!(missing.contains("/nonexistent.yml"), "{missing}");
 }
 
 #[test]

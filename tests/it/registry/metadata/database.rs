@@ -121,6 +121,138 @@ fn while_the_database_is_away_requests_are_told_so_and_then_served() {
     assert_eq!(registry.get(&format!("/v2/a/b/blobs/{blob}")).status(), 200);
 }
 
+/// One that stands still answers nobody, and says nothing.
+#[test]
+fn a_frozen_database_ends_every_request_in_its_time() {
+    let mut postgres = own_postgres();
+    let section = format!(
+        "health:\n  database:\n    enabled: true\n    interval: 100ms\n    threshold: 1000\ndatabase:\n  enabled: true\n  host: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: disable\n  requesttimeout: 1s\n",
+        postgres.socket.display()
+    );
+    let registry = TestRegistry::with(temporary(), &section, &[]);
+    let (bytes, _) = registry.push_image("a/b", "t", "x");
+    postgres.signal("STOP");
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for number in 0..30 {
+            let (registry, bytes) = (&registry, &bytes);
+            scope.spawn(move || {
+                if number % 3 == 0 {
+                    let put = registry.put_manifest("a/b", "u", OCI_MANIFEST, bytes);
+                    assert_error(put, 503, "UNAVAILABLE");
+                } else {
+                    let away = registry.get("/v2/a/b/manifests/t");
+                    assert_eq!(header(&away, "retry-after"), "10");
+                    assert_error(away, 503, "UNAVAILABLE");
+                }
+            });
+        }
+    });
+    // A push looks at what there is, and then writes.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let told = registry.wait_for_line(|line| {
+        let text = line["error"].as_str().filter(|_| line["msg"] == "request failed")?;
+        Some(text.to_owned())
+    });
+    assert!(
+        told.contains("does not answer within 1s") || told.contains("Timeout"),
+        "{told}"
+    );
+    postgres.signal("CONT");
+    wait("it serves again", || {
+        (registry.get("/v2/a/b/manifests/t").status() == 200).then_some(())
+    });
+    assert_eq!(registry.put_manifest("a/b", "u", OCI_MANIFEST, &bytes).status(), 201);
+}
+
+/// A collection stands still between the row and the data, its session is
+/// ended, and the blob is pushed again: it is there when the collection goes on.
+#[test]
+fn a_blob_that_is_pushed_while_its_collection_stands_still_stays() {
+    let postgres = own_postgres();
+    let release = temporary();
+    let hold = release.path().join("go");
+    let gc = "gc:\n  noidlebackoff: true\n  reviewafter: 1s\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";
+    let section = format!(
+        "{gc}database:\n  enabled: true\n  host: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: disable\n",
+        postgres.socket.display()
+    );
+    let plan = format!("storage:set_aside=hold:{}@1", hold.display());
+    let registry = TestRegistry::with(temporary(), &section, &[("KDK_FAILPOINTS", &plan)]);
+    let blob = registry.push_blob("a/b", b"comes again");
+    registry.push_blob("a/c", b"another, which goes");
+    assert_eq!(registry.send("DELETE", &format!("/v2/a/b/blobs/{blob}")).status(), 202);
+    // Its session holds the row of the queue, and does nothing.
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'kdk registry'";
+    wait("the collection stands still", || {
+        (postgres.sql("registry_dev", sql).trim() == "1").then_some(())
+    });
+    postgres.sql(
+        "registry_dev",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kdk registry'",
+    );
+    assert_eq!(registry.push_blob("a/b", b"comes again"), blob);
+    std::fs::write(&hold, "").expect("written");
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(3) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let there = registry.get(&format!("/v2/a/b/blobs/{blob}"));
+    assert_eq!(there.text().expect("read"), "comes again");
+}
+
+/// Those who wait for each other in one repository leave connections to others.
+#[test]
+fn one_hot_repository_does_not_hold_up_the_others() {
+    let postgres = own_postgres();
+    let registry = registry_on(&postgres, "");
+    let (bytes, _) = registry.push_image("hot/one", "moving", "x");
+    let (other, _) = registry.push_image("cold/two", "t", "y");
+    let release = postgres.holds(
+        "registry_dev",
+        "SELECT pg_advisory_lock(x'6b646b0000000000'::bigint # id) FROM repositories WHERE path = 'hot/one'",
+    );
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..20)
+            .map(|_| {
+                let (registry, bytes) = (&registry, &bytes);
+                scope.spawn(move || {
+                    registry
+                        .put_manifest("hot/one", "moving", OCI_MANIFEST, bytes)
+                        .status()
+                        .as_u16()
+                })
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        for _ in 0..10 {
+            let began = std::time::Instant::now();
+            let pulled = registry.get("/v2/cold/two/manifests/t");
+            assert!(pulled.bytes().expect("read") == other);
+            assert!(
+                began.elapsed() < std::time::Duration::from_secs(2),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+        drop(release);
+        for writer in writers {
+            let status = writer.join().expect("no panic");
+            assert!(matches!(status, 201 | 503), "{status}");
+        }
+    });
+    assert_eq!(
+        registry
+            .put_manifest("hot/one", "moving", OCI_MANIFEST, &bytes)
+            .status(),
+        201
+    );
+}
+
 #[test]
 fn a_registry_starts_without_its_database_and_serves_when_it_comes() {
     let mut postgres = own_postgres();
@@ -238,23 +370,32 @@ fn try_push(registry: &TestRegistry, tag: &str) -> Option<Vec<u8>> {
     (done.status() == 201).then_some(manifest)
 }
 
+/// One writes; the other reads beside it, and sees at once what is done there.
 #[test]
 fn two_registries_share_a_database_and_a_storage() {
     let one = Face::Database.start();
     let config = one.directory.path().join("config.yml");
-    let two = TestRegistry::on(temporary(), &config, &[]);
+    let reads = [("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")];
+    let two = TestRegistry::on(temporary(), &config, &reads);
     let (bytes, _) = one.push_image("a/b", "t", "x");
     assert!(two.get("/v2/a/b/manifests/t").bytes().expect("read") == bytes);
-    let (other, _) = two.push_image("a/b", "u", "y");
-    // Both move one tag, over and over.
+    let (other, _) = one.push_image("a/b", "u", "y");
+    for round in 0..25 {
+        let content = if round % 2 == 0 { &bytes } else { &other };
+        assert_eq!(one.put_manifest("a/b", "moving", OCI_MANIFEST, content).status(), 201);
+        let seen = two.get("/v2/a/b/manifests/moving").bytes().expect("read");
+        assert!(seen == *content, "{round}");
+    }
+    assert_eq!(two.put_manifest("a/b", "moving", OCI_MANIFEST, &bytes).status(), 405);
+    // Both changes of one tag, over and over, in one of them.
     std::thread::scope(|scope| {
-        for (registry, content) in [(&one, &bytes), (&two, &other), (&one, &other), (&two, &bytes)] {
+        for content in [&bytes, &other, &other, &bytes] {
+            let one = &one;
             scope.spawn(move || {
                 for _ in 0..25 {
-                    let done = registry.put_manifest("a/b", "moving", OCI_MANIFEST, content);
+                    let done = one.put_manifest("a/b", "moving", OCI_MANIFEST, content);
                     assert_eq!(done.status(), 201);
-                    let seen = registry.get("/v2/a/b/manifests/moving");
-                    assert_eq!(seen.status(), 200);
+                    assert_eq!(one.get("/v2/a/b/manifests/moving").status(), 200);
                 }
             });
         }
@@ -285,8 +426,9 @@ fn the_database_says_whether_a_storage_was_imported() {
     let refused = serve(directory.path(), &postgres.section("guarded", true)).refused();
     assert!(refused.contains("import-registry-data"), "{refused}");
     // Images in the database, and it is off: they would seem gone.
-    let registry = Face::Database.start();
+    let mut registry = Face::Database.start();
     registry.push_image("a/b", "t", "x");
+    registry.stop();
     let refused = serve(registry.directory.path(), "").refused();
     assert!(
         refused.contains("database-in-use") && refused.contains("database.enabled"),

@@ -47,7 +47,7 @@ fn rails_finds_the_api_only_with_a_database() {
     assert_eq!(answer.status(), 404);
     assert_eq!(
         header(&answer, "gitlab-container-registry-version"),
-        kdk::registry::VERSION
+        kdk::registry::version::VERSION
     );
     assert_eq!(
         header(&without.get("/v2/"), "gitlab-container-registry-database-enabled"),
@@ -59,7 +59,7 @@ fn rails_finds_the_api_only_with_a_database() {
     for (name, value) in [
         ("gitlab-container-registry-database-enabled", "true"),
         ("gitlab-container-registry-features", "tag_delete"),
-        ("gitlab-container-registry-version", kdk::registry::VERSION),
+        ("gitlab-container-registry-version", kdk::registry::version::VERSION),
     ] {
         assert_eq!(header(&base, name), value);
     }

@@ -12,6 +12,7 @@ use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operatio
 use kdk::registry::storage::writer::{Piece, Staged};
 use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, Storage, layout};
 
+use crate::support::driver::leased;
 use crate::support::temporary;
 
 /// Fails one operation: the disk is full.
@@ -103,13 +104,16 @@ fn a_push_that_fails_shows_nothing_that_was_not_there() {
             let directory = temporary();
             let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
             let before = there_before.then(|| {
-                let images = Images::in_directory(root);
-                runtime.block_on(async {
+                let storage = leased(Storage::in_directory(root).expect("opened"));
+                let images = Images::on(storage.clone());
+                let digest = runtime.block_on(async {
                     images.put_layer().await.expect("stored");
                     let (digest, outcome) = images.put_image("first").await;
                     outcome.expect("stored");
                     digest
-                })
+                });
+                storage.release();
+                digest
             });
             let full = Arc::new(FullOnce {
                 at,
@@ -117,9 +121,8 @@ fn a_push_that_fails_shows_nothing_that_was_not_there() {
                 group,
             });
             let disk = Disk::observed(Arc::clone(&full) as Arc<dyn Observer>);
-            let images = Images::on(Storage::new(Drivers::Filesystem(
-                Filesystem::on(root, disk).expect("opened"),
-            )));
+            let driver = Drivers::Filesystem(Filesystem::on(root, disk).expect("opened"));
+            let images = Images::on(leased(Storage::new(driver)));
             let first = runtime.block_on(images.put_layer());
             let (digest, second) = runtime.block_on(images.put_image("second"));
             if first.is_err() || second.is_err() {
@@ -190,7 +193,9 @@ fn an_upload_of_which_bytes_were_lost_becomes_no_blob() {
     let directory = temporary();
     let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
     let disk = Disk::observed(Arc::new(LosesOnce::default()));
-    let storage = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
+    let storage = leased(Storage::new(Drivers::Filesystem(
+        Filesystem::on(root, disk).expect("opened"),
+    )));
     let key = layout::upload_data("group/app", "upload");
     runtime().block_on(async {
         let mut lost = false;
@@ -230,7 +235,7 @@ fn an_upload_of_which_bytes_were_lost_becomes_no_blob() {
 fn an_upload_that_was_exchanged_becomes_no_blob() {
     let directory = temporary();
     let root = Utf8Path::from_path(directory.path()).expect("UTF-8");
-    let storage = Storage::in_directory(root).expect("opened");
+    let storage = leased(Storage::in_directory(root).expect("opened"));
     let key = layout::upload_data("group/app", "upload");
     runtime().block_on(async {
         let mut resumed = storage.resume(&key).await.expect("opened");

@@ -3,6 +3,7 @@
 mod commits;
 mod formats;
 mod interchange;
+mod lease;
 mod links;
 mod operations;
 mod power;

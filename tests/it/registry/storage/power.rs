@@ -18,6 +18,7 @@ use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operatio
 use kdk::registry::storage::writer::Piece;
 use kdk::registry::storage::{Blobs, Change, Drivers, Durability, Filesystem, Storage, Target, layout};
 
+use crate::support::driver::leased;
 use crate::support::temporary;
 
 /// Something that is there or not.
@@ -257,7 +258,9 @@ impl Store {
     fn new(root: &Utf8Path, fails: Option<usize>, group: bool) -> Self {
         let recorder = Recorder::new(root, fails, group);
         let disk = Disk::observed(Arc::clone(&recorder) as Arc<dyn Observer>);
-        let driver = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
+        let driver = leased(Storage::new(Drivers::Filesystem(
+            Filesystem::on(root, disk).expect("opened"),
+        )));
         Self {
             metadata: Files::new(driver.clone()),
             driver,
@@ -592,7 +595,9 @@ fn a_sync_that_fails_for_anothers_data_acknowledges_none_of_it() {
     };
     let observer = Arc::new(observer);
     let disk = Disk::observed(Arc::clone(&observer) as Arc<dyn Observer>);
-    let driver = Storage::new(Drivers::Filesystem(Filesystem::on(root, disk).expect("opened")));
+    let driver = leased(Storage::new(Drivers::Filesystem(
+        Filesystem::on(root, disk).expect("opened"),
+    )));
     let store = Arc::new(Store {
         metadata: Files::new(driver.clone()),
         driver,

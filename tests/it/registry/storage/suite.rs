@@ -187,7 +187,7 @@ async fn names_are_listed_in_order(kind: DriverKind) {
 }
 
 async fn an_unfinished_object_goes_on_with_its_note(kind: DriverKind) {
-    let test = kind.open();
+    let mut test = kind.open();
     let content = bytes(13 << 20);
     let name = "up/data";
     let mut hasher = Some(Hasher::new(Algorithm::Sha256));
@@ -195,12 +195,10 @@ async fn an_unfinished_object_goes_on_with_its_note(kind: DriverKind) {
     // Small and large, so that parts of an object store are whole and not.
     for (number, size) in [100, 6 << 20, 0, 1, 5 << 20, 300_000].into_iter().enumerate() {
         let note = Bytes::from(format!("left {number} times"));
-        let storage = if number % 2 == 0 {
-            test.storage.clone()
-        } else {
-            test.anew()
-        };
-        let mut resumed = storage.resume(&key(name)).await.expect("opened");
+        if number % 2 == 1 {
+            test = test.after_kill();
+        }
+        let mut resumed = test.storage.resume(&key(name)).await.expect("opened");
         assert_eq!(resumed.size, at as u64);
         if at > 0 && number % 2 == 0 || kind == DriverKind::Memory && number > 0 {
             let before = format!("left {} times", number - 1);
@@ -214,8 +212,11 @@ async fn an_unfinished_object_goes_on_with_its_note(kind: DriverKind) {
             .expect("written");
         resumed.writer.pause(Some(note)).await.expect("left");
         at += size;
-        assert_eq!(storage.unfinished(&key(name)).await.expect("looked"), Some(at as u64));
-        assert!(storage.last_used(&key(name)).await.expect("looked").is_some());
+        assert_eq!(
+            test.storage.unfinished(&key(name)).await.expect("looked"),
+            Some(at as u64)
+        );
+        assert!(test.storage.last_used(&key(name)).await.expect("looked").is_some());
     }
     commit(&test.storage, vec![put("blobs/whole", "what was there before")])
         .await
@@ -553,7 +554,8 @@ async fn a_write_that_fails_keeps_what_was_left_before(kind: DriverKind) {
         let outcome = outcome.await;
         let was_reached = test.full.end();
         // What was acknowledged is there, whether more is or not.
-        let resumed = test.anew().resume(&key("up/data")).await.expect("opened");
+        let test = test.after_kill();
+        let resumed = test.storage.resume(&key("up/data")).await.expect("opened");
         let size = usize::try_from(resumed.size).expect("small");
         assert!(size >= half, "operation {at}: {size}");
         if outcome.is_ok() {
@@ -571,10 +573,9 @@ async fn a_write_that_fails_keeps_what_was_left_before(kind: DriverKind) {
             staged,
             key: key("blobs/whole"),
         };
-        let storage = test.anew();
-        commit(&storage, vec![promote]).await.expect("promoted");
+        commit(&test.storage, vec![promote]).await.expect("promoted");
         assert!(
-            get(&storage, "blobs/whole").await.expect("there") == content,
+            get(&test.storage, "blobs/whole").await.expect("there") == content,
             "operation {at}"
         );
         if !was_reached {
@@ -739,8 +740,8 @@ async fn what_is_set_aside_comes_back_or_goes(kind: DriverKind) {
     }
     // What a killed process left comes back with the next start.
     drop(storage.set_aside(keys()).await.expect("set aside"));
-    test.anew().settle().expect("settled");
-    assert_eq!(both(&test.anew()).await, are("after"));
+    let test = test.after_kill();
+    assert_eq!(both(&test.storage).await, are("after"));
 }
 
 /// Fails, or waits, at one place.

@@ -14,6 +14,10 @@ pub async fn blocking<T: Send + 'static>(
     if inline {
         return work();
     }
+    let work = || {
+        crate::sys::failpoint::reach("disk:any")?;
+        work()
+    };
     crate::sys::task::blocking(work)
         .await
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))

@@ -30,10 +30,12 @@ impl Tree {
     /// When any of them fails; then nothing is seen that was not there before.
     pub fn commit(&self, changes: &[Change], durability: Durability) -> io::Result<()> {
         let mut tries = 0;
+        let mut fresh = Vec::new();
         loop {
             tries += 1;
             // Before anything is written.
             let mut plan = Plan::since(self.durability.now());
+            plan.fresh = std::mem::take(&mut fresh);
             let Err(error) = self.carry_out(changes, durability, &mut plan) else {
                 return Ok(());
             };
@@ -42,6 +44,8 @@ impl Tree {
                 self.take_back(plan);
                 return Err(error);
             }
+            // The next try finds what this one made.
+            fresh = std::mem::take(&mut plan.fresh);
             for change in changes {
                 self.forget_way_to(parent(&self.path(change.key().as_str())));
             }

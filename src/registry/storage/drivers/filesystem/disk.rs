@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use camino::Utf8Path;
 
+use super::cache::Cache;
+
 /// One change of the disk, or a request to make changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -62,6 +64,8 @@ pub trait Observer: Debug + Send + Sync {
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     observer: Option<Arc<dyn Observer>>,
+    /// What must hear of changes.
+    cache: Option<Arc<Cache>>,
 }
 
 impl Disk {
@@ -69,6 +73,23 @@ impl Disk {
     pub fn observed(observer: Arc<dyn Observer>) -> Self {
         Self {
             observer: Some(observer),
+            cache: None,
+        }
+    }
+
+    /// Returns the same disk, of whose changes a cache hears.
+    #[must_use]
+    pub(super) fn heard_by(self, cache: Arc<Cache>) -> Self {
+        Self {
+            cache: Some(cache),
+            ..self
+        }
+    }
+
+    /// Lets the cache hear of a change, whether it succeeded or not.
+    fn changed(&self, path: &Utf8Path) {
+        if let Some(cache) = &self.cache {
+            cache.changed(path);
         }
     }
 
@@ -94,7 +115,9 @@ impl Disk {
             return Ok(false);
         }
         self.tell(&Operation::MakeDirectory(path))?;
-        match fs::create_dir(path) {
+        let made = fs::create_dir(path);
+        self.changed(path);
+        match made {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
@@ -112,11 +135,12 @@ impl Disk {
             content,
         })?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-        file.write_all(content).inspect_err(|_| {
+        let written = file.write_all(content).inspect_err(|_| {
             // A part of it is nothing.
             let _ = fs::remove_file(path);
-        })?;
-        Ok(file)
+        });
+        self.changed(path);
+        written.map(|()| file)
     }
 
     /// Opens a file for writing; makes it where that may be.
@@ -133,12 +157,14 @@ impl Disk {
             offset: 0,
             content: &[],
         })?;
-        OpenOptions::new()
+        let opened = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o644)
-            .open(path)
+            .open(path);
+        self.changed(path);
+        opened
     }
 
     /// Writes at the end of an open file, which is at `offset`.
@@ -180,7 +206,10 @@ impl Disk {
     /// When that fails.
     pub fn rename(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
         self.tell(&Operation::Rename { from, to })?;
-        fs::rename(from, to)
+        let renamed = fs::rename(from, to);
+        self.changed(from);
+        self.changed(to);
+        renamed
     }
 
     /// Removes a file.
@@ -189,7 +218,9 @@ impl Disk {
     /// When that fails.
     pub fn remove_file(&self, path: &Utf8Path) -> io::Result<()> {
         self.tell(&Operation::Remove(path))?;
-        fs::remove_file(path)
+        let removed = fs::remove_file(path);
+        self.changed(path);
+        removed
     }
 
     /// Removes a directory and what is in it, also when somebody puts
@@ -198,12 +229,24 @@ impl Disk {
     /// # Errors
     /// When that fails.
     pub fn remove_tree(&self, path: &Utf8Path) -> io::Result<()> {
+        let removed = self.remove_all(path);
+        if let Some(cache) = &self.cache {
+            if is_read_once(path) {
+                cache.changed(path);
+            } else {
+                cache.tree_changed(path);
+            }
+        }
+        removed
+    }
+
+    fn remove_all(&self, path: &Utf8Path) -> io::Result<()> {
         const TRIES: usize = 8;
         if self.observer.is_some() {
             for entry in path.read_dir_utf8()? {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
-                    self.remove_tree(entry.path())?;
+                    self.remove_all(entry.path())?;
                 } else {
                     self.remove_file(entry.path())?;
                 }
@@ -230,7 +273,9 @@ impl Disk {
             return Ok(false);
         }
         self.tell(&Operation::Remove(path))?;
-        match fs::remove_dir(path) {
+        let removed = fs::remove_dir(path);
+        self.changed(path);
+        match removed {
             Ok(()) => Ok(true),
             Err(error)
                 if matches!(
@@ -279,6 +324,13 @@ impl Disk {
         self.tell(&Operation::SyncAll)?;
         crate::sys::fs::sync_file_system(top)
     }
+}
+
+/// Says whether what is in a tree is asked for under its names by nobody once
+/// it is gone: an upload, or what was set aside.
+fn is_read_once(path: &Utf8Path) -> bool {
+    let above = path.parent().unwrap_or(path);
+    above.file_name() == Some("_uploads") || above.ends_with(".kdk/trash")
 }
 
 /// What tests ask of the real server.

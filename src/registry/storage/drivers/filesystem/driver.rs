@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,16 +13,19 @@ use jiff::Timestamp;
 
 use super::append::FileWriter;
 use super::blocking::blocking;
-use super::cache::{Cache, Kept};
+use super::cache::{Before, Cache, Kept};
 use super::disk::Disk;
 use super::growing::Growing;
-use super::reader::OpenFile;
+use super::lease::FileLease;
+use super::reader::{OpenFile, PIECE};
 use super::stamp::Stamp;
 use super::tree::{Tree, parent};
+use crate::registry::storage::lease::{Holder, LeaseError};
 use crate::registry::storage::object::Object;
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
 use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::sys::usage::{Space, space};
 
 /// A directory tree on a local disk.
 #[derive(Clone, Debug)]
@@ -36,8 +39,24 @@ pub struct Filesystem {
 struct Inner {
     root: Utf8PathBuf,
     tree: Tree,
-    cache: Cache,
+    cache: Arc<Cache>,
     pending: Pending,
+    lease: Mutex<Option<FileLease>>,
+}
+
+impl Inner {
+    fn lease(&self) -> MutexGuard<'_, Option<FileLease>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at a path as it is now: the stamp that it has, and what is still
+    /// right of what is kept of it.
+    fn look(&self, path: &Utf8Path) -> io::Result<(Before, Option<Stamp>, Option<Kept>)> {
+        let before = self.cache.before(path);
+        let found = absent_is_none(fs::metadata(path))?.map(|found| Stamp::of(&found));
+        let kept = self.cache.unchanged(path, before, found);
+        Ok((before, found.and_then(Stamp::settled), kept))
+    }
 }
 
 impl Filesystem {
@@ -47,6 +66,23 @@ impl Filesystem {
     /// When the directory cannot be made.
     pub fn open(root: &Utf8Path) -> io::Result<Self> {
         Self::on(root, Disk::default())
+    }
+
+    /// Looks whether a tree can be used, before it is.
+    ///
+    /// # Errors
+    /// With the reason why it cannot.
+    pub fn check(root: &Utf8Path) -> Result<(), String> {
+        if root.exists() && !root.is_dir() {
+            return Err(format!("{root} is no directory"));
+        }
+        // Where the directory is still to be made, what is above it counts.
+        match root.ancestors().find(|path| path.exists()) {
+            Some(there) if !crate::sys::fs::is_writable(there) => Err(format!(
+                "{root} cannot be written to by this user; change {there}'s rights"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Opens a tree on a disk that may be observed.
@@ -65,12 +101,14 @@ impl Filesystem {
                 break;
             }
         }
+        let cache = Arc::<Cache>::default();
         Ok(Self {
             inner: Arc::new(Inner {
-                tree: Tree::new(root, disk)?,
+                tree: Tree::new(root, disk.heard_by(Arc::clone(&cache)))?,
                 root: root.to_owned(),
-                cache: Cache::default(),
+                cache,
                 pending: Pending::default(),
+                lease: Mutex::default(),
             }),
             inline: false,
         })
@@ -94,25 +132,12 @@ impl Filesystem {
         outcome.map_err(|source| StorageError::new(operation, name, source))
     }
 
-    /// Runs `work` at once when `name` was looked up before, so that the
-    /// answer is in the system's memory, else on a thread that may wait.
-    async fn lookup<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        name: &str,
-        work: impl FnOnce(&Inner, &Utf8Path) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, StorageError> {
-        let known = self.inline || self.inner.cache.get(&self.inner.root.join(name), || None).is_some();
-        let caller = if known { self.inline() } else { self.clone() };
-        caller
-            .blocking(operation, name, move |inner, path| {
-                let found = work(inner, path)?;
-                if !known {
-                    inner.cache.put(path, None, Kept::Known);
-                }
-                Ok(found)
-            })
-            .await
+    /// Returns what is kept of a path, where that needs no look at it.
+    fn fresh(&self, name: &str) -> Option<Kept> {
+        if self.inline {
+            return None;
+        }
+        self.inner.cache.fresh(&self.inner.root.join(name))
     }
 }
 
@@ -121,39 +146,68 @@ impl Driver for Filesystem {
         self.inline()
     }
 
-    fn settle(&self) -> io::Result<()> {
+    fn lease(&self, holder: &Holder) -> Result<(), LeaseError> {
+        let mut lease = self.inner.lease();
+        let taken = FileLease::take(&self.inner.root, holder)?;
+        // Mostly that of a killed process; or it could not be moved back before.
         self.inner.tree.restore_all()?;
-        // What was not acknowledged may be seen without being durable.
-        self.inner.tree.durability.sync_all(&self.inner.tree.disk)
+        if taken.is_after_kill {
+            // What was not acknowledged may be seen without being durable.
+            self.inner.tree.durability.sync_all(&self.inner.tree.disk)?;
+        }
+        *lease = Some(taken);
+        self.inner.cache.set_alone(true);
+        Ok(())
+    }
+
+    fn describe(&self, holder: &Holder) {
+        if let Some(lease) = &*self.inner.lease() {
+            lease.describe(Some(holder));
+        }
+    }
+
+    fn release(&self) {
+        self.inner.cache.set_alone(false);
+        if let Some(lease) = self.inner.lease().take() {
+            lease.describe(None);
+        }
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
         self.inner.pending.settled(key).await;
-        let full = self.inner.root.join(key.as_str());
-        if !self.inline
-            && let Some(Kept::Content(content)) = self.inner.cache.get(&full, || stamp(&full))
-        {
-            return Ok(Some(content));
+        match self.fresh(key.as_str()) {
+            Some(Kept::Content(content)) => return Ok(Some(content)),
+            Some(Kept::Absent) => return Ok(None),
+            _ => {}
         }
         self.blocking("read", key.as_str(), |inner, path| {
-            absent_is_none(File::open(path).and_then(|mut file| {
-                use std::io::Read as _;
-                let metadata = file.metadata()?;
-                let settled = Stamp::of(&metadata).settled();
-                let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-                file.read_to_end(&mut content)?;
-                let content = Bytes::from(content);
-                inner.cache.put(path, settled, Kept::Content(content.clone()));
-                Ok(content)
-            }))
+            let (before, settled, kept) = inner.look(path)?;
+            if let Some(Kept::Content(content)) = kept {
+                return Ok(Some(content));
+            }
+            let content = absent_is_none(fs::read(path))?.map(Bytes::from);
+            let kept = content.clone().map_or(Kept::Absent, Kept::Content);
+            inner.cache.put(path, before, settled, kept);
+            Ok(content)
         })
         .await
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         self.inner.pending.settled(key).await;
-        self.lookup("stat", key.as_str(), |_, path| {
-            absent_is_none(fs::metadata(path).and_then(of_file).map(|metadata| metadata.len()))
+        match self.fresh(key.as_str()) {
+            Some(Kept::Size(size)) => return Ok(Some(size)),
+            Some(Kept::Content(content)) => return Ok(Some(content.len() as u64)),
+            Some(Kept::Absent) => return Ok(None),
+            Some(Kept::Names(_)) | None => {}
+        }
+        self.blocking("stat", key.as_str(), |inner, path| {
+            let before = inner.cache.before(path);
+            let size = size_of(path)?;
+            inner
+                .cache
+                .put(path, before, None, size.map_or(Kept::Absent, Kept::Size));
+            Ok(size)
         })
         .await
     }
@@ -161,41 +215,47 @@ impl Driver for Filesystem {
     async fn open(&self, key: &Key) -> Result<Option<Object>, StorageError> {
         self.inner.pending.settled(key).await;
         let bulk = self.inline;
-        self.lookup("open", key.as_str(), move |_, path| {
+        self.blocking("open", key.as_str(), move |_, path| {
             absent_is_none(File::open(path).and_then(|file| {
                 let size = of_file(file.metadata()?)?.len();
-                Ok(Object::new(size, Arc::new(OpenFile { file, bulk })))
+                // One that is read in one piece is read while its thread is here.
+                let whole = usize::try_from(size).ok().filter(|size| !bulk && *size <= PIECE);
+                let file = OpenFile::new(file, bulk, whole)?;
+                Ok(Object::new(size, Arc::new(file)))
             }))
         })
         .await
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
-        let full = self.inner.root.join(prefix.as_str());
-        if !self.inline
-            && let Some(Kept::Names(names)) = self.inner.cache.get(&full, || stamp(&full))
-        {
-            return Ok(Some(names));
+        match self.fresh(prefix.as_str()) {
+            Some(Kept::Names(names)) => return Ok(Some(names)),
+            Some(Kept::Absent) => return Ok(None),
+            _ => {}
         }
         self.blocking("list", prefix.as_str(), |inner, path| {
-            let settled = stamp(path).and_then(Stamp::settled);
-            absent_is_none(fs::read_dir(path).and_then(|entries| {
+            let (before, settled, kept) = inner.look(path)?;
+            if let Some(Kept::Names(names)) = kept {
+                return Ok(Some(names));
+            }
+            let names = absent_is_none(fs::read_dir(path).and_then(|entries| {
                 let mut names = entries
                     .map(|entry| Ok(entry?.file_name().into_string().ok()))
                     .filter_map(io::Result::transpose)
                     .collect::<io::Result<Vec<_>>>()?;
                 names.sort_unstable();
-                let names: Arc<[String]> = names.into();
-                inner.cache.put(path, settled, Kept::Names(Arc::clone(&names)));
-                Ok(names)
-            }))
+                Ok(Arc::<[String]>::from(names))
+            }))?;
+            let kept = names.clone().map_or(Kept::Absent, Kept::Names);
+            inner.cache.put(path, before, settled, kept);
+            Ok(names)
         })
         .await
     }
 
     async fn last_used(&self, key: &Key) -> Result<Option<LastUsed>, StorageError> {
         self.inner.pending.settled(key).await;
-        self.lookup("stat", key.as_str(), |_, path| {
+        self.blocking("stat", key.as_str(), |_, path| {
             absent_is_none(fs::metadata(path).and_then(of_file).and_then(|metadata| {
                 let at = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
                 let size = metadata.len();
@@ -206,8 +266,8 @@ impl Driver for Filesystem {
     }
 
     async fn unfinished(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        // The file's length is the truth.
-        self.head(key).await
+        // The file's length is the truth, and grows.
+        self.blocking("stat", key.as_str(), |_, path| size_of(path)).await
     }
 
     async fn resume(&self, key: &Key) -> Result<Resumed, StorageError> {
@@ -311,9 +371,12 @@ impl Driver for Filesystem {
         .await
     }
 
-    async fn probe(&self) -> Result<(), StorageError> {
-        self.blocking("look at", "", |_, root| fs::read_dir(root).map(drop))
-            .await
+    async fn probe(&self) -> Result<Option<Space>, StorageError> {
+        self.blocking("look at", "", |inner, root| {
+            fs::read_dir(root)?;
+            space(&inner.root).map(Some)
+        })
+        .await
     }
 }
 
@@ -321,8 +384,9 @@ fn names(aside: &Aside) -> Vec<&str> {
     aside.keys.iter().map(Key::as_str).collect()
 }
 
-fn stamp(path: &Utf8Path) -> Option<Stamp> {
-    fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
+/// Returns a file's size in bytes; nothing where none is.
+fn size_of(path: &Utf8Path) -> io::Result<Option<u64>> {
+    absent_is_none(fs::metadata(path).and_then(of_file).map(|metadata| metadata.len()))
 }
 
 /// Objects are files: a directory is only what their names begin with.

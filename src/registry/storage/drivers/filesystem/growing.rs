@@ -25,6 +25,8 @@ use crate::registry::storage::{Key, Prefix};
 const BEHIND: u64 = 16 << 20;
 /// From this size on, reading a file again costs more than keeping its note.
 const WORTH_KEEPING: u64 = 4 << 20;
+/// Bytes of notes of one file, from which on those before are removed.
+const MOST_NOTES: u64 = 64 << 10;
 /// How long whoever writes to a file is waited for: a request that was cut
 /// off ends its last piece.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -205,7 +207,12 @@ impl Growing {
         let _ = writeln!(line, "{}", note.len());
         let mut kept = line.into_bytes();
         kept.extend_from_slice(note);
-        self.disk.add(&note_path(&self.path), &kept)
+        let path = note_path(&self.path);
+        if fs::metadata(&path).is_ok_and(|found| found.len() >= MOST_NOTES) {
+            // Only the last one counts.
+            self.disk.remove_file(&path)?;
+        }
+        self.disk.add(&path, &kept)
     }
 
     /// Takes back what was written since it was opened; what was noted then holds again.
@@ -213,10 +220,12 @@ impl Growing {
     /// # Errors
     /// When it cannot be cut.
     pub fn rollback(&mut self, note: Option<Bytes>) -> io::Result<()> {
-        if self.size != self.start {
+        // What it is, not what is known to be written: a piece of which only a
+        // part found room is there, too.
+        if self.file.metadata()?.len() != self.start {
             self.disk.cut(&self.path, &self.file, self.start)?;
-            self.size = self.start;
         }
+        self.size = self.start;
         self.note(note, false)
     }
 
@@ -225,10 +234,15 @@ impl Growing {
     /// # Errors
     /// When the disk lost something of it.
     pub async fn settle(&mut self) -> io::Result<()> {
-        match self.left.as_mut().and_then(|left| left.behind.take()) {
-            None => Ok(()),
-            Some(behind) => behind.await.map_err(io::Error::other)?,
+        let Some(behind) = self.left.as_mut().and_then(|left| left.behind.take()) else {
+            return Ok(());
+        };
+        let settled = behind.await.map_err(io::Error::other).flatten();
+        if let (Err(_), Some(left)) = (&settled, &mut self.left) {
+            // It is told once: nothing may become of this file.
+            left.since = Moment::LOST;
         }
+        settled
     }
 }
 

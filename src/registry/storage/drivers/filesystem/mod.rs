@@ -7,6 +7,7 @@ mod commit;
 pub mod disk;
 mod driver;
 mod growing;
+mod lease;
 mod reader;
 mod remove;
 mod stamp;

@@ -9,25 +9,46 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use tokio::task::JoinHandle;
 
 use crate::registry::storage::object::Source;
 
 /// Bytes read at a time.
-const PIECE: usize = 512 << 10;
+pub const PIECE: usize = 512 << 10;
 
 /// An open file, whose ranges share one descriptor.
 #[derive(Debug)]
 pub struct OpenFile {
-    /// The file.
-    pub file: File,
+    file: File,
+    /// All of it, where that was read already.
+    whole: Option<Bytes>,
     /// Whether it is read on the thread that polls.
-    pub bulk: bool,
+    bulk: bool,
+}
+
+impl OpenFile {
+    /// Takes an open file, and reads all of it where its size is given.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn new(file: File, bulk: bool, whole: Option<usize>) -> io::Result<Self> {
+        let whole = match whole {
+            Some(size) => Some(read(&file, BytesMut::new(), size, 0)?.freeze()),
+            None => None,
+        };
+        Ok(Self { file, whole, bulk })
+    }
 }
 
 impl Source for OpenFile {
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+        if let Some(whole) = &self.whole
+            && let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
+            && start < end
+        {
+            return stream::iter([Ok(whole.slice(start..end))]).boxed();
+        }
         FileReader {
             file: self,
             state: State::Idle,

@@ -40,10 +40,11 @@ impl Tree {
             };
             let path = directory.join(&name);
             let gone = if entry.file_type()?.is_dir() {
-                // Asked before: what is removed from it makes it young.
-                let may_go = is_of_one(&path) && is_old(&path);
+                let earlier = *removed;
                 let is_empty = self.tidy_up(&path, before, removed)?;
-                let gone = may_go && is_empty && self.disk.remove_empty(&path)?;
+                // What was just removed from it was old, and made it young.
+                let may_go = is_empty && is_of_one(&path) && (*removed > earlier || is_old(&path));
+                let gone = may_go && self.disk.remove_empty(&path)?;
                 if gone {
                     self.forget(&path);
                 }

@@ -84,6 +84,10 @@ impl Tree {
         for entry in entries {
             if let Ok(id) = entry?.file_name().into_string() {
                 self.restore(&id)?;
+                // Without a list it was on its way out already.
+                if self.trash(&id).is_dir() {
+                    self.disk.remove_tree(&self.trash(&id))?;
+                }
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::registry::storage::object::{Object, Source};
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
 use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::sys::usage::Space;
 
 /// Objects in a store.
 #[derive(Clone, Debug)]
@@ -178,8 +179,8 @@ impl Driver for Objects {
         Ok(0)
     }
 
-    async fn probe(&self) -> Result<(), StorageError> {
+    async fn probe(&self) -> Result<Option<Space>, StorageError> {
         let any = Prefix::top().below(".kdk").key("probe");
-        named("look at", &any, self.store.head(&any).await.map(drop))
+        named("look at", &any, self.store.head(&any).await.map(|_| None))
     }
 }

@@ -1,0 +1,175 @@
+//! Taking manifests.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use super::rules::{check_moves, check_rules};
+use crate::registry::config::Platforms;
+use crate::registry::http::context::Context;
+use crate::registry::http::error::ApiError;
+use crate::registry::http::respond;
+use crate::registry::metadata::{Metadata as _, MetadataError};
+use crate::registry::oci::manifest::{Descriptor, Kind, Manifest, ManifestError};
+use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag, media_type};
+use crate::serve::Body;
+
+/// Largest manifest in bytes (OCI distribution-spec, "Pushing Manifests").
+const LIMIT: usize = 4 << 20;
+/// Errors that one answer holds at most.
+const SHOWN_ERRORS: usize = 100;
+/// Tags that one push by digest may set.
+const MAX_TAGS: usize = 100;
+
+/// Stores a manifest whose references are all there.
+pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, ApiError> {
+    let content = receive(&mut context).await?;
+    let content_type = context.header(CONTENT_TYPE).map(media_type::essence);
+    let manifest = Manifest::parse(&content, content_type.as_deref()).map_err(|error| match error {
+        // Clients print the code and the message, as the documents quote it.
+        ManifestError::Schema1 => ApiError::new(ErrorCode::ManifestInvalid).message("Schema 1 manifest not supported"),
+        other => ApiError::new(ErrorCode::ManifestInvalid).detail(other.to_string()),
+    })?;
+    check_rules(&context, &manifest)?;
+    let (digest, tags) = target(&context, reference, &content)?;
+    let size = content.len() as u64;
+    {
+        let _passing = context.shared.barrier.enter().await;
+        check_references(&context, name, &manifest).await?;
+        check_moves(&context, name, &digest, &tags).await?;
+        let relied_on = [&digest].into_iter().chain(manifest.references());
+        context.shared.barrier.protect(relied_on);
+        context
+            .shared
+            .metadata
+            .put_manifest(name, &digest, content, &tags)
+            .await?;
+    }
+    let text = digest.to_string();
+    let location = context.url(&format!("/v2/{name}/manifests/{text}"));
+    let event = context.notify_change("push", name, |event| {
+        if context.shared.config.include_references {
+            event.references = manifest.descriptors().map(Descriptor::describe).collect();
+        }
+        event.media_type.clone_from(&manifest.media_type);
+        event.digest.clone_from(&text);
+        event.size = Some(size);
+        event.tag = tags.first().map(ToString::to_string);
+        event.url.clone_from(&location);
+    });
+    event.await;
+    let mut response = respond::empty(
+        StatusCode::CREATED,
+        &[("location", &location), ("docker-content-digest", &text)],
+    );
+    if matches!(reference, Reference::Digest(_)) {
+        for tag in &tags {
+            if let Ok(value) = HeaderValue::from_str(tag.as_str()) {
+                response.headers_mut().append("oci-tag", value);
+            }
+        }
+    }
+    if let Some(subject) = &manifest.subject {
+        respond::set(&mut response, &[("oci-subject", &subject.digest.to_string())]);
+    }
+    Ok(response)
+}
+
+/// Takes a manifest in.
+async fn receive(context: &mut Context) -> Result<Bytes, ApiError> {
+    let body = Limited::new(context.request.body_mut(), LIMIT).collect().await;
+    let content = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(
+                ApiError::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {LIMIT} bytes"))
+            );
+        }
+        Err(error) => return Err(ApiError::new(ErrorCode::ManifestInvalid).detail(error.to_string())),
+    };
+    let limit = context.shared.config.validation.size_limit;
+    if let Some(limit) = limit.filter(|limit| content.len() > *limit) {
+        return Err(
+            ApiError::new(ErrorCode::ManifestSizeLimit).detail(format!("{} bytes, {limit} are allowed", content.len()))
+        );
+    }
+    Ok(content)
+}
+
+/// Returns a manifest's digest, and the tags that are to stand for it.
+fn target(context: &Context, reference: &Reference, content: &Bytes) -> Result<(Digest, Vec<Tag>), ApiError> {
+    match reference {
+        Reference::Tag(tag) => Ok((Digest::of(Algorithm::Sha256, content), vec![tag.clone()])),
+        Reference::Digest(claimed) => {
+            let computed = Digest::of(claimed.algorithm(), content);
+            if computed != *claimed {
+                return Err(ApiError::new(ErrorCode::DigestInvalid)
+                    .detail(json!({"claimed": claimed.to_string(), "computed": computed.to_string()})));
+            }
+            Ok((computed, asked_tags(context)?))
+        }
+    }
+}
+
+/// Returns the tags that a push by digest asks for in its query.
+fn asked_tags(context: &Context) -> Result<Vec<Tag>, ApiError> {
+    let asked = context.query("tag");
+    if asked.len() > MAX_TAGS {
+        return Err(ApiError::new(ErrorCode::TooManyTags).detail(format!(
+            "{} tags are asked for, at most {MAX_TAGS} are taken",
+            asked.len()
+        )));
+    }
+    let mut tags: Vec<Tag> = Vec::with_capacity(asked.len());
+    for text in asked {
+        let tag = text
+            .parse()
+            .map_err(|error| ApiError::new(ErrorCode::TagInvalid).detail(format!("{text}: {error}")))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// Checks that the repository holds what a manifest refers to.
+async fn check_references(context: &Context, name: &RepoName, manifest: &Manifest) -> Result<(), ApiError> {
+    let metadata = &context.shared.metadata;
+    let (descriptors, is_index): (Vec<&Descriptor>, bool) = match &manifest.kind {
+        // A layer with URLs may be fetched from elsewhere.
+        Kind::Image { config, layers } => (
+            std::iter::once(config)
+                .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
+                .collect(),
+            false,
+        ),
+        Kind::Index { manifests } => {
+            let required = |entry: &&Descriptor| match &context.shared.config.validation.platforms {
+                Platforms::All => true,
+                Platforms::None => false,
+                Platforms::Listed(listed) => entry
+                    .platform
+                    .as_ref()
+                    .is_some_and(|platform| listed.contains(platform)),
+            };
+            (manifests.iter().filter(required).collect(), true)
+        }
+    };
+    let mut seen = HashSet::new();
+    let digests: Vec<Digest> = descriptors
+        .into_iter()
+        .map(|descriptor| descriptor.digest.clone())
+        .filter(|digest| seen.insert(digest.clone()))
+        .collect();
+    // Build caches are indexes of blobs.
+    let mut missing = metadata.missing(name, &digests, is_index).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    missing.truncate(SHOWN_ERRORS);
+    Err(MetadataError::Missing(missing).into())
+}

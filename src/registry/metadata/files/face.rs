@@ -1,0 +1,327 @@
+//! Metadata as link files beside the blobs, as distribution lays them out.
+//!
+//! Write order: blob, revision link, tag index link, tag current link; read
+//! in reverse. So a crash leaves at most garbage that nobody sees. An empty
+//! or garbled link reads as absent, and so does a manifest whose content is
+//! not what its digest says: both may be what a power loss left.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::RwLock;
+
+use crate::registry::metadata::proven::Proven;
+use crate::registry::metadata::subjects::{Known, Subjects};
+use crate::registry::metadata::{Metadata, MetadataError, Page, Stored};
+use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use crate::registry::storage::{Blobs, Change, Durability, Expected, Key, Storage, StorageError, Target, layout, tree};
+
+/// Locks that repositories share by their names' hashes.
+const STRIPES: usize = 64;
+/// Tag listings that are known to have no broken entry, at most.
+const WHOLE_LISTINGS: usize = 1000;
+
+/// Link files on a driver.
+///
+/// Manifests are put side by side: each file is whole at every moment, and the
+/// last tag wins. A deletion, which looks before it removes, is alone in its
+/// repository.
+#[derive(Clone, Debug)]
+pub struct Files {
+    driver: Storage,
+    blobs: Blobs,
+    stripes: Arc<Vec<RwLock<()>>>,
+    proven: Proven,
+    subjects: Subjects,
+    /// Tag listings whose every entry was found to be a tag. A tag is made
+    /// and removed with its directory, so the same listing stays whole.
+    whole: Arc<SyncMutex<HashMap<String, Arc<[String]>>>>,
+}
+
+impl Files {
+    /// Makes the metadata on a driver.
+    pub fn new(driver: Storage) -> Self {
+        Self {
+            blobs: Blobs::new(driver.clone()),
+            driver,
+            stripes: Arc::new(std::iter::repeat_with(RwLock::default).take(STRIPES).collect()),
+            proven: Proven::default(),
+            subjects: Subjects::default(),
+            whole: Arc::default(),
+        }
+    }
+
+    /// Returns the lock that guards a repository.
+    fn guard(&self, name: &RepoName) -> &RwLock<()> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();
+        &self.stripes[stripe]
+    }
+
+    async fn link(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        let content = self.driver.get(key).await?;
+        Ok(content.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse().ok()))
+    }
+
+    fn put_link(key: Key, digest: &Digest) -> Change {
+        Change::PutVerified {
+            key,
+            content: Bytes::from(digest.to_string()),
+        }
+    }
+
+    /// Removes durably; says whether there was anything.
+    async fn remove(&self, target: Target) -> Result<bool, StorageError> {
+        Ok(self.driver.delete(vec![target], Durability::Durable).await? > 0)
+    }
+
+    /// Returns a manifest's content, whoever it belongs to.
+    async fn content(&self, digest: &Digest) -> Result<Option<Arc<Stored>>, StorageError> {
+        let Some(size) = self.blobs.head(digest).await? else {
+            return Ok(None);
+        };
+        if let Some(known) = self.proven.get(digest)
+            && known.content.len() as u64 == size
+        {
+            return Ok(Some(known));
+        }
+        let Some(content) = self.blobs.read(digest).await? else {
+            return Ok(None);
+        };
+        if Digest::of(digest.algorithm(), &content) != *digest {
+            return Ok(None);
+        }
+        let stored = Arc::new(Stored::new(content));
+        self.proven.put(digest, &stored);
+        Ok(Some(stored))
+    }
+
+    /// Returns what is known of subjects, after reading what is new.
+    async fn known_subjects(&self, name: &RepoName) -> Result<Arc<Known>, StorageError> {
+        let mut listings = Vec::new();
+        let mut revisions = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let prefix = layout::revisions(name).below(algorithm.name());
+            let Some(listing) = self.driver.list(&prefix).await? else {
+                continue;
+            };
+            revisions.push((algorithm, Arc::clone(&listing)));
+            listings.push(listing);
+        }
+        let known = self.subjects.get(name);
+        if known.is_of(&listings) {
+            return Ok(known);
+        }
+        let mut fresh = Known {
+            read: known.read.clone(),
+            by_subject: known.by_subject.clone(),
+            listings,
+        };
+        let mut whole = true;
+        for (algorithm, listing) in revisions {
+            for hex in listing.iter() {
+                let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
+                    continue;
+                };
+                if fresh.read.contains(&digest) {
+                    continue;
+                }
+                let Some(stored) = self.content(&digest).await? else {
+                    // It may come later, under the same listing.
+                    whole = false;
+                    continue;
+                };
+                if let Some(subject) = stored.manifest().and_then(|manifest| manifest.subject) {
+                    fresh
+                        .by_subject
+                        .entry(subject.digest.clone())
+                        .or_default()
+                        .push(digest.clone());
+                }
+                fresh.read.insert(digest);
+            }
+        }
+        if !whole {
+            fresh.listings.clear();
+        }
+        let fresh = Arc::new(fresh);
+        self.subjects.put(name, Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Returns the names of all repositories, sorted bytewise.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn all_repositories(&self) -> Result<Vec<String>, StorageError> {
+        let mut found = tree::holding(&self.driver, "_manifests").await?;
+        found.retain(|name| name.parse::<RepoName>().is_ok());
+        Ok(found)
+    }
+
+    /// Says whether a listing of tags was found whole before.
+    fn is_whole(&self, name: &RepoName, listing: &Arc<[String]>) -> bool {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        whole
+            .get(name.as_str())
+            .is_some_and(|known| Arc::ptr_eq(known, listing))
+    }
+
+    fn keep_whole(&self, name: &RepoName, listing: Arc<[String]>) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.len() >= WHOLE_LISTINGS {
+            whole.clear();
+        }
+        whole.insert(name.to_string(), listing);
+    }
+}
+
+impl Metadata for Files {
+    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
+        if !self.has_manifest(name, digest).await? {
+            return Ok(None);
+        }
+        Ok(self.content(digest).await?)
+    }
+
+    async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        Ok(self.link(&layout::revision_link(name, digest)).await?.as_ref() == Some(digest))
+    }
+
+    async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, MetadataError> {
+        Ok(self.link(&layout::tag_current_link(name, tag)).await?)
+    }
+
+    async fn put_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        content: Bytes,
+        tags: &[Tag],
+    ) -> Result<(), MetadataError> {
+        let _side_by_side = self.guard(name).read().await;
+        let mut changes = vec![
+            Change::PutVerified {
+                key: layout::blob_data(digest),
+                content,
+            },
+            Self::put_link(layout::revision_link(name, digest), digest),
+        ];
+        changes.extend(
+            tags.iter()
+                .map(|tag| Self::put_link(layout::tag_index_link(name, tag, digest), digest)),
+        );
+        changes.extend(tags.iter().map(|tag| Change::Update {
+            key: layout::tag_current_link(name, tag),
+            content: Bytes::from(digest.to_string()),
+            expected: Expected::Anything,
+        }));
+        Ok(self.driver.commit(changes, Durability::Durable).await?)
+    }
+
+    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        let _alone = self.guard(name).write().await;
+        if !self.has_manifest(name, digest).await? {
+            return Ok(false);
+        }
+        let listing = self.driver.list(&layout::tags(name)).await?;
+        for tag in listing.iter().flat_map(|names| names.iter()) {
+            let Ok(tag) = tag.parse::<Tag>() else { continue };
+            if self.resolve(name, &tag).await?.as_ref() == Some(digest) {
+                self.remove(Target::All(layout::tag(name, &tag))).await?;
+            }
+        }
+        Ok(self.remove(Target::All(layout::revision(name, digest))).await?)
+    }
+
+    async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
+        let _alone = self.guard(name).write().await;
+        if self.resolve(name, tag).await?.is_none() {
+            return Ok(false);
+        }
+        self.remove(Target::Object(layout::tag_current_link(name, tag))).await?;
+        self.remove(Target::All(layout::tag(name, tag))).await?;
+        Ok(true)
+    }
+
+    async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
+        let Some(all) = self.driver.list(&layout::tags(name)).await? else {
+            let known = self.driver.list(&layout::manifests(name.as_str())).await?.is_some();
+            return Ok(known.then(Page::default));
+        };
+        if !self.is_whole(name, &all) {
+            let mut broken = false;
+            let mut names = Vec::with_capacity(all.len());
+            for text in all.iter() {
+                match text.parse::<Tag>() {
+                    Ok(tag) if self.resolve(name, &tag).await?.is_some() => names.push(text.clone()),
+                    _ => broken = true,
+                }
+            }
+            if broken {
+                return Ok(Some(Page::of(&names, last, limit)));
+            }
+            self.keep_whole(name, Arc::clone(&all));
+        }
+        Ok(Some(Page::of(&all, last, limit)))
+    }
+
+    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
+        let known = self.known_subjects(name).await?;
+        let mut found = Vec::new();
+        for digest in known.by_subject.get(subject).into_iter().flatten() {
+            if let Some(stored) = self.manifest(name, digest).await? {
+                found.push((digest.clone(), stored));
+            }
+        }
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
+    }
+
+    async fn missing(
+        &self,
+        name: &RepoName,
+        digests: &[Digest],
+        or_manifests: bool,
+    ) -> Result<Vec<Digest>, MetadataError> {
+        let mut missing = Vec::new();
+        for digest in digests {
+            // A link alone is not enough: a garbage collection may have left it behind.
+            let linked =
+                (or_manifests && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
+            if !linked || self.blobs.head(digest).await?.is_none() {
+                missing.push(digest.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
+        let content = arrival.unwrap_or_else(|| Change::Touch {
+            key: layout::blob_data(digest),
+        });
+        let link = Self::put_link(layout::layer_link(name, digest), digest);
+        Ok(self.driver.commit(vec![content, link], Durability::Durable).await?)
+    }
+
+    async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        if !self.has_blob(name, digest).await? {
+            return Ok(false);
+        }
+        Ok(self.remove(Target::All(layout::layer(name, digest))).await?)
+    }
+
+    async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {
+        let mut names = tree::holding_after(&self.driver, "_manifests", last.unwrap_or_default(), limit + 1).await?;
+        let more = names.len() > limit;
+        names.truncate(limit);
+        Ok(Page { names, more })
+    }
+}

@@ -1,0 +1,307 @@
+//! Statements on connections, and what all of them need.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use deadpool_postgres::GenericClient;
+use futures_util::future::try_join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use super::connection::Database;
+use crate::registry::metadata::{MetadataError, Page, Stored};
+use crate::registry::oci::{Digest, RepoName, media_type};
+use crate::registry::storage::Storage;
+
+/// How often an operation is tried when others are in its way, or its connection broke.
+pub(super) const TRIES: u32 = 8;
+/// Longest first pause between two tries, in milliseconds; later ones are longer.
+const PAUSE: u32 = 20;
+/// Turns that repositories share by their names' hashes.
+const STRIPES: usize = 64;
+/// First bits of the advisory locks on repositories.
+pub(super) const LOCKS: i64 = 0x6b64_6b00_0000_0000;
+
+/// Runs statements on a connection, again where that may help. A transaction
+/// takes `mut client`.
+macro_rules! attempt {
+    ($self:expr, mut $client:ident, $work:expr) => {
+        attempt!(@ $self, (mut $client), $client, $work)
+    };
+    ($self:expr, $client:ident, $work:expr) => {
+        attempt!(@ $self, ($client), $client, $work)
+    };
+    (@ $self:expr, ($($binding:tt)+), $client:ident, $work:expr) => {{
+        let work = async {
+            let mut tries = 1;
+            loop {
+                let $($binding)+ = $self.database.client().await?;
+                let outcome = async { $work }.await;
+                match outcome {
+                    Err(MetadataError::Database(error)) if error.is_passing() && tries < TRIES => {
+                        if error.is_unavailable() {
+                            $self.database.forget($client);
+                        }
+                        crate::sys::task::sleep(pause(tries)).await;
+                        tries += 1;
+                    }
+                    other => break other,
+                }
+            }
+        };
+        $self.database.within(work).await
+    }};
+}
+pub(super) use attempt;
+
+/// Returns how long to wait before the next try; by chance, so that those who
+/// were in each other's way do not meet again.
+pub(super) fn pause(tries: u32) -> std::time::Duration {
+    // Without chance they may meet again, and try once more.
+    std::time::Duration::from_millis(crate::sys::random::below(u64::from(PAUSE * tries)))
+}
+
+/// Keys of a repository's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Repository {
+    pub(super) namespace: i64,
+    pub(super) id: i64,
+}
+
+impl Repository {
+    /// Returns the number of the advisory lock on it.
+    pub(super) fn lock(self) -> i64 {
+        LOCKS ^ self.id
+    }
+}
+
+/// Metadata in a database; the data of blobs on a driver.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    pub(super) database: Database,
+    pub(super) driver: Storage,
+    /// Turns of those who change a repository, by its name: whoever waits for
+    /// another there holds connections that others need elsewhere.
+    turns: Arc<[Semaphore]>,
+    /// Ids of media types, which never change.
+    types: Arc<Mutex<HashMap<String, i16>>>,
+}
+
+/// Writes a digest as the database keeps it: a byte for the algorithm, then the hash.
+pub(super) fn encode(digest: &Digest) -> Vec<u8> {
+    digest.to_bytes()
+}
+
+pub(super) fn decode(row: &Row, column: usize) -> Option<Digest> {
+    Digest::from_bytes(row.get(column))
+}
+
+/// A column's stored manifest: its payload, and its media type after that.
+pub(super) fn stored(row: &Row, column: usize) -> Arc<Stored> {
+    Arc::new(Stored {
+        content: Bytes::from(row.get::<_, Vec<u8>>(column)),
+        media_type: media_type::shared(row.get(column + 1)),
+    })
+}
+
+impl Postgres {
+    /// Makes the metadata on a database and a driver.
+    pub fn new(database: Database, driver: Storage) -> Self {
+        let turns = (database.max_connections() / 2).max(1);
+        Self {
+            turns: std::iter::repeat_with(|| Semaphore::new(turns)).take(STRIPES).collect(),
+            database,
+            driver,
+            types: Arc::default(),
+        }
+    }
+
+    /// Waits for a turn among those who change a repository.
+    pub(super) async fn turn(&self, name: &RepoName) -> Result<SemaphorePermit<'_>, MetadataError> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();
+        let turn = self.turns[stripe].acquire();
+        // They are never closed.
+        self.database
+            .within(async { turn.await.map_err(|_| MetadataError::Import("closed".to_owned())) })
+            .await
+    }
+
+    /// Returns the database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn failed(&self, error: Error) -> MetadataError {
+        self.database.failure(error).into()
+    }
+
+    pub(super) async fn rows(
+        &self,
+        client: &impl GenericClient,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, MetadataError> {
+        let rows = async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, parameters).await
+        };
+        rows.await.map_err(|error| self.failed(error))
+    }
+
+    pub(super) async fn row(
+        &self,
+        client: &impl GenericClient,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, MetadataError> {
+        Ok(self.rows(client, sql, parameters).await?.into_iter().next())
+    }
+
+    pub(super) async fn execute(
+        &self,
+        client: &impl GenericClient,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, MetadataError> {
+        let done = async {
+            let statement = client.prepare_cached(sql).await?;
+            client.execute(&statement, parameters).await
+        };
+        done.await.map_err(|error| self.failed(error))
+    }
+
+    /// Sends statements one after the other without waiting for their
+    /// answers, which come in the same order.
+    pub(super) async fn pipeline(
+        &self,
+        client: &impl GenericClient,
+        statements: &[(&str, &[&(dyn ToSql + Sync)])],
+    ) -> Result<Vec<Vec<Row>>, MetadataError> {
+        let answers = async {
+            // Before: a statement that is not prepared yet would come late.
+            let mut prepared = Vec::new();
+            for (sql, _) in statements {
+                prepared.push(client.prepare_cached(sql).await?);
+            }
+            let sent = prepared.iter().zip(statements);
+            try_join_all(sent.map(|(statement, (_, parameters))| client.query(statement, parameters))).await
+        };
+        answers.await.map_err(|error| self.failed(error))
+    }
+
+    /// Finds a row of a repository by a key of it.
+    pub(super) async fn find(
+        &self,
+        name: &RepoName,
+        sql: &str,
+        key: &(dyn ToSql + Sync),
+    ) -> Result<Option<Row>, MetadataError> {
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            self.row(&client, sql, &[&at.namespace, &at.id, key]).await
+        })
+    }
+
+    pub(super) async fn repository(
+        &self,
+        client: &impl GenericClient,
+        name: &RepoName,
+    ) -> Result<Option<Repository>, MetadataError> {
+        const FIND: &str = "SELECT top_level_namespace_id, id FROM repositories WHERE path = $1 AND deleted_at IS NULL";
+        let row = self.row(client, FIND, &[&name.as_str()]).await?;
+        Ok(row.map(|row| Repository {
+            namespace: row.get(0),
+            id: row.get(1),
+        }))
+    }
+
+    /// Finds a repository, or makes it.
+    pub(super) async fn make_repository(
+        &self,
+        client: &impl GenericClient,
+        name: &RepoName,
+    ) -> Result<Repository, MetadataError> {
+        const NAMESPACE: &str = "INSERT INTO top_level_namespaces (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+        const MAKE: &str = "INSERT INTO repositories (top_level_namespace_id, name, path)
+            SELECT id, $2, $3 FROM top_level_namespaces WHERE name = $1
+            ON CONFLICT (path) DO UPDATE SET deleted_at = NULL
+            RETURNING top_level_namespace_id, id";
+        if let Some(known) = self.repository(client, name).await? {
+            return Ok(known);
+        }
+        let path = name.as_str();
+        let top = path.split('/').next().unwrap_or(path);
+        let last = path.rsplit('/').next().unwrap_or(path);
+        self.execute(client, NAMESPACE, &[&top]).await?;
+        let row = self.row(client, MAKE, &[&top, &last, &path]).await?;
+        let row = row.ok_or(MetadataError::Missing(Vec::new()))?;
+        Ok(Repository {
+            namespace: row.get(0),
+            id: row.get(1),
+        })
+    }
+
+    /// Returns the ids of media types; those that nobody used before are added.
+    pub(super) async fn type_ids(
+        &self,
+        client: &impl GenericClient,
+        names: &[&str],
+    ) -> Result<HashMap<String, i16>, MetadataError> {
+        const ADD: &str = "INSERT INTO media_types (media_type) SELECT DISTINCT unnest($1::text[])
+            ON CONFLICT (media_type) DO NOTHING";
+        const FIND: &str = "SELECT media_type, id FROM media_types WHERE media_type = ANY($1)";
+        const LONGEST: usize = 255;
+        let mut found = HashMap::new();
+        let mut unknown = Vec::new();
+        {
+            let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+            for name in names {
+                match types.get(*name) {
+                    Some(id) => drop(found.insert((*name).to_owned(), *id)),
+                    None if name.trim().is_empty() || name.contains('\0') || name.chars().count() > LONGEST => {
+                        return Err(MetadataError::MediaType((*name).to_owned()));
+                    }
+                    None => unknown.push(*name),
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let mut rows = self.rows(client, FIND, &[&unknown]).await?;
+        if rows.len() < unknown.len() {
+            self.execute(client, ADD, &[&unknown]).await?;
+            rows = self.rows(client, FIND, &[&unknown]).await?;
+        }
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            types.insert(row.get(0), row.get(1));
+            found.insert(row.get(0), row.get(1));
+        }
+        Ok(found)
+    }
+}
+
+/// Returns where a page begins; the database knows no text with a NUL.
+pub(super) fn without_nul(last: Option<&str>) -> &str {
+    last.unwrap_or_default().split('\0').next().unwrap_or_default()
+}
+
+/// Cuts a page out of rows of which there may be one too many.
+pub(super) fn page(rows: &[Row], limit: usize) -> Page {
+    let more = rows.len() > limit;
+    let names = rows.iter().take(limit).map(|row| row.get(0)).collect();
+    Page { names, more }
+}
+
+/// Returns how many rows a page takes, and one to see whether more follow.
+pub(super) fn page_rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}

@@ -1,0 +1,108 @@
+//! Metadata, wherever they are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::MetadataError;
+use super::files::Files;
+use super::port::Metadata;
+use super::postgres::Postgres;
+use super::types::{Page, Stored};
+use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::storage::Change;
+
+/// Where metadata are.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In link files.
+    Files(Files),
+    /// In a database.
+    Database(Postgres),
+}
+
+impl Store {
+    /// Says whether it is a database.
+    pub fn is_database(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+}
+
+/// Passes an operation on.
+macro_rules! pass {
+    ($self:ident.$operation:ident($($argument:expr),*)) => {
+        match $self {
+            Self::Files(files) => files.$operation($($argument),*).await,
+            Self::Database(database) => database.$operation($($argument),*).await,
+        }
+    };
+}
+
+impl Metadata for Store {
+    async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
+        pass!(self.manifest(name, digest))
+    }
+
+    async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.has_manifest(name, digest))
+    }
+
+    async fn resolve(&self, name: &RepoName, tag: &Tag) -> Result<Option<Digest>, MetadataError> {
+        pass!(self.resolve(name, tag))
+    }
+
+    async fn tagged(&self, name: &RepoName, tag: &Tag) -> Result<Option<(Digest, Arc<Stored>)>, MetadataError> {
+        pass!(self.tagged(name, tag))
+    }
+
+    async fn put_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        content: Bytes,
+        tags: &[Tag],
+    ) -> Result<(), MetadataError> {
+        pass!(self.put_manifest(name, digest, content, tags))
+    }
+
+    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.delete_manifest(name, digest))
+    }
+
+    async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
+        pass!(self.delete_tag(name, tag))
+    }
+
+    async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
+        pass!(self.tags(name, last, limit))
+    }
+
+    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
+        pass!(self.referrers(name, subject))
+    }
+
+    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.has_blob(name, digest))
+    }
+
+    async fn missing(
+        &self,
+        name: &RepoName,
+        digests: &[Digest],
+        or_manifests: bool,
+    ) -> Result<Vec<Digest>, MetadataError> {
+        pass!(self.missing(name, digests, or_manifests))
+    }
+
+    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
+        pass!(self.put_blob(name, digest, arrival))
+    }
+
+    async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        pass!(self.unlink_blob(name, digest))
+    }
+
+    async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {
+        pass!(self.repositories(last, limit))
+    }
+}

@@ -1,0 +1,37 @@
+//! What would keep a server from starting, found before it is tried.
+
+use crate::registry::auth::Authorizer;
+use crate::registry::config::Config;
+use crate::registry::storage::Filesystem;
+use crate::serve::{Forward, tls};
+
+/// Finds what would keep the server from starting although the file is
+/// right: certificates, keys and directories.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Err(error) = Authorizer::new(config.auth.as_ref()) {
+        let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+        found.push(format!("{error}{cause}"));
+    }
+    found.extend(config.forward_problem());
+    if let Some(forward) = config.forward()
+        && let Err(error) = Forward::new(forward.target.clone(), forward.authority.as_deref(), false)
+    {
+        found.push(format!("auth.token.forwardca: {error}"));
+    }
+    if let Some(pair) = &config.http.tls {
+        let settings = tls::Settings {
+            client_cas: pair.client_cas.clone(),
+            ..tls::Settings::new(pair.certificate.clone(), pair.key.clone())
+        };
+        if let Err(error) = settings.load() {
+            found.push(format!("cannot use the TLS certificate: {error}"));
+        }
+    }
+    if !config.storage.in_memory
+        && let Err(reason) = Filesystem::check(&config.storage.root)
+    {
+        found.push(format!("storage.filesystem.rootdirectory: {reason}"));
+    }
+    found
+}
