@@ -2,8 +2,8 @@
 //! that a container registry needs.
 //!
 //! * `/jwt/auth`: tokens for the registry ([`jwt_auth`]).
-//! * `/api/v4/container_registry_event/events`: the registry's events ([`events`]).
-//! * `/` and `/<project>/container_registry`: repositories and tags ([`pages`]).
+//! * `/api/v4/container_registry_event/events`: the registry's events (`events`).
+//! * `/` and `/<project>/container_registry`: repositories and tags (`pages`).
 //!
 //! It reads the same `khulnasoft.yml` as Rails, and knows users and personal
 //! access tokens from a file of its own ([`identity`]).
