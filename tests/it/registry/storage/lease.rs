@@ -77,21 +77,32 @@ fn a_second_server_names_the_first_and_ends() {
     assert_eq!(reader.get("/v2/a/b/manifests/u").status(), 200);
 }
 
-#[test]
-fn a_server_waits_for_one_that_ends() {
-    let first = TestRegistry::start();
+/// Begins an upload of one byte, which the server now waits for.
+fn begin_upload(registry: &TestRegistry) -> TcpStream {
     let digest = crate::support::registry::digest(b"x");
-    let mut slow = TcpStream::connect(&first.address).expect("connected");
+    let mut slow = TcpStream::connect(&registry.address).expect("connected");
     let head = format!(
         "POST /v2/a/b/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).expect("sent");
     let mut go_on = [0; 25];
     slow.read_exact(&mut go_on).expect("asked for the body");
-    send(&first, Signal::SIGTERM);
+    slow
+}
+
+/// Waits until a server that was told to stop takes no new connection.
+fn wait_for_draining(registry: &TestRegistry) {
     crate::support::wait("no new connection is taken", || {
-        TcpStream::connect(&first.address).is_err().then_some(())
+        TcpStream::connect(&registry.address).is_err().then_some(())
     });
+}
+
+#[test]
+fn a_server_waits_for_one_that_ends() {
+    let first = TestRegistry::start();
+    let mut slow = begin_upload(&first);
+    send(&first, Signal::SIGTERM);
+    wait_for_draining(&first);
     let log = first.directory.path().join("second.log");
     let second = serve(&first).stdout(std::fs::File::create(&log).expect("made")).spawn();
     let _second = Running(second.expect("started"));
@@ -128,15 +139,17 @@ fn a_server_waits_for_offline_work() {
             .expect("started"),
     );
     let pid = collecting.0.id();
-    let held = || {
-        let mut command = Command::new(KDK);
-        let output = Output::of(command.args(["registry", "garbage-collect", "-q"]).arg(&config));
-        output
-            .stderr
-            .contains(&format!("a garbage collection (pid {pid})"))
+    // Not by another collection, which might be the first.
+    let record = registry.directory.path().join("storage/.kdk/server.lock");
+    crate::support::wait("it has the storage", || {
+        std::fs::read_to_string(&record)
+            .is_ok_and(|text| text.contains(&format!("\"pid\":{pid},")))
             .then_some(())
-    };
-    crate::support::wait("it has the storage", held);
+    });
+    let mut command = Command::new(KDK);
+    let refused = Output::of(command.args(["registry", "garbage-collect", "-q"]).arg(&config));
+    let holder = format!("a garbage collection (pid {pid})");
+    assert!(refused.stderr.contains(&holder), "{}", refused.stderr);
     let log = registry.directory.path().join("server.log");
     let server = serve(&registry)
         .stdout(std::fs::File::create(&log).expect("made"))
@@ -163,15 +176,12 @@ fn a_server_that_is_cut_off_counts_as_killed() {
     for signals in [1, 2] {
         let mut first = TestRegistry::start();
         first.push_image("a/b", "t", "x");
-        let mut slow = TcpStream::connect(&first.address).expect("connected");
-        let head = "PATCH /v2/a/b/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
+        // What it waits for.
+        let _slow = (signals == 2).then(|| begin_upload(&first));
+        send(&first, Signal::SIGTERM);
         if signals == 2 {
-            // What it waits for.
-            slow.write_all(&head.as_bytes()[..20]).expect("sent");
-        }
-        for _ in 0..signals {
+            wait_for_draining(&first);
             send(&first, Signal::SIGTERM);
-            std::thread::sleep(std::time::Duration::from_millis(100));
         }
         assert_eq!(first.wait_end(), Some(0));
         let log = first.directory.path().join("disk.log");
