@@ -66,10 +66,6 @@ pub fn collect(collection: &Collection<'_>, options: Options) -> Result<Summary,
         failpoint::pass("collect:sweep");
         Sweep::new(collection, &pool, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
     }
-    // Afterwards: there is less to walk through.
-    if collection.barrier.is_none() {
-        handle.block_on(driver.tidy(&tree::everything(), rule.cutoff))?;
-    }
     Ok(summary)
 }
 
