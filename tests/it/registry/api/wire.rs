@@ -277,9 +277,9 @@ fn manifests_have_limits_and_one_address() {
 }
 
 #[test]
-fn what_another_process_removed_is_gone_within_a_second() {
+fn what_another_process_removed_is_gone_within_seconds() {
     /// How long what the server saw counts without a look.
-    const TRUSTED: std::time::Duration = std::time::Duration::from_millis(1100);
+    const TRUSTED: std::time::Duration = std::time::Duration::from_millis(5100);
     let registry = TestRegistry::start();
     let (_, image) = registry.push_image("a/b", "t", "x");
     let layer = digest(b"layer x");

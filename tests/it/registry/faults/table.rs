@@ -167,7 +167,7 @@ fn a_storage_that_hangs_or_is_gone_is_told_everywhere() {
     std::fs::rename(&storage, &aside).expect("moved");
     std::fs::write(&storage, "a file in its place").expect("written");
     // Nothing is there, and nothing can be put there.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(std::time::Duration::from_millis(5100));
     let gone = Expected {
         push: (400, "MANIFEST_BLOB_UNKNOWN"),
         pull: 404,

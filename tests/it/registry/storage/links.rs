@@ -21,7 +21,7 @@ fn an_empty_link_reads_as_absent() {
 
 /// What was changed by hand counts once the server looks again.
 fn let_it_be_seen() {
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(std::time::Duration::from_millis(5100));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Small files, sizes and directory listings in memory.
 //!
 //! Who writes to the tree alone is told of every change by its own work: an
-//! entry that was seen to hold answers for a second without asking the system,
+//! entry that was seen to hold answers for five seconds without asking the system,
 //! and one that this process changes meanwhile is gone at once. After that
-//! second, and always where others may write, an entry counts only while the
+//! time, and always where others may write, an entry counts only while the
 //! file still has the identity, size and times that it was read with, and only
 //! when it had not been changed shortly before it was read: within the
 //! resolution of the clock, a second change would look like the first (git's
-//! "racily clean" rule). So changes by hand are seen within the second.
+//! "racily clean" rule). So changes by hand are seen within the five seconds.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,7 +30,7 @@ const LARGEST_CONTENT: usize = 256;
 /// Largest listing that is kept.
 const LARGEST: usize = 4 << 20;
 /// How long an entry answers without being looked at.
-const TRUSTED: Duration = Duration::from_secs(1);
+const TRUSTED: Duration = Duration::from_secs(5);
 /// Paths share this many counts of changes.
 const COUNTS: usize = 1024;
 
