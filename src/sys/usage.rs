@@ -7,13 +7,25 @@ use camino::Utf8Path;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-/// Room of a file system, in bytes.
+/// Room of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What this user may still write.
+    /// Bytes that this user may still write.
     pub free: u64,
-    /// All there is.
+    /// All bytes there are.
     pub total: u64,
+    /// Whether no more files can be made, however many bytes are free.
+    pub has_no_files_left: bool,
+}
+
+impl Space {
+    /// What is less than this holds no layer, and hardly a file system's own needs.
+    const LEAST: u64 = 1 << 20;
+
+    /// Says whether there is no room for more than a few small files.
+    pub fn is_full(&self) -> bool {
+        self.free < Self::LEAST || self.has_no_files_left
+    }
 }
 
 /// Returns how much room the file system of a path has.
@@ -32,6 +44,8 @@ pub fn space(path: &Utf8Path) -> io::Result<Space> {
     Ok(Space {
         free: free.saturating_mul(unit),
         total: total.saturating_mul(unit),
+        // Some file systems do not count them, and say that there are none.
+        has_no_files_left: found.files() > 0 && found.files_available() == 0,
     })
 }
 

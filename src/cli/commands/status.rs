@@ -61,11 +61,10 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         }
     }
     jobs.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut health: Vec<&str> = jobs
+    let (mut health, mut reasons): (Vec<&str>, Vec<Option<String>>) = jobs
         .iter()
         .map(|job| health(job, catalogue.iter().find(|spec| spec.name == job.name)))
-        .collect();
-    let mut reasons: Vec<Option<String>> = vec![None; jobs.len()];
+        .unzip();
     for ((job, health), reason) in jobs.iter().zip(&mut health).zip(&mut reasons) {
         if config
             .as_ref()
@@ -156,19 +155,47 @@ fn tone(state: StateName) -> Tone {
     }
 }
 
-/// Asks a running service how it is.
-fn health(job: &JobStatus, spec: Option<&JobSpec>) -> &'static str {
+/// Asks a running service how it is; returns a word, and what more there is to say.
+fn health(job: &JobStatus, spec: Option<&JobSpec>) -> (&'static str, Option<String>) {
     let Some(Ready::Http(url)) = spec.filter(|_| job.state.is_alive()).map(|spec| &spec.ready) else {
-        return "-";
+        return ("-", None);
     };
-    match ask(url) {
-        Ok(status) if status.is_server_error() => "unhealthy",
-        Ok(_) => "ok",
-        Err(_) => "no answer",
+    let Ok(answer) = get(url) else {
+        return ("no answer", None);
+    };
+    let is_unhealthy = answer.status().is_server_error();
+    match (warnings(&answer), is_unhealthy) {
+        (Some(warnings), is_unhealthy) => {
+            let word = if is_unhealthy { "unhealthy" } else { "degraded" };
+            (word, Some(format!("{warnings}; see: kdk tail {}", job.name)))
+        }
+        (None, true) => {
+            let status = answer.status();
+            (
+                "unhealthy",
+                Some(format!("answers {status}; see: kdk tail {}", job.name)),
+            )
+        }
+        (None, false) => ("ok", None),
     }
 }
 
+/// Reads what a registry warns of (OCI distribution-spec 1.1, "Warnings").
+fn warnings(answer: &reqwest::blocking::Response) -> Option<String> {
+    let texts: Vec<&str> = answer
+        .headers()
+        .get_all(reqwest::header::WARNING)
+        .iter()
+        .filter_map(|value| value.to_str().ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
 fn ask(url: &str) -> reqwest::Result<reqwest::StatusCode> {
+    Ok(get(url)?.status())
+}
+
+fn get(url: &str) -> reqwest::Result<reqwest::blocking::Response> {
     let client = reqwest::blocking::Client::builder()
         .timeout(PATIENCE)
         .no_proxy()
@@ -176,5 +203,5 @@ fn ask(url: &str) -> reqwest::Result<reqwest::StatusCode> {
         // Nothing is sent that an impostor could use.
         .tls_danger_accept_invalid_certs(true)
         .build()?;
-    Ok(client.get(url).send()?.status())
+    client.get(url).send()
 }

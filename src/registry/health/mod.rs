@@ -5,4 +5,4 @@ mod probes;
 mod status;
 
 pub use checks::{Checks, ProbeOf, watch};
-pub use status::Health;
+pub use status::{Health, Trouble};

@@ -30,12 +30,16 @@ impl Debug {
         }
         match (request.uri().path(), &self.metrics) {
             ("/debug/health", _) => {
-                let failing = self.health.failing();
+                let mut failing = self.health.failing();
                 let status = if failing.is_empty() {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
+                // What turns nothing off is no reason to send clients elsewhere.
+                for (trouble, reason) in self.health.troubles() {
+                    failing.entry(trouble.name().to_owned()).or_insert(reason);
+                }
                 respond::json(status, &json!(failing))
             }
             ("/debug/vars", _) => {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::respond;
 use crate::registry::auth::Challenge;
+use crate::registry::health::Trouble;
 use crate::registry::metadata::{DatabaseError, MetadataError};
 use crate::registry::oci::ErrorCode;
 use crate::registry::storage::{StorageError, StorageErrorKind};
@@ -28,6 +29,8 @@ pub struct ApiError {
     headers: Vec<(&'static str, String)>,
     /// What failed in the server: for its log, and for nobody else.
     cause: Option<Cause>,
+    /// What is wrong with the registry, not with the request alone.
+    trouble: Option<Trouble>,
 }
 
 /// What failed in the server.
@@ -43,6 +46,7 @@ impl ApiError {
             challenge: None,
             headers: Vec::new(),
             cause: None,
+            trouble: None,
         }
     }
 
@@ -53,9 +57,19 @@ impl ApiError {
         self
     }
 
+    fn means(mut self, trouble: Option<Trouble>) -> Self {
+        self.trouble = trouble;
+        self
+    }
+
     /// Takes out what failed in the server, so that it can be logged.
     pub fn take_cause(&mut self) -> Option<Cause> {
         self.cause.take()
+    }
+
+    /// Returns what is wrong with the registry, not with the request alone.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble
     }
 
     /// Adds what exactly is wrong. Several details make several errors.
@@ -145,18 +159,29 @@ impl From<StorageError> for ApiError {
                 Self::new(ErrorCode::Unknown)
             }
         };
-        answer.caused_by(error)
+        let trouble = trouble_of(&error);
+        answer.caused_by(error).means(trouble)
+    }
+}
+
+/// Says what a failure of the storage means for the registry as a whole.
+pub fn trouble_of(error: &StorageError) -> Option<Trouble> {
+    match error.kind() {
+        StorageErrorKind::NoSpace => Some(Trouble::NoSpace),
+        StorageErrorKind::ReadOnly => Some(Trouble::ReadOnlyStorage),
+        StorageErrorKind::Conflict => None,
+        StorageErrorKind::Unavailable | StorageErrorKind::Denied | StorageErrorKind::Other => Some(Trouble::Storage),
     }
 }
 
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
-        let code = if error.is_unavailable() {
-            ErrorCode::Unavailable
+        let (code, trouble) = if error.is_unavailable() {
+            (ErrorCode::Unavailable, Some(Trouble::Database))
         } else {
-            ErrorCode::Unknown
+            (ErrorCode::Unknown, None)
         };
-        Self::new(code).caused_by(error)
+        Self::new(code).caused_by(error).means(trouble)
     }
 }
 

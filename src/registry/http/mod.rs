@@ -13,5 +13,6 @@ mod service;
 mod shared;
 
 pub use debug::Debug;
+pub use error::trouble_of;
 pub use service::handle;
 pub use shared::Shared;

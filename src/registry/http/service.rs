@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, WARNING};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
@@ -13,11 +13,12 @@ use tracing::Instrument as _;
 use super::authorize::{allow, allowed, required_scopes};
 use super::context::Context;
 use super::error::{ApiError, in_full};
-use super::handlers::ROUTES;
+use super::handlers::{ROUTES, VERSION_CHECK};
 use super::respond;
 use super::row::{Row, When};
 use super::shared::{Shared, TOKENS};
 use crate::registry::auth::{Actor, Asked};
+use crate::registry::health::Health;
 use crate::registry::oci::ErrorCode;
 use crate::registry::version::VERSION;
 use crate::serve::access::{About, Entry};
@@ -87,7 +88,11 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
         let answered = answer(Arc::clone(&shared), found, request, peer, about).await;
         answered.unwrap_or_else(|mut error| {
             if let Some(cause) = error.take_cause() {
-                tracing::error!(error = %in_full(&*cause), route = label, "request failed");
+                let cause = in_full(&*cause);
+                tracing::error!(error = %cause, route = label, "request failed");
+                if let Some(trouble) = error.trouble() {
+                    shared.health.note(trouble, cause);
+                }
             }
             error.into_response()
         })
@@ -96,6 +101,9 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
     if http.metrics.is_some() {
         let status = response.status().as_u16();
         shared.metrics.answered(label, method.as_str(), status, began.elapsed());
+    }
+    if label == VERSION_CHECK {
+        warn(&mut response, &shared.health);
     }
     if is_api {
         set_headers(&mut response, &http.headers);
@@ -107,6 +115,16 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
         entry.finish(&response);
     }
     response
+}
+
+/// Says what is wrong with the registry, as clients may show it to their user
+/// (OCI distribution-spec 1.1, "Warnings").
+fn warn(response: &mut Response<Body>, health: &Health) {
+    for (trouble, _) in health.troubles() {
+        if let Ok(value) = HeaderValue::try_from(format!("299 - \"{}\"", trouble.words())) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
 }
 
 /// Sets the headers that all answers of the API have.

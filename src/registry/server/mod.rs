@@ -4,6 +4,7 @@ mod control;
 mod error;
 mod lease;
 mod logging;
+mod looks;
 mod metadata;
 mod open;
 mod preflight;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::looks;
 use super::open::Registry;
 use super::reload::Reload;
 use super::writing::Writing;
@@ -12,7 +13,7 @@ use crate::registry::config::Source;
 use crate::registry::health::{self, Checks, ProbeOf};
 use crate::registry::http::{self, Debug, Shared};
 use crate::registry::metadata::Store;
-use crate::registry::metrics::{ConnectionLabel, Metrics, SpaceLabel};
+use crate::registry::metrics::{ConnectionLabel, Metrics};
 use crate::registry::state::StateDir;
 use crate::registry::state::control::Socket;
 use crate::registry::storage::Storage;
@@ -139,7 +140,7 @@ fn start_checks(shared: &Arc<Shared>, storage: &Storage, stop: &CancellationToke
             }))
         }
     };
-    task::spawn(watch_space(storage.clone(), Arc::clone(shared), stop.clone()));
+    looks::start(shared, storage, database.clone(), stop);
     let storage = storage.clone();
     let checks = Checks {
         health: Arc::clone(&shared.health),
@@ -158,23 +159,6 @@ fn start_checks(shared: &Arc<Shared>, storage: &Storage, stop: &CancellationToke
     };
     for check in shared.config.health.clone() {
         task::spawn(health::watch(checks.clone(), check, stop.clone()));
-    }
-}
-
-/// Keeps the numbers of the storage's room up to date.
-async fn watch_space(storage: Storage, shared: Arc<Shared>, stop: CancellationToken) {
-    const INTERVAL: Duration = Duration::from_secs(10);
-    loop {
-        if let Ok(Some(space)) = storage.probe().await {
-            for (kind, bytes) in [("free", space.free), ("total", space.total)] {
-                let gauge = shared.metrics.space.get_or_create(&SpaceLabel { kind }).clone();
-                gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-            }
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = task::sleep(INTERVAL) => {}
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 
 use super::postgres::TestPostgres;
-use super::{Face, KDK, temporary};
+use super::{Face, KDK, TestRoot, temporary};
 
 pub struct TestRegistry {
     child: Child,
@@ -58,12 +58,26 @@ impl TestRegistry {
 
     /// Starts a registry on a configuration file.
     pub fn on(directory: tempfile::TempDir, config: &std::path::Path, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(KDK)
+        let mut command = Command::new(KDK);
+        command
             .args(["registry", "serve"])
             .arg(config)
             .env_clear()
             .envs(std::env::var("KDK_FAILPOINTS").map(|v| ("KDK_FAILPOINTS", v)))
-            .envs(env.iter().copied())
+            .envs(env.iter().copied());
+        Self::of(command, directory)
+    }
+
+    /// Talks to the registry of a root, which runs already.
+    pub fn in_root(root: &TestRoot) -> Self {
+        let mut command = Command::new("tail");
+        command.args(["-n", "+1", "-F"]).arg(root.join("log/registry/current"));
+        Self::of(command, temporary())
+    }
+
+    /// Runs what writes a registry's log.
+    fn of(mut command: Command, directory: tempfile::TempDir) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -71,10 +85,9 @@ impl TestRegistry {
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
-            output
-                .lines()
-                .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)));
+            // In a root, there is a stamp before each.
+            let lines = output.lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line.find('{').map_or("", |at| &line[at..]).to_owned())));
         });
         let mut registry = Self {
             child,

@@ -28,6 +28,9 @@ const PUSH: Needs = Needs::Repository(&["push"]);
 const PULL_PUSH: Needs = Needs::Repository(&["pull", "push"]);
 const DELETE: Needs = Needs::Repository(&["delete"]);
 
+/// Where clients ask whether this is a registry, and how it is.
+pub const VERSION_CHECK: &str = "/v2/";
+
 /// The route table.
 pub static ROUTES: LazyLock<Table<Row>> = LazyLock::new(|| {
     let deletion = |row: Row| row.when(When::Deletion);
@@ -35,7 +38,7 @@ pub static ROUTES: LazyLock<Table<Row>> = LazyLock::new(|| {
     Table::new(
         |name| name.parse::<RepoName>().is_ok(),
         [
-            route("/v2/", [get(Row::new(run!(base::get()), LOGIN))]),
+            route(VERSION_CHECK, [get(Row::new(run!(base::get()), LOGIN))]),
             route("/v2/_catalog", [get(Row::new(run!(catalog::get()), CATALOG))]),
             route("/v2/{name}/tags/list", [get(Row::new(run!(tags::get(name)), PULL))]),
             route(

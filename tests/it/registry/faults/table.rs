@@ -1,13 +1,9 @@
-//! Every fault, and what each place says of it: the client, the log, and
-//! health on the debug listener.
-
-use std::path::PathBuf;
-
-use serde_json::Value;
+//! Every fault, and what each place says of it: the client, the log, health on
+//! the debug listener, the version check, `kdk status`.
 
 use crate::support::postgres::TestPostgres;
-use crate::support::registry::{OCI_MANIFEST, digest};
-use crate::support::{TestRegistry, temporary, wait};
+use crate::support::registry::{OCI_MANIFEST, digest, header};
+use crate::support::{TestRegistry, TestRoot, temporary, wait};
 
 /// What a place says.
 struct Expected {
@@ -17,52 +13,47 @@ struct Expected {
     pull: u16,
     /// A part of the line of the push that failed.
     log: &'static str,
-    /// A part of what health says; nothing when all is well.
+    /// A part of what health says.
     health: &'static str,
+    /// A part of what the version check warns of, and `kdk status` with it.
+    status: &'static str,
 }
 
-const DEBUG: &str = "    interval: 50ms\n    threshold: 1\n";
+const NO_SPACE: &str = "no space left on the registry's storage: pushes fail, pulls go on";
+const STORAGE: &str = "the registry's storage fails or does not answer";
+const DATABASE: &str = "the metadata database is not available";
 
-/// A registry with an image, and one that reads beside it, whose checks say how all is.
+/// A root with a registry that has an image.
 struct Pair {
+    root: TestRoot,
     registry: TestRegistry,
-    _watching: TestRegistry,
     health: String,
 }
 
-fn start(more: &str, env: &[(&str, &str)]) -> Pair {
+/// Starts one with more settings of the registry.
+fn start(more: &str) -> Pair {
     let debug = crate::support::port();
-    let quiet = format!("log: {{accesslog: {{disabled: true}}}}\n{more}");
-    let registry = TestRegistry::with(temporary(), &quiet, env);
+    let root = TestRoot::with_registry(&format!(
+        "  auth_enabled: false\n  debug_addr: 127.0.0.1:{debug}\n  health_storagedriver_enabled: false\n{more}"
+    ));
+    root.up();
+    let registry = TestRegistry::in_root(&root);
     registry.push_image("a/b", "t", "before");
-    let config = registry.directory.path().join("config.yml");
-    let text = std::fs::read_to_string(&config).expect("read");
-    let text = text.replace(
-        "  addr: 127.0.0.1:0\n",
-        &format!("  addr: 127.0.0.1:0\n  debug:\n    addr: 127.0.0.1:{debug}\n"),
-    );
-    let checks =
-        format!("health:\n  storagedriver:\n    enabled: true\n{DEBUG}  database:\n    enabled: true\n{DEBUG}");
-    let own = registry.directory.path().join("watching.yml");
-    std::fs::write(&own, format!("{text}{checks}")).expect("written");
-    let reads = [("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")];
-    let watching = TestRegistry::on(temporary(), &own, &reads);
+    assert_eq!(root.service("registry")["health"], "ok");
     Pair {
+        root,
         registry,
-        _watching: watching,
         health: format!("http://127.0.0.1:{debug}/debug/health"),
     }
 }
 
+fn failpoints(plan: &str) -> String {
+    format!("  env: {{KDK_FAILPOINTS: \"{plan}\"}}\n")
+}
+
 #[track_caller]
 fn check(fault: &str, pair: &Pair, expected: &Expected) {
-    let (registry, health) = (&pair.registry, &pair.health);
-    if !expected.health.is_empty() {
-        wait(&format!("{fault}: health says so"), || {
-            let said = registry.get(health).text().expect("read");
-            said.contains(expected.health).then_some(())
-        });
-    }
+    let registry = &pair.registry;
     let manifest = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"c/c","digest":"{}","size":12}},"layers":[],"annotations":{{"fault":"{fault}"}}}}"#,
         digest(b"layer before")
@@ -71,7 +62,7 @@ fn check(fault: &str, pair: &Pair, expected: &Expected) {
     let status = push.status().as_u16();
     let body = push.text().expect("read");
     assert_eq!(status, expected.push.0, "{fault}: {body}");
-    let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     assert_eq!(
         answer["errors"][0]["code"].as_str().unwrap_or_default(),
         expected.push.1,
@@ -87,12 +78,29 @@ fn check(fault: &str, pair: &Pair, expected: &Expected) {
     }
     let pull = registry.get("/v2/a/b/manifests/t").status().as_u16();
     assert_eq!(pull, expected.pull, "{fault}");
-    if expected.health.is_empty() {
-        // A check whose own connection was cut says so until the next.
-        wait(&format!("{fault}: health says that all is well"), || {
-            (registry.get(health).status() == 200).then_some(())
-        });
-    }
+    told(fault, pair, expected.health, expected.status);
+}
+
+/// Waits until health says it; the version check and `kdk status` do then.
+#[track_caller]
+fn told(fault: &str, pair: &Pair, health: &str, status: &str) {
+    let mut said = String::new();
+    wait(&format!("{fault}: health says {health}"), || {
+        let answer = pair.registry.get(&pair.health);
+        // No check is configured: nothing is turned off.
+        assert_eq!(answer.status(), 200, "{fault}");
+        said = answer.text().expect("read");
+        said.contains(health).then_some(())
+    });
+    let version = pair.registry.get("/v2/");
+    assert_eq!(version.status(), 200, "{fault}");
+    assert_eq!(header(&version, "warning"), format!("299 - \"{status}\""), "{fault}");
+    let service = pair.root.service("registry");
+    assert_eq!(
+        (service["health"].as_str(), service["reason"].as_str()),
+        (Some("degraded"), Some(&*format!("{status}; see: kdk tail registry"))),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -138,13 +146,14 @@ fn faults_of_the_storage_are_told_everywhere() {
         let release = temporary();
         // What is held goes on with the error; before, nothing is wrong.
         let begin = begin_with(place, &release);
-        let pair = start("", &[("KDK_FAILPOINTS", &begin)]);
+        let pair = start(&failpoints(&begin));
         std::fs::write(release.path().join("on"), "").expect("written");
         let expected = Expected {
             push,
             pull: 200,
             log,
-            health: "",
+            health: log,
+            status: if push.0 == 507 { NO_SPACE } else { STORAGE },
         };
         check(fault, &pair, &expected);
     }
@@ -161,11 +170,27 @@ fn begin_with(plan: &str, directory: &tempfile::TempDir) -> String {
 }
 
 #[test]
-fn a_storage_that_hangs_or_is_gone_is_told_everywhere() {
-    let pair = start("", &[]);
+fn a_storage_that_hangs_is_told_everywhere() {
+    let release = temporary();
+    let hold = release.path().join("go");
+    std::fs::write(&hold, "").expect("written");
+    let pair = start(&failpoints(&format!("disk:any=hold:{}", hold.display())));
+    std::fs::remove_file(&hold).expect("removed");
+    told("it hangs", &pair, "it does not answer", STORAGE);
+    std::fs::write(&hold, "").expect("written");
+    assert_eq!(pair.registry.get("/v2/a/b/manifests/t").status(), 200);
+    wait("it is told no more", || {
+        (pair.root.service("registry")["health"] == "ok").then_some(())
+    });
+    assert_eq!(pair.registry.get(&pair.health).text().expect("read"), "{}\n");
+}
+
+#[test]
+fn a_storage_that_is_gone_is_told_everywhere() {
+    let pair = start("");
     let registry = &pair.registry;
-    let storage: PathBuf = registry.directory.path().join("storage");
-    let aside = registry.directory.path().join("aside");
+    let storage = pair.root.join("registry/storage");
+    let aside = pair.root.join("aside");
     std::fs::rename(&storage, &aside).expect("moved");
     std::fs::write(&storage, "a file in its place").expect("written");
     // Nothing is there, and nothing can be put there.
@@ -175,6 +200,7 @@ fn a_storage_that_hangs_or_is_gone_is_told_everywhere() {
         pull: 404,
         log: "",
         health: "Not a directory",
+        status: STORAGE,
     };
     check("the directory is gone", &pair, &gone);
     std::fs::remove_file(&storage).expect("removed");
@@ -194,16 +220,17 @@ fn faults_of_the_database_are_told_everywhere() {
         "CREATE ROLE registry SUPERUSER LOGIN; ALTER DATABASE registry_dev OWNER TO registry",
     );
     let section = format!(
-        "database:\n  enabled: true\n  host: {}\n  user: registry\n  dbname: registry_dev\n  sslmode: disable\n  requesttimeout: 2s\n",
+        "  database: {{enabled: true, host: {}, user: registry, dbname: registry_dev}}\n  config: {{database: {{requesttimeout: 2s}}}}\n",
         postgres.socket.display()
     );
-    let pair = start(&section, &[]);
+    let pair = start(&section);
     let registry = &pair.registry;
     let away = |log, health| Expected {
         push: (503, "UNAVAILABLE"),
         pull: 503,
         log,
         health,
+        status: DATABASE,
     };
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kdk registry'";
     let recovers = |what: &str| {
@@ -243,7 +270,7 @@ fn faults_of_the_database_are_told_everywhere() {
             postgres.try_sql("postgres", begin).then_some(())
         });
         postgres.sql("postgres", cut);
-        check(fault, &pair, &away(log, "is not available"));
+        check(fault, &pair, &away(log, log));
         postgres.sql("postgres", end);
         recovers(fault);
     }
@@ -256,7 +283,8 @@ fn faults_of_the_database_are_told_everywhere() {
         push: (503, "UNAVAILABLE"),
         pull: 200,
         log: "read-only transaction",
-        health: "",
+        health: "read-only transaction",
+        status: DATABASE,
     };
     check("a standby", &pair, &readonly);
     postgres.sql(
