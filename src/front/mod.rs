@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::serve::forward::ForwardError;
 use crate::serve::log::{Format, Level};
-use crate::serve::{Forward, Listener, log, tls, until_signal};
+use crate::serve::{Forward, Listener, id, log, tls, until_signal};
 use config::{Config, ConfigError};
 use proxy::Front;
 
@@ -57,7 +57,7 @@ pub fn serve(path: &Utf8Path) -> Result<(), StartError> {
 }
 
 async fn run(config: Config) -> Result<(), StartError> {
-    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(log::own_id()))]);
+    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(id::own()))]);
     log::init(Level::Info, Format::Json, fixed);
     let forward = match &config.token_service {
         None => None,

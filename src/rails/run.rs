@@ -16,7 +16,7 @@ use super::jwt_auth::TokenService;
 use super::logins::Logins;
 use super::service;
 use crate::serve::log::{Format, Level};
-use crate::serve::{Listener, TrustedProxies, log, tls, until_signal};
+use crate::serve::{Listener, TrustedProxies, id, log, tls, until_signal};
 
 /// How long requests under way may take at a stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub fn serve(path: &Utf8Path, own: &Utf8Path) -> Result<(), StartError> {
 }
 
 async fn run(config: Config) -> Result<(), StartError> {
-    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(log::own_id()))]);
+    let fixed = BTreeMap::from([("instance_id".to_owned(), Value::from(id::own()))]);
     log::init(Level::Info, Format::Json, fixed);
     let tokens = config.registry.as_ref().map(TokenService::new).transpose()?;
     let acceptor = match &config.tls {

@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, Uri, Version};
 use tracing::Span;
 
 use super::body::Body;
+use super::id;
 use super::listener::Peer;
 use super::log::{self, Facts, Fields};
 use super::origin::TrustedProxies;
@@ -38,7 +39,7 @@ impl About {
     pub fn of<B>(request: &Request<B>, peer: &Peer, proxies: &TrustedProxies) -> Self {
         let header = |name: HeaderName| request.headers().get(name).cloned();
         Self(Arc::new(Inner {
-            id: log::request_id(),
+            id: id::of_request(),
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),

@@ -19,8 +19,8 @@ use serde_json::json;
 use url::Url;
 
 use super::body::Body;
+use super::id;
 use super::listener::Peer;
-use super::log::instance_id;
 use super::origin::{FORWARDED_FOR, TrustedProxies};
 
 /// Largest body that is sent on, in bytes.
@@ -148,7 +148,7 @@ impl Forward {
         Ok(Self {
             target,
             client: client.build().map_err(ForwardError::Client)?,
-            name: format!("1.1 kdk-{}", instance_id()),
+            name: format!("1.1 kdk-{}", id::random()),
         })
     }
 

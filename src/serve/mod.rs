@@ -5,18 +5,23 @@
 
 pub mod access;
 pub mod body;
+mod connection;
 pub mod forward;
+pub mod id;
 pub mod listener;
 pub mod log;
 pub mod origin;
+mod preface;
 pub mod reload;
 pub mod route;
+mod run;
 pub mod tls;
 mod until_signal;
 
 pub use body::Body;
 pub use forward::Forward;
-pub use listener::{Listener, Peer, run};
+pub use listener::{Listener, Peer};
 pub use log::Level;
 pub use origin::TrustedProxies;
+pub use run::run;
 pub use until_signal::until_signal;

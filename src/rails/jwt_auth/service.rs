@@ -86,7 +86,7 @@ impl TokenService {
             exp: now + self.minutes * 60,
             nbf: Some(now - LEEWAY),
             iat: Some(now),
-            jti: Some(crate::serve::log::instance_id()),
+            jti: Some(crate::serve::id::random()),
             auth_type: None,
             user: None,
             access,

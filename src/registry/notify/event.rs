@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::registry::auth::Actor;
-use crate::serve::log;
+use crate::serve::id;
 use crate::sys::clock::Clock;
 
 /// Media type of an envelope.
@@ -71,13 +71,13 @@ impl Event {
         }
         let [addr, host, method, useragent] = &self.request;
         json!({"events": [{
-            "id": log::instance_id(),
+            "id": id::random(),
             "timestamp": Clock::System.now().to_string(),
             "action": self.action,
             "target": target,
             "request": {"id": self.request_id, "addr": addr, "host": host, "method": method, "useragent": useragent},
             "actor": actor,
-            "source": {"addr": source, "instanceID": log::own_id()},
+            "source": {"addr": source, "instanceID": id::own()},
         }]})
     }
 }

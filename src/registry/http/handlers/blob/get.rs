@@ -105,7 +105,7 @@ fn answer(content: &Object, range: &ByteRange, digest: &str, etag: &str) -> Resp
             part_of(content, *part),
         ),
         Some(parts) => {
-            let boundary = crate::serve::log::instance_id();
+            let boundary = crate::serve::id::random();
             let body = multipart(content, parts, &boundary);
             (format!("multipart/byteranges; boundary={boundary}"), None, body)
         }

@@ -32,7 +32,7 @@ pub async fn start(mut context: Context, name: &RepoName) -> Result<Response<Bod
     let state = UploadState {
         algorithm,
         name: name.to_string(),
-        id: crate::serve::log::instance_id(),
+        id: crate::serve::id::random(),
         offset: 0,
         started_at: Clock::System.now(),
     };
