@@ -159,7 +159,11 @@ impl Worker {
                         tracing::info!(worker = %self.name(), what = %what, event = %event, bytes = bytes, "removed by online GC");
                     }
                     Err(error) => {
-                        self.failed(error).await;
+                        let text = match &error {
+                            MetadataError::Database(error) => error.in_full(),
+                            other => other.to_string(),
+                        };
+                        tracing::error!(worker = %self.name(), error = %text, "online GC review failed");
                         more = false;
                         break;
                     }
@@ -204,19 +208,6 @@ impl Worker {
             postgres.review_blob(gc.transaction_timeout, gc.storage_timeout).await
         } else {
             self.shared.postgres.review_manifest(gc.transaction_timeout).await
-        }
-    }
-
-    async fn failed(&self, error: MetadataError) {
-        let away = matches!(&error, MetadataError::Database(error) if error.is_unavailable());
-        let text = match &error {
-            MetadataError::Database(error) => error.in_full(),
-            other => other.to_string(),
-        };
-        tracing::error!(worker = %self.name(), error = %text, "online GC review failed");
-        // While the database is away, nothing can be put off.
-        if !away && let Err(error) = self.shared.postgres.postpone(self.blobs).await {
-            tracing::error!(worker = %self.name(), error = %error, "cannot put off an online GC review");
         }
     }
 }

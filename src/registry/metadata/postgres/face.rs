@@ -58,7 +58,23 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
 
 impl Postgres {
     /// Deletes a row of a repository by a key of it; says whether it was there.
-    async fn delete(
+    async fn delete(&self, name: &RepoName, sql: &str, key: &(dyn ToSql + Sync)) -> Result<bool, MetadataError> {
+        // Whether a try may have been committed whose answer was lost.
+        let mut may_be_done = false;
+        attempt!(self, mut client, {
+            match self.delete_once(&mut client, name, sql, key).await {
+                Ok(was_there) => Ok(was_there || may_be_done),
+                // All else that refers to it goes with it.
+                Err(MetadataError::Database(error)) if error.is_reference() => Err(MetadataError::Referenced),
+                Err(error) => {
+                    may_be_done |= matches!(&error, MetadataError::Database(error) if error.is_unavailable());
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    async fn delete_once(
         &self,
         client: &mut Client,
         name: &RepoName,
@@ -131,24 +147,13 @@ impl Metadata for Postgres {
     }
 
     async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        let key = encode(digest);
         let _turn = self.turn(name).await?;
-        attempt!(self, mut client, {
-            match self.delete(&mut client, name, DELETE_MANIFEST, &key).await {
-                // All else that refers to it goes with it.
-                Err(MetadataError::Database(error)) if error.is_reference() => Err(MetadataError::Referenced),
-                other => other,
-            }
-        })
+        self.delete(name, DELETE_MANIFEST, &encode(digest)).await
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         let _turn = self.turn(name).await?;
-        attempt!(
-            self,
-            mut client,
-            self.delete(&mut client, name, DELETE_TAG, &tag.as_str()).await
-        )
+        self.delete(name, DELETE_TAG, &tag.as_str()).await
     }
 
     async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
@@ -235,12 +240,7 @@ impl Metadata for Postgres {
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        let key = encode(digest);
-        attempt!(
-            self,
-            mut client,
-            self.delete(&mut client, name, UNLINK_BLOB, &key).await
-        )
+        self.delete(name, UNLINK_BLOB, &encode(digest)).await
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {

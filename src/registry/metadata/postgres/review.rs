@@ -7,8 +7,9 @@
 use std::io;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Client, Transaction};
 use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
@@ -87,14 +88,10 @@ const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
 // Five minutes, and twice as long each time, up to a day.
 const POSTPONE_BLOB: &str = "UPDATE gc_blob_review_queue SET review_count = review_count + 1,
         review_after = now() + least(interval '5 minutes' * (2 ^ least(review_count, 16)), interval '1 day')
-    WHERE digest = (SELECT digest FROM gc_blob_review_queue
-        WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED)";
-const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue AS q SET review_count = review_count + 1,
+    WHERE digest = $1";
+const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue SET review_count = review_count + 1,
         review_after = now() + least(interval '5 minutes' * (2 ^ least(review_count, 16)), interval '1 day')
-    FROM (SELECT top_level_namespace_id AS n, repository_id AS r, manifest_id AS m FROM gc_manifest_review_queue
-        WHERE review_after < now() ORDER BY review_after LIMIT 1 FOR UPDATE SKIP LOCKED) AS x
-    WHERE q.top_level_namespace_id = x.n AND q.repository_id = x.r AND q.manifest_id = x.m";
-
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND manifest_id = $3";
 const DONE_BLOB: &str = "DELETE FROM gc_blob_review_queue WHERE digest = $1";
 /// How long what is out of sight may take to go.
 const PURGE_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
@@ -114,7 +111,7 @@ impl Postgres {
     /// Reviews the blob that waits longest for it.
     ///
     /// # Errors
-    /// Those of the database and the storage; the review is tried again later.
+    /// Those of the database and the storage; the review is put off.
     pub async fn review_blob(&self, limit: Duration, storage_limit: Duration) -> Result<Outcome, MetadataError> {
         let mut client = self.database.client().await?;
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
@@ -122,22 +119,37 @@ impl Postgres {
         let Some(row) = self.row(&transaction, NEXT_BLOB, &[]).await? else {
             return Ok(Outcome::Nothing);
         };
-        let (encoded, event): (Vec<u8>, String) = (row.get(0), row.get(1));
-        let needed = self.row(&transaction, BLOB_IS_NEEDED, &[&encoded]).await?;
-        let digest = Digest::from_bytes(&encoded).filter(|_| !needed.is_some_and(|row| row.get(0)));
+        let encoded: Vec<u8> = row.get(0);
+        let outcome = self
+            .review_blob_row(transaction, &encoded, row.get(1), storage_limit)
+            .await;
+        self.postpone_failed(&client, &outcome, POSTPONE_BLOB, &[&encoded])
+            .await;
+        outcome
+    }
+
+    async fn review_blob_row(
+        &self,
+        transaction: Transaction<'_>,
+        encoded: &Vec<u8>,
+        event: String,
+        storage_limit: Duration,
+    ) -> Result<Outcome, MetadataError> {
+        let needed = self.row(&transaction, BLOB_IS_NEEDED, &[encoded]).await?;
+        let digest = Digest::from_bytes(encoded).filter(|_| !needed.is_some_and(|row| row.get(0)));
         let Some(digest) = digest else {
-            self.execute(&transaction, DONE_BLOB, &[&encoded]).await?;
+            self.execute(&transaction, DONE_BLOB, &[encoded]).await?;
             transaction.commit().await.map_err(|error| self.failed(error))?;
             return Ok(Outcome::Kept);
         };
         // Before its data: what something refers to all the same cannot be deleted.
-        self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[&encoded])
+        self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[encoded])
             .await?;
         let key = layout::blob_data(&digest);
         let size = crate::sys::task::timeout(storage_limit, self.driver.head(&key)).await;
         let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
         let bytes = size?.unwrap_or_default();
-        self.execute(&transaction, DONE_BLOB, &[&encoded]).await?;
+        self.execute(&transaction, DONE_BLOB, &[encoded]).await?;
         // Out of sight only. Whoever ended this session meanwhile has freed the
         // row, and another may have pushed the blob: then the commit fails, and
         // what was moved comes back.
@@ -158,7 +170,7 @@ impl Postgres {
     /// Reviews the manifest that waits longest for it.
     ///
     /// # Errors
-    /// Those of the database; the review is tried again later.
+    /// Those of the database; the review is put off.
     pub async fn review_manifest(&self, limit: Duration) -> Result<Outcome, MetadataError> {
         let mut client = self.database.client().await?;
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
@@ -167,12 +179,22 @@ impl Postgres {
             return Ok(Outcome::Nothing);
         };
         let (namespace, repository, id): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        let event: String = row.get(3);
-        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&namespace, &repository, &id];
+        let key: [&(dyn ToSql + Sync); 3] = [&namespace, &repository, &id];
+        let outcome = self.review_manifest_row(transaction, &key, row.get(3)).await;
+        self.postpone_failed(&client, &outcome, POSTPONE_MANIFEST, &key).await;
+        outcome
+    }
+
+    async fn review_manifest_row(
+        &self,
+        transaction: Transaction<'_>,
+        key: &[&(dyn ToSql + Sync); 3],
+        event: String,
+    ) -> Result<Outcome, MetadataError> {
         // Whoever is attaching something to it right now comes first.
-        self.rows(&transaction, HOLD_MANIFEST, &key).await?;
-        let needed = self.row(&transaction, MANIFEST_IS_NEEDED, &key).await?;
-        let about = self.row(&transaction, ABOUT, &key).await?;
+        self.rows(&transaction, HOLD_MANIFEST, key).await?;
+        let needed = self.row(&transaction, MANIFEST_IS_NEEDED, key).await?;
+        let about = self.row(&transaction, ABOUT, key).await?;
         let mut needed = needed.is_some_and(|row| row.get(0));
         // One that came before its subject does not name it yet.
         let subject = about.as_ref().and_then(|row| {
@@ -182,22 +204,22 @@ impl Postgres {
         if !needed && let Some(subject) = subject {
             let digest = encode(&subject.digest);
             let attached = self
-                .execute(&transaction, ATTACH, &[&namespace, &repository, &id, &digest])
+                .execute(&transaction, ATTACH, &[key[0], key[1], key[2], &digest])
                 .await?;
             needed = attached > 0;
         }
         if !needed
             && let Some(row) = &about
-            && self.attach_early(&transaction, &key, row.get(1)).await?
+            && self.attach_early(&transaction, key, row.get(1)).await?
         {
-            let again = self.row(&transaction, MANIFEST_IS_NEEDED, &key).await?;
+            let again = self.row(&transaction, MANIFEST_IS_NEEDED, key).await?;
             needed = again.is_some_and(|row| row.get(0));
         }
         let mut outcome = Outcome::Kept;
         if needed {
-            self.execute(&transaction, DONE_MANIFEST, &key).await?;
+            self.execute(&transaction, DONE_MANIFEST, key).await?;
         } else {
-            self.execute(&transaction, REMOVE_MANIFEST, &key).await?;
+            self.execute(&transaction, REMOVE_MANIFEST, key).await?;
             if let Some(row) = about {
                 let digest = Digest::from_bytes(row.get(1)).map_or_else(String::new, |digest| digest.to_string());
                 outcome = Outcome::Removed {
@@ -216,7 +238,7 @@ impl Postgres {
     async fn attach_early(
         &self,
         transaction: &Transaction<'_>,
-        key: &[&(dyn tokio_postgres::types::ToSql + Sync); 3],
+        key: &[&(dyn ToSql + Sync); 3],
         own: &[u8],
     ) -> Result<bool, MetadataError> {
         let mut attached = false;
@@ -233,14 +255,22 @@ impl Postgres {
         Ok(attached)
     }
 
-    /// Puts off the review that failed; twice as long each time.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn postpone(&self, blobs: bool) -> Result<(), MetadataError> {
-        let client = self.database.client().await?;
-        let sql = if blobs { POSTPONE_BLOB } else { POSTPONE_MANIFEST };
-        self.execute(&client, sql, &[]).await.map(drop)
+    /// Puts off a review that failed; twice as long each time. While the
+    /// database is away, nothing can be put off.
+    async fn postpone_failed(
+        &self,
+        client: &Client,
+        outcome: &Result<Outcome, MetadataError>,
+        sql: &str,
+        key: &[&(dyn ToSql + Sync)],
+    ) {
+        let away = matches!(outcome, Err(MetadataError::Database(error)) if error.is_unavailable());
+        if outcome.is_err()
+            && !away
+            && let Err(error) = self.execute(client, sql, key).await
+        {
+            tracing::error!(error = %error, "cannot put off an online GC review");
+        }
     }
 
     /// Returns how full the queues of blobs and manifests are.
