@@ -1,10 +1,11 @@
 //! The registry with its metadata in PostgreSQL: what the tests of the API, which
 //! run on every face, do not ask.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ fn own_postgres() -> TestPostgres {
 struct Proxy {
     port: u16,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    /// Whether the answer to the next commit is lost.
+    loses: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -39,6 +42,8 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let known = Arc::clone(&open);
+        let loses = Arc::new(AtomicBool::new(false));
+        let losing = Arc::clone(&loses);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&socket) else {
@@ -46,9 +51,20 @@ impl Proxy {
                 };
                 known.lock().expect("held").push(client.try_clone().expect("cloned"));
                 let (mut from, mut to) = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+                let (losing, back) = (Arc::clone(&losing), client.try_clone().expect("cloned"));
                 std::thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
+                    let mut piece = [0; 8192];
+                    while let Ok(read @ 1..) = from.read(&mut piece) {
+                        let commits = piece[..read].windows(7).any(|part| part == b"COMMIT\0");
+                        if commits && losing.swap(false, Ordering::Relaxed) {
+                            // It arrives, and nobody hears what came of it.
+                            let _ = back.shutdown(Shutdown::Both);
+                        }
+                        if to.write_all(&piece[..read]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(Shutdown::Write);
                 });
                 std::thread::spawn(move || {
                     let (mut from, mut to) = (server, client);
@@ -57,7 +73,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, open }
+        Self { port, open, loses }
     }
 
     /// Cuts all connections; returns how many there were.
@@ -67,6 +83,31 @@ impl Proxy {
             let _ = connection.shutdown(Shutdown::Both);
         }
         open.len()
+    }
+}
+
+/// Whoever is told that what was deleted had not been there would take it for
+/// somebody else's doing.
+#[test]
+fn a_deletion_whose_answer_is_lost_has_happened() {
+    let postgres = own_postgres();
+    let proxy = Proxy::to(&postgres);
+    let section = format!(
+        "database:\n  enabled: true\n  host: 127.0.0.1\n  port: {}\n  user: postgres\n  dbname: registry_dev\n  sslmode: disable\n",
+        proxy.port
+    );
+    let registry = TestRegistry::with(temporary(), &section, &[]);
+    let (_, digest) = registry.push_image("a/b", "t", "x");
+    let layer = crate::support::registry::digest(b"layer x");
+    for path in [
+        "/v2/a/b/manifests/t".to_owned(),
+        format!("/v2/a/b/manifests/{digest}"),
+        format!("/v2/a/b/blobs/{layer}"),
+    ] {
+        proxy.loses.store(true, Ordering::Relaxed);
+        assert_eq!(registry.send("DELETE", &path).status(), 202, "{path}");
+        assert!(!proxy.loses.load(Ordering::Relaxed), "{path}: nothing was lost");
+        assert_eq!(registry.send("DELETE", &path).status(), 404, "{path}");
     }
 }
 
