@@ -45,7 +45,8 @@ BEGIN
 
     DROP SCHEMA IF EXISTS partitions;
 
-    -- Not of schema.sql: made when the first repository is renamed.
+    -- Not of schema.sql: what is noted of kdk/*.sql, and made when the first repository is renamed.
+    DROP TABLE IF EXISTS kdk.migrations;
     DROP TABLE IF EXISTS kdk.repository_leases;
     DROP SCHEMA IF EXISTS kdk;
 END

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::StartError;
 use crate::registry::config::Config;
 use crate::registry::metadata::locate::is_in_database;
-use crate::registry::metadata::postgres::Database;
+use crate::registry::metadata::postgres::{Database, migrations};
 use crate::registry::metadata::{Files, Postgres, Store};
 use crate::registry::storage::{Storage, StorageError, marks};
 
@@ -50,11 +50,24 @@ async fn mark(config: &Config, storage: &Storage, postgres: &Postgres) -> Result
     marks::set_database_in_use(storage).await
 }
 
-/// Marks a storage whose database was away at the start once it is reached: a
-/// collection must not take it for one whose metadata are in files.
-pub async fn mark_when_reached(storage: Storage, postgres: Postgres, stop: CancellationToken) {
+/// Says what a database lacks, and marks a storage whose database was away at
+/// the start, once it is reached: a collection must not take it for one whose
+/// metadata are in files.
+pub async fn when_reached(storage: Storage, postgres: Postgres, stop: CancellationToken) {
     const PAUSE: Duration = Duration::from_millis(500);
     let work = async {
+        let client = loop {
+            match postgres.database().client().await {
+                Ok(client) => break client,
+                Err(_) => crate::sys::task::sleep(PAUSE).await,
+            }
+        };
+        if let Ok(lacking @ 1..) = migrations::lacking(&client).await {
+            tracing::warn!(
+                "the metadata database lacks {lacking} of this version's migrations; run: kdk registry database migrate up CONFIG"
+            );
+        }
+        drop(client);
         while !marks::is_database_in_use(&storage).await.unwrap_or_default() {
             if postgres.database().ping().await.is_ok()
                 && let Err(error) = marks::set_database_in_use(&storage).await

@@ -52,7 +52,7 @@ impl Writing {
                 totals: state.collected(),
             };
             collection.start(&tasks, &stop);
-            let marking = metadata::mark_when_reached(storage.clone(), postgres.clone(), stop.clone());
+            let marking = metadata::when_reached(storage.clone(), postgres.clone(), stop.clone());
             tasks.spawn(marking);
         }
         Self { stop, tasks }

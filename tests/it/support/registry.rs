@@ -270,6 +270,13 @@ impl TestRegistry {
         self.child.wait().expect("reaped");
     }
 
+    /// Starts another server with the configuration of one that was stopped.
+    pub fn restart_with_own_configuration(mut self) -> Self {
+        let directory = std::mem::replace(&mut self.directory, temporary());
+        let config = directory.path().join("config.yml");
+        Self::on(directory, &config, &[])
+    }
+
     /// Starts another server on the directory of one that was stopped.
     pub fn restart(self) -> Self {
         self.again("", &[])

@@ -180,7 +180,7 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
         }
         Ok(admin::migrate(&source, direction, args.dry_run)?)
     })?;
-    for id in outcome.pre_deployment.iter().chain(&outcome.post_deployment) {
+    for id in outcome.ids() {
         session.ui.out(id);
     }
     if !args.dry_run {

@@ -86,8 +86,15 @@ pub struct Postgres {
     /// Turns of those who change a repository, by its name: whoever waits for
     /// another there holds connections that others need elsewhere.
     turns: Arc<[Semaphore]>,
-    /// Ids of media types, which never change.
-    types: Arc<Mutex<HashMap<String, i16>>>,
+    types: Arc<Mutex<MediaTypes>>,
+}
+
+/// Ids of media types, which never change as long as their table is the same.
+#[derive(Debug, Default)]
+struct MediaTypes {
+    /// The table's number.
+    table: i64,
+    ids: HashMap<String, i16>,
 }
 
 /// Writes a digest as the database keeps it: a byte for the algorithm, then the hash.
@@ -99,11 +106,16 @@ pub(super) fn decode(row: &Row, column: usize) -> Option<Digest> {
     Digest::from_bytes(row.get(column))
 }
 
-/// A column's stored manifest: its payload, and its media type after that.
+/// A column's stored manifest: its payload, and its media type after that,
+/// where it is not the payload that says so.
 pub(super) fn stored(row: &Row, column: usize) -> Arc<Stored> {
-    Arc::new(Stored {
-        content: Bytes::from(row.get::<_, Vec<u8>>(column)),
-        media_type: media_type::shared(row.get(column + 1)),
+    let content = Bytes::from(row.get::<_, Vec<u8>>(column));
+    Arc::new(match row.get::<_, Option<String>>(column + 1) {
+        Some(known) => Stored {
+            content,
+            media_type: media_type::shared(known),
+        },
+        None => Stored::new(content),
     })
 }
 
@@ -256,14 +268,15 @@ impl Postgres {
     ) -> Result<HashMap<String, i16>, MetadataError> {
         const ADD: &str = "INSERT INTO media_types (media_type) SELECT DISTINCT unnest($1::text[])
             ON CONFLICT (media_type) DO NOTHING";
-        const FIND: &str = "SELECT media_type, id FROM media_types WHERE media_type = ANY($1)";
+        const FIND: &str = "SELECT media_type, id::smallint, to_regclass('media_types')::oid::bigint
+            FROM media_types WHERE media_type = ANY($1)";
         const LONGEST: usize = 255;
         let mut found = HashMap::new();
         let mut unknown = Vec::new();
         {
             let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
             for name in names {
-                match types.get(*name) {
+                match types.ids.get(*name) {
                     Some(id) => drop(found.insert((*name).to_owned(), *id)),
                     None if name.trim().is_empty() || name.contains('\0') || name.chars().count() > LONGEST => {
                         return Err(MetadataError::MediaType((*name).to_owned()));
@@ -282,10 +295,28 @@ impl Postgres {
         }
         let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            types.insert(row.get(0), row.get(1));
+            let table = row.get(2);
+            if types.table != table {
+                *types = MediaTypes {
+                    table,
+                    ids: HashMap::new(),
+                };
+            }
+            types.ids.insert(row.get(0), row.get(1));
             found.insert(row.get(0), row.get(1));
         }
         Ok(found)
+    }
+
+    /// Checks that the media types' table is the one whose ids are known: a
+    /// database may be restored, and a schema made anew, under a running server.
+    pub(super) fn check_types(&self, table: Option<i64>) -> Result<(), MetadataError> {
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if table == Some(types.table) {
+            return Ok(());
+        }
+        *types = MediaTypes::default();
+        Err(self.database.replaced().into())
     }
 }
 

@@ -233,12 +233,16 @@ impl Database {
 
     /// Says what a failed statement means.
     pub fn failure(&self, error: tokio_postgres::Error) -> DatabaseError {
-        let gone = error.code().is_none_or(|code| {
-            // Classes 08 and 57P: connections, and a server that goes down.
-            // 53: out of something; 25006: a standby.
-            let class = |class: &str| code.code().starts_with(class);
-            class("08") || class("57P") || class("53") || class("25006")
-        });
+        // Of values that a statement does not take, no server has heard.
+        let is_of_types =
+            std::error::Error::source(&error).is_some_and(|source| source.is::<tokio_postgres::types::WrongType>());
+        let gone = !is_of_types
+            && error.code().is_none_or(|code| {
+                // Classes 08 and 57P: connections, and a server that goes down.
+                // 53: out of something; 25006: a standby.
+                let class = |class: &str| code.code().starts_with(class);
+                class("08") || class("57P") || class("53") || class("25006")
+            });
         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return DatabaseError::Busy {
                 place: self.place.to_string(),
@@ -263,6 +267,13 @@ impl Database {
             }
         } else {
             DatabaseError::Statement(error)
+        }
+    }
+
+    /// Says that it is not the one that it was before.
+    pub fn replaced(&self) -> DatabaseError {
+        DatabaseError::Replaced {
+            place: self.place.to_string(),
         }
     }
 

@@ -24,6 +24,12 @@ pub enum DatabaseError {
     /// Its schema is not the one that is needed.
     #[error("{0}")]
     Refused(String),
+    /// It was exchanged while something was done with what was known of it.
+    #[error("the metadata database {place} was replaced by another")]
+    Replaced {
+        /// Which database.
+        place: String,
+    },
     /// Others hold what is to be changed for longer than anybody waits.
     #[error("what is to be changed in the metadata database {place} is in use by others")]
     Busy {
@@ -112,6 +118,7 @@ impl DatabaseError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unavailable { outage, .. } => matches!(outage, Outage::Lost | Outage::Shutdown),
+            Self::Replaced { .. } => true,
             Self::Statement(error) => error.code().is_some_and(|code| {
                 [
                     SqlState::UNIQUE_VIOLATION,

@@ -12,12 +12,14 @@ use crate::registry::metadata::{Metadata, MetadataError, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Change, Durability};
 
-const MANIFEST: &str = "SELECT m.payload, t.media_type FROM manifests AS m
+/// A type of their own have those alone that the others may not take for what
+/// they look like: GitLab's registry stores BuildKit's caches, which are indexes, as images.
+const MANIFEST: &str = "SELECT m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
     JOIN media_types AS t ON t.id = m.media_type_id
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $3";
 const HAS_MANIFEST: &str = "SELECT 1 FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
-const TAGGED: &str = "SELECT m.digest, m.payload, y.media_type FROM tags AS t
+const TAGGED: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN y.media_type END FROM tags AS t
     JOIN manifests AS m ON m.top_level_namespace_id = t.top_level_namespace_id
         AND m.repository_id = t.repository_id AND m.id = t.manifest_id
     JOIN media_types AS y ON y.id = m.media_type_id
@@ -28,25 +30,34 @@ const RESOLVE: &str = "SELECT m.digest FROM tags AS t
     WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3";
 const DELETE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
-const DETACH: &str = "UPDATE manifests SET subject_id = NULL
-    WHERE top_level_namespace_id = $1 AND repository_id = $2
-        AND subject_id = (SELECT s.id FROM manifests AS s
-            WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)";
+/// Those have to be reviewed again: what kept them is gone.
+const DETACH: &str = "WITH detached AS (
+        UPDATE manifests SET subject_id = NULL
+        WHERE top_level_namespace_id = $1 AND repository_id = $2
+            AND subject_id = (SELECT s.id FROM manifests AS s
+                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
+        RETURNING id)
+    INSERT INTO gc_manifest_review_queue (top_level_namespace_id, repository_id, manifest_id, review_after, event)
+    SELECT $1, $2, id, gc_review_after('manifest_delete'), 'manifest_delete' FROM detached
+    ON CONFLICT (top_level_namespace_id, repository_id, manifest_id)
+        DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
 const DELETE_TAG: &str = "DELETE FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = $3";
 const TAGS: &str = "SELECT name FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name > $3 ORDER BY name LIMIT $4";
 /// Those of a subject that is there.
-const REFERRERS: &str = "SELECT m.digest, m.payload, t.media_type FROM manifests AS m
+const REFERRERS: &str =
+    "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
     JOIN media_types AS t ON t.id = m.media_type_id
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
         AND m.subject_id = (SELECT s.id FROM manifests AS s
             WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)";
 /// Those that came before their subject, whose row does not name it.
-const UNATTACHED: &str = "SELECT m.digest, m.payload, t.media_type FROM manifests AS m
+const UNATTACHED: &str =
+    "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
     JOIN media_types AS t ON t.id = m.media_type_id
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND m.subject_id IS NULL AND m.artifact_media_type_id IS NOT NULL";
+        AND m.subject_id IS NULL AND position('\"subject\"'::bytea IN m.payload) > 0";
 const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
 const UNLINK_BLOB: &str = "DELETE FROM repository_blobs

@@ -10,11 +10,28 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
+/// A migration of this project's own.
+macro_rules! own {
+    ($id:literal) => {
+        (
+            concat!("kdk/", $id),
+            include_str!(concat!("../../../../migrations/kdk/", $id, ".sql")),
+        )
+    };
+}
+
 /// What makes the schema in an empty database.
 const SCHEMA: &str = include_str!("../../../../migrations/schema.sql");
 /// What adds to it that may follow while a registry serves.
 const POST_SCHEMA: &str = include_str!("../../../../migrations/post-deployment.sql");
-/// What removes both.
+/// What is added to either registry's schema, and mended in it, by id and in order.
+const OWN: [(&str, &str); 4] = [
+    own!("0001_media_types"),
+    own!("0002_configurations"),
+    own!("0003_deleted_manifests"),
+    own!("0004_waiting_manifests"),
+];
+/// What removes all.
 const DROP: &str = include_str!("../../../../migrations/drop.sql");
 /// Ids of the migrations that must be there before a registry serves, in order.
 const PRE_DEPLOYMENT: &str = include_str!("../../../../migrations/pre-deployment.txt");
@@ -96,11 +113,31 @@ pub struct Outcome {
     pub pre_deployment: Vec<&'static str>,
     /// Ids that may follow.
     pub post_deployment: Vec<&'static str>,
+    /// Ids of this project's own, which may follow, too.
+    pub own: Vec<&'static str>,
 }
+
+impl Outcome {
+    /// Returns all ids, in order.
+    pub fn ids(&self) -> impl Iterator<Item = &'static str> {
+        let all = self.pre_deployment.iter().chain(&self.post_deployment).chain(&self.own);
+        all.copied()
+    }
+}
+
+/// Where it is recorded what was applied.
+const PRE_TABLE: &str = "public.schema_migrations";
+const POST_TABLE: &str = "public.post_deploy_schema_migrations";
+const OWN_TABLE: &str = "kdk.migrations";
+const MAKE_OWN_TABLE: &str = "CREATE SCHEMA IF NOT EXISTS kdk;
+    CREATE TABLE IF NOT EXISTS kdk.migrations (
+        id text NOT NULL PRIMARY KEY,
+        applied_at timestamp with time zone
+    )";
 
 async fn applied(client: &impl GenericClient, table: &str) -> Result<Applied, tokio_postgres::Error> {
     let there = client
-        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("public.{table}")])
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
         .await?;
     if !there.get::<_, bool>(0) {
         return Ok(Applied::new());
@@ -124,7 +161,7 @@ async fn applied(client: &impl GenericClient, table: &str) -> Result<Applied, to
 /// When migrations are missing, the server is too old, or a statement fails.
 pub async fn check(client: &Client) -> Result<(), SchemaError> {
     check_server(client).await?;
-    let there = applied(client, "schema_migrations").await?;
+    let there = applied(client, PRE_TABLE).await?;
     let missing = pre_deployment().filter(|id| !there.contains_key(*id)).count();
     if missing == 0 {
         Ok(())
@@ -170,10 +207,10 @@ pub async fn status(client: &Client, skip_post: bool) -> Result<Vec<Line>, Schem
             applied,
         }));
     };
-    add(&mut pre_deployment(), applied(client, "schema_migrations").await?);
+    add(&mut pre_deployment(), applied(client, PRE_TABLE).await?);
     if !skip_post {
-        let there = applied(client, "post_deploy_schema_migrations").await?;
-        add(&mut post_deployment(), there);
+        add(&mut post_deployment(), applied(client, POST_TABLE).await?);
+        add(&mut own(), applied(client, OWN_TABLE).await?);
     }
     lines.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(lines)
@@ -184,19 +221,35 @@ pub async fn status(client: &Client, skip_post: bool) -> Result<Vec<Line>, Schem
 /// # Errors
 /// When a statement fails.
 pub async fn version(client: &Client) -> Result<Option<String>, SchemaError> {
-    let there = applied(client, "schema_migrations").await?;
+    let there = applied(client, PRE_TABLE).await?;
     Ok(there.into_keys().next_back())
 }
 
+/// Returns the ids of this project's own, in order.
+fn own() -> impl Iterator<Item = &'static str> {
+    OWN.iter().map(|(id, _)| *id)
+}
+
+/// Returns how many of this project's own migrations a database lacks; it is
+/// served without them, and some things are slower or not mended.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn lacking(client: &Client) -> Result<usize, tokio_postgres::Error> {
+    let there = applied(client, OWN_TABLE).await?;
+    Ok(own().filter(|id| !there.contains_key(*id)).count())
+}
+
 /// Begins a change that nobody else makes meanwhile; returns what is applied.
-async fn locked(client: &mut Client) -> Result<(Transaction<'_>, Applied, Applied), SchemaError> {
+async fn locked(client: &mut Client) -> Result<(Transaction<'_>, [Applied; 3]), SchemaError> {
     let transaction = client.transaction().await?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
-    let pre = applied(&transaction, "schema_migrations").await?;
-    let post = applied(&transaction, "post_deploy_schema_migrations").await?;
-    Ok((transaction, pre, post))
+    let pre = applied(&transaction, PRE_TABLE).await?;
+    let post = applied(&transaction, POST_TABLE).await?;
+    let own = applied(&transaction, OWN_TABLE).await?;
+    Ok((transaction, [pre, post, own]))
 }
 
 /// Makes the schema where it is missing; with `skip_post` without what may
@@ -206,27 +259,27 @@ async fn locked(client: &mut Client) -> Result<(Transaction<'_>, Applied, Applie
 /// When another registry made the schema and it lacks something, or a statement fails.
 pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<Outcome, SchemaError> {
     check_server(client).await?;
-    let (transaction, pre, post) = locked(client).await?;
+    let (transaction, [pre, post, done]) = locked(client).await?;
+    let known: HashSet<&str> = pre_deployment().chain(post_deployment()).collect();
+    let other = pre.keys().chain(post.keys()).find(|id| !known.contains(id.as_str()));
     let outcome = Outcome {
         pre_deployment: pre_deployment().filter(|id| !pre.contains_key(*id)).collect(),
         post_deployment: post_deployment()
             .filter(|id| !skip_post && !post.contains_key(*id))
             .collect(),
+        // What a newer registry made is left alone.
+        own: own()
+            .filter(|id| !skip_post && other.is_none() && !done.contains_key(*id))
+            .collect(),
     };
-    if !(outcome.pre_deployment.is_empty() && outcome.post_deployment.is_empty()) {
-        let known: HashSet<&str> = pre_deployment().chain(post_deployment()).collect();
-        if let Some(other) = pre.keys().chain(post.keys()).find(|id| !known.contains(id.as_str())) {
-            return Err(SchemaError::Newer(other.clone()));
-        }
+    if let Some(other) = other
+        && !(outcome.pre_deployment.is_empty() && outcome.post_deployment.is_empty())
+    {
+        return Err(SchemaError::Newer(other.clone()));
     }
     for (table, sql, there, missing) in [
-        ("schema_migrations", SCHEMA, pre, &outcome.pre_deployment),
-        (
-            "post_deploy_schema_migrations",
-            POST_SCHEMA,
-            post,
-            &outcome.post_deployment,
-        ),
+        (PRE_TABLE, SCHEMA, pre, &outcome.pre_deployment),
+        (POST_TABLE, POST_SCHEMA, post, &outcome.post_deployment),
     ] {
         if missing.is_empty() {
             continue;
@@ -238,17 +291,23 @@ pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<O
             continue;
         }
         transaction.batch_execute(sql).await?;
-        transaction
-            .execute(
-                &format!(
-                    "INSERT INTO {table} (id, applied_at) SELECT id, clock_timestamp() FROM unnest($1::text[]) AS id"
-                ),
-                &[missing],
-            )
-            .await?;
+        record(&transaction, table, missing).await?;
+    }
+    if !dry_run && !outcome.own.is_empty() {
+        transaction.batch_execute(MAKE_OWN_TABLE).await?;
+        for (_, sql) in OWN.iter().filter(|(id, _)| outcome.own.contains(id)) {
+            transaction.batch_execute(sql).await?;
+        }
+        record(&transaction, OWN_TABLE, &outcome.own).await?;
     }
     transaction.commit().await?;
     Ok(outcome)
+}
+
+async fn record(transaction: &Transaction<'_>, table: &str, ids: &[&str]) -> Result<(), tokio_postgres::Error> {
+    let sql =
+        format!("INSERT INTO {table} (id, applied_at) SELECT id, clock_timestamp() FROM unnest($1::text[]) AS id");
+    transaction.execute(&sql, &[&ids]).await.map(drop)
 }
 
 /// Removes the schema from a database that holds no repository. With
@@ -257,7 +316,7 @@ pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<O
 /// # Errors
 /// When there are repositories, another registry made the schema, or a statement fails.
 pub async fn down(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaError> {
-    let (transaction, pre, post) = locked(client).await?;
+    let (transaction, [pre, post, done]) = locked(client).await?;
     let known: Vec<&str> = pre_deployment().chain(post_deployment()).collect();
     if let Some(other) = pre.keys().chain(post.keys()).find(|id| !known.contains(&id.as_str())) {
         return Err(SchemaError::Newer(other.clone()));
@@ -265,6 +324,7 @@ pub async fn down(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaE
     let outcome = Outcome {
         pre_deployment: pre_deployment().filter(|id| pre.contains_key(*id)).collect(),
         post_deployment: post_deployment().filter(|id| post.contains_key(*id)).collect(),
+        own: own().filter(|id| done.contains_key(*id)).collect(),
     };
     if pre.is_empty() {
         return Ok(outcome);

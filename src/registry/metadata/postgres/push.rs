@@ -7,6 +7,7 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, Repository, decode, encode};
+use super::review::DONE_MANIFEST;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::{Digest, RepoName, Tag};
@@ -103,6 +104,12 @@ impl ManifestRow {
         self.config().into_iter().chain(self.entries())
     }
 
+    /// Returns the configuration as rows hold it. GitLab's registry writes
+    /// JSON's null for one that is too large, and expects nothing else.
+    pub(super) fn kept_configuration(&self) -> Option<&[u8]> {
+        self.config().map(|_| self.configuration.as_deref().unwrap_or(b"null"))
+    }
+
     /// Says whether it is an index.
     pub fn is_index(&self) -> bool {
         self.config().is_none()
@@ -154,7 +161,8 @@ const TAKE_TURN: &str = "SELECT CASE WHEN EXISTS (SELECT FROM manifests
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
         OR EXISTS (SELECT FROM tags
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))
-        THEN pg_advisory_xact_lock($5) ELSE pg_advisory_xact_lock_shared($5) END";
+        THEN pg_advisory_xact_lock($5) ELSE pg_advisory_xact_lock_shared($5) END,
+    to_regclass('media_types')::oid::bigint";
 // Whoever is about to rely on blobs keeps the collection from removing them.
 const HOLD_BLOBS: &str = "SELECT FROM gc_blob_review_queue
     WHERE digest = ANY($1) AND review_after < now() + interval '1 hour' ORDER BY digest FOR UPDATE";
@@ -170,7 +178,7 @@ const PUT_MANIFEST: &str = "WITH new AS (
             schema_version, media_type_id, artifact_media_type_id, configuration_media_type_id,
             configuration_blob_digest, configuration_payload, total_size, non_conformant,
             non_distributable_layers, subject_id)
-        VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        VALUES ($1, $2, $3, $4, 2, $5::smallint, $6::bigint, $7::smallint, $8, $9, $10, $11, $12, $13)
         ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING RETURNING id),
     parts AS (
         INSERT INTO layers (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
@@ -218,7 +226,8 @@ const PUBLISHED: &str = "UPDATE repositories SET last_published_at = now()
 pub(super) const PUT_OFF_BLOB: &str = "INSERT INTO gc_blob_review_queue (digest, review_after, event)
     VALUES ($1, gc_review_after('blob_upload'), 'blob_upload')
     ON CONFLICT (digest) DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
-const PUT_BLOB: &str = "INSERT INTO blobs (digest, media_type_id, size) VALUES ($1, $2, $3)
+const PUT_BLOB: &str = "INSERT INTO blobs (digest, media_type_id, size)
+    SELECT $1, id, $2 FROM media_types WHERE media_type = 'application/octet-stream'
     ON CONFLICT (digest) DO NOTHING";
 const KNOWN_BLOB: &str = "SELECT FROM blobs WHERE digest = $1";
 const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
@@ -306,6 +315,8 @@ impl Postgres {
         }
         statements.push((MISSING, there));
         let answers = self.pipeline(transaction, &statements).await?;
+        let table = answers.first().and_then(|rows| rows.first()?.get(1));
+        self.check_types(table)?;
         let absent = answers.last().into_iter().flatten();
         self.check_data(row, absent.filter_map(|row| decode(row, 0)).collect())
             .await
@@ -335,7 +346,7 @@ impl Postgres {
             }
         };
         let config = row.config().map(|config| encode(&config.digest));
-        let configuration = row.configuration.as_deref();
+        let configuration = row.kept_configuration();
         let parts: Vec<&Descriptor> = if row.is_index() {
             self.blob_entries(transaction, at, row).await?
         } else {
@@ -385,6 +396,12 @@ impl Postgres {
             // Of one that is there some entries may have come since.
             let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
             self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
+                .await?;
+        }
+        if subject.is_some() {
+            // What is attached lives as long as its subject. GitLab's collection
+            // does not ask for that, and removes what is due and has no tag.
+            self.execute(transaction, DONE_MANIFEST, &[&at.namespace, &at.id, &id])
                 .await?;
         }
         Ok(())
@@ -485,15 +502,13 @@ impl Postgres {
         size: Option<i64>,
     ) -> Result<(), MetadataError> {
         let at = self.make_repository(&*client, name).await?;
-        let types = self.type_ids(&*client, &[BLOB_TYPE]).await?;
         let encoded = encode(digest);
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         // From here on no collection removes the blob, neither row nor data.
         self.execute(&transaction, PUT_OFF_BLOB, &[&encoded]).await?;
         let blobs = Blobs::new(self.driver.clone());
         if let Some(size) = size {
-            self.execute(&transaction, PUT_BLOB, &[&encoded, &types.get(BLOB_TYPE), &size])
-                .await?;
+            self.execute(&transaction, PUT_BLOB, &[&encoded, &size]).await?;
         } else if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() {
             return Err(MetadataError::Missing(vec![digest.clone()]));
         }

@@ -69,7 +69,8 @@ const MANIFEST_IS_NEEDED: &str = "WITH RECURSIVE attached AS (
             WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2)
         OR EXISTS (SELECT FROM manifest_references AS r JOIN attached AS a ON r.child_id = a.id
             WHERE r.top_level_namespace_id = $1 AND r.repository_id = $2)";
-const ABOUT: &str = "SELECT r.path, m.digest, CASE WHEN m.artifact_media_type_id IS NOT NULL THEN m.payload END
+const ABOUT: &str =
+    "SELECT r.path, m.digest, CASE WHEN position('\"subject\"'::bytea IN m.payload) > 0 THEN m.payload END
     FROM manifests AS m JOIN repositories AS r
         ON r.top_level_namespace_id = m.top_level_namespace_id AND r.id = m.repository_id
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3";
@@ -80,10 +81,16 @@ const HOLD_MANIFEST: &str = "SELECT FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3 FOR UPDATE";
 const EARLY: &str = "SELECT id, payload FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2
-        AND subject_id IS NULL AND artifact_media_type_id IS NOT NULL";
+        AND subject_id IS NULL AND position('\"subject\"'::bytea IN payload) > 0";
+/// All that is attached to a manifest, over any number of steps; what nothing is attached to comes first.
+const ATTACHED: &str = "WITH RECURSIVE attached AS (
+        SELECT $3::bigint AS id, 0 AS depth
+        UNION SELECT m.id, a.depth + 1 FROM manifests AS m JOIN attached AS a ON m.subject_id = a.id
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2)
+    SELECT id FROM attached WHERE depth > 0 ORDER BY depth DESC, id";
 const REMOVE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3";
-const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
+pub(super) const DONE_MANIFEST: &str = "DELETE FROM gc_manifest_review_queue
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND manifest_id = $3";
 // Five minutes, and twice as long each time, up to a day.
 const POSTPONE_BLOB: &str = "UPDATE gc_blob_review_queue SET review_count = review_count + 1,
@@ -201,12 +208,13 @@ impl Postgres {
             let payload: Option<Vec<u8>> = row.get(2);
             Manifest::parse(&payload?, None).ok()?.subject
         });
-        if !needed && let Some(subject) = subject {
+        // Also one that is tagged: the tag may go before the subject does.
+        if let Some(subject) = subject {
             let digest = encode(&subject.digest);
             let attached = self
                 .execute(&transaction, ATTACH, &[key[0], key[1], key[2], &digest])
                 .await?;
-            needed = attached > 0;
+            needed |= attached > 0;
         }
         if !needed
             && let Some(row) = &about
@@ -219,11 +227,23 @@ impl Postgres {
         if needed {
             self.execute(&transaction, DONE_MANIFEST, key).await?;
         } else {
+            // What is attached to it goes first: where a statement takes both, the
+            // schema's trigger queues a subject that is gone already, and fails.
+            let attached = self.rows(&transaction, ATTACHED, key).await?;
+            for row in &attached {
+                let id: i64 = row.get(0);
+                self.execute(&transaction, REMOVE_MANIFEST, &[key[0], key[1], &id])
+                    .await?;
+            }
             self.execute(&transaction, REMOVE_MANIFEST, key).await?;
             if let Some(row) = about {
                 let digest = Digest::from_bytes(row.get(1)).map_or_else(String::new, |digest| digest.to_string());
+                let also = match attached.len() {
+                    0 => String::new(),
+                    count => format!(" with {count} attached to it"),
+                };
                 outcome = Outcome::Removed {
-                    what: format!("{}@{digest}", row.get::<_, String>(0)),
+                    what: format!("{}@{digest}{also}", row.get::<_, String>(0)),
                     event,
                     bytes: 0,
                 };
@@ -249,6 +269,7 @@ impl Postgres {
                 .and_then(|manifest| manifest.subject);
             if subject.is_some_and(|subject| encode(&subject.digest) == own) {
                 self.execute(transaction, ATTACH, &[key[0], key[1], &id, &own]).await?;
+                self.execute(transaction, DONE_MANIFEST, &[key[0], key[1], &id]).await?;
                 attached = true;
             }
         }

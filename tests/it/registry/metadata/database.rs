@@ -564,11 +564,11 @@ fn migrations_are_applied_listed_and_removed() {
             .lines()
             .filter(|line| line.ends_with("| no |") || line.contains("| no "))
             .count(),
-        194
+        198
     );
     migrate(&["status", "--up-to-date"]).fails(1);
     let planned = migrate(&["up", "--dry-run"]).ok();
-    assert_eq!(planned.lines().count(), 194);
+    assert_eq!(planned.lines().count(), 198);
     assert!(!planned.contains("OK:"), "{planned}");
     let done = migrate(&["up"]).ok();
     assert!(done.starts_with(first), "{done}");
@@ -610,10 +610,7 @@ fn migrations_are_applied_listed_and_removed() {
     assert!(refused.contains("1 repositories"), "{refused}");
     postgres.sql("migrated", "DELETE FROM top_level_namespaces");
     // With what renaming a repository leaves behind.
-    postgres.sql(
-        "migrated",
-        "CREATE SCHEMA kdk; CREATE TABLE kdk.repository_leases (path text)",
-    );
+    postgres.sql("migrated", "CREATE TABLE kdk.repository_leases (path text)");
     assert!(migrate(&["down"]).refused().contains("--yes"));
     assert!(migrate(&["down", "--yes"]).ok().contains("OK: removed 184 pre"));
     assert_eq!(
@@ -634,7 +631,7 @@ fn migrations_are_applied_listed_and_removed() {
     assert_eq!(migrate(&["status", "-u", "-s"]).ok(), "true\n");
     let indexes = || postgres.sql("migrated", "SELECT count(*) FROM pg_class WHERE relkind IN ('i', 'I')");
     let before = indexes();
-    assert_eq!(migrate(&["up", "--dry-run"]).ok().lines().count(), 10);
+    assert_eq!(migrate(&["up", "--dry-run"]).ok().lines().count(), 14);
     let future = "INSERT INTO schema_migrations (id, applied_at) VALUES ('29990101000000_of_the_future', now())";
     postgres.sql("migrated", future);
     let refused = migrate(&["up"]).refused();
@@ -650,7 +647,8 @@ fn migrations_are_applied_listed_and_removed() {
     );
     assert_eq!(
         indexes().trim().parse::<u32>().expect("a number"),
-        before.trim().parse::<u32>().expect("a number") + 130
+        // And the one of kdk's own, with the keys of the list of those.
+        before.trim().parse::<u32>().expect("a number") + 130 + 65 + 2
     );
     assert!(migrate(&["up", "-n", "3"]).refused().contains("--limit"));
     assert!(
@@ -668,15 +666,16 @@ fn migrations_are_applied_listed_and_removed() {
     postgres.forget("migrated");
 }
 
-const QUICK_GC: &str = "gc:\n  noidlebackoff: true\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";
+pub const QUICK_GC: &str =
+    "gc:\n  noidlebackoff: true\n  blobs:\n    interval: 20ms\n  manifests:\n    interval: 20ms\n";
 // Rows that somebody holds are left alone, else the test would be in a deadlock with what it tests.
-const ALL_DUE: &str = "UPDATE gc_blob_review_queue SET review_after = now() - interval '1 second'
+pub const ALL_DUE: &str = "UPDATE gc_blob_review_queue SET review_after = now() - interval '1 second'
     WHERE digest IN (SELECT digest FROM gc_blob_review_queue FOR UPDATE SKIP LOCKED);
     UPDATE gc_manifest_review_queue SET review_after = now() - interval '1 second'
     WHERE manifest_id IN (SELECT manifest_id FROM gc_manifest_review_queue FOR UPDATE SKIP LOCKED)";
 
 /// A registry that collects all the time, and the name of its database.
-fn collecting(name: &str) -> TestRegistry {
+pub fn collecting(name: &str) -> TestRegistry {
     let postgres = TestPostgres::shared();
     postgres.database(name);
     let section = postgres.section(name, true);
@@ -1121,6 +1120,27 @@ fn a_schema_may_go_and_come_back() {
     assert_error(answer, 503, "UNAVAILABLE");
     migrate(&["up"]);
     registry.push_image("a/b", "t", "x");
+    // The same types have other numbers in another schema.
+    let own = |note: &str| {
+        image_without_layers(&registry, note).replace("application/vnd.oci.empty.v1+json", "application/x-own")
+    };
+    let pushed = registry.put_manifest("a/b", "own", OCI_MANIFEST, own("one").as_bytes());
+    assert_eq!(pushed.status(), 201);
+    postgres.sql(
+        "schemaless",
+        "DELETE FROM manifests; DELETE FROM repositories; DELETE FROM top_level_namespaces",
+    );
+    migrate(&["down", "--yes"]);
+    migrate(&["up"]);
+    postgres.sql(
+        "schemaless",
+        "INSERT INTO media_types (media_type) VALUES ('application/x-other')",
+    );
+    let again = own("two");
+    let pushed = registry.put_manifest("a/b", "own", OCI_MANIFEST, again.as_bytes());
+    assert_eq!(pushed.status(), 201);
+    let types = "SELECT t.media_type FROM manifests JOIN media_types AS t ON t.id = configuration_media_type_id";
+    assert_eq!(postgres.sql("schemaless", types), "application/x-own\n");
     postgres.forget("schemaless");
 }
 

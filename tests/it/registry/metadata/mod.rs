@@ -1,6 +1,8 @@
-//! Metadata in a database: what only it has, the import, the GitLab API.
+//! Metadata in a database: what only it has, the import, the GitLab API, and what GitLab's registry
+//! writes into the same database.
 
 mod database;
 mod gitlab;
 mod import;
 mod rename;
+mod shared;

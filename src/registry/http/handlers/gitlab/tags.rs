@@ -9,7 +9,7 @@ use super::query::{marker_of, query};
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
-use crate::registry::metadata::postgres::gitlab::{Query, TagDetails, TagPage};
+use crate::registry::metadata::postgres::gitlab::{Attached, Query, TagDetails, TagPage};
 use crate::registry::oci::{Digest, RepoName};
 use crate::serve::Body;
 
@@ -49,13 +49,12 @@ pub async fn tags(context: Context, name: &RepoName) -> Result<Response<Body>, A
             put_time(&mut item, "updated_at", tag.updated_at);
             put_time(&mut item, "published_at", tag.published_at);
             if let Some(kinds) = &referrers {
-                let of_kind = |kind: &Option<String>| {
-                    kinds.is_empty() || kinds.split(',').any(|wanted| kind.as_deref() == Some(wanted.trim()))
-                };
+                let of_kind =
+                    |one: &Attached| kinds.is_empty() || kinds.split(',').any(|wanted| one.is_of(wanted.trim()));
                 item["referrers"] = attached
                     .iter()
-                    .filter(|(subject, kind, _)| Some(subject) == tag.digest.as_ref() && of_kind(kind))
-                    .map(|(_, kind, digest)| json!({"artifactType": kind, "digest": digest.to_string()}))
+                    .filter(|one| Some(&one.subject) == tag.digest.as_ref() && of_kind(one))
+                    .map(|one| json!({"artifactType": one.kind(), "digest": one.digest.to_string()}))
                     .collect();
             }
             item

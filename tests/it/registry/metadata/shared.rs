@@ -1,0 +1,275 @@
+//! A database that GitLab's registry writes to, too: rows as it writes them,
+//! and databases as they were left by what was there before.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::database::{ALL_DUE, collecting};
+use crate::support::postgres::TestPostgres;
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest, header};
+use crate::support::{KDK, Output, TestRegistry, temporary, wait};
+
+const CONFIG: &str = "application/vnd.oci.empty.v1+json";
+const SIGNATURE: &str = "application/x-signature";
+
+fn serving(name: &str) -> TestRegistry {
+    let postgres = TestPostgres::shared();
+    postgres.database(name);
+    TestRegistry::with(temporary(), &postgres.section(name, true), &[])
+}
+
+/// Pushes what is attached to a manifest, by its digest; returns its digest.
+/// Its type is in its configuration alone, as with older clients.
+#[track_caller]
+fn attach(registry: &TestRegistry, reference: &str, subject: &str, size: usize, note: &str) -> (String, usize) {
+    let config = registry.push_blob("a/b", b"{}");
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "annotations": {"note": note},
+        "config": {"mediaType": SIGNATURE, "digest": config, "size": 2}, "layers": [],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": size}})
+    .to_string();
+    let own = digest(manifest.as_bytes());
+    let reference = if reference.is_empty() { &own } else { reference };
+    let pushed = registry.put_manifest("a/b", reference, OCI_MANIFEST, manifest.as_bytes());
+    assert_eq!(pushed.status(), 201, "{:?}", pushed.text());
+    (own, manifest.len())
+}
+
+fn referrers(registry: &TestRegistry, subject: &str) -> Vec<String> {
+    let listed: Value = registry
+        .get(&format!("/v2/a/b/referrers/{subject}"))
+        .json()
+        .expect("JSON");
+    let listed = listed["manifests"].as_array().expect("a list");
+    listed
+        .iter()
+        .map(|one| one["digest"].as_str().expect("text").to_owned())
+        .collect()
+}
+
+/// GitLab's registry leaves the type of what is attached empty, where the
+/// configuration has it. It is attached all the same: when its subject is
+/// deleted and pushed again, and in every collection.
+#[test]
+fn signatures_that_came_through_gitlabs_registry_are_kept() {
+    let postgres = TestPostgres::shared();
+    let registry = collecting("signatures");
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    let (signature, _) = attach(&registry, "", &image, bytes.len(), "untagged");
+    let (tagged, _) = attach(&registry, "signature", &image, bytes.len(), "tagged");
+    let both = || {
+        let mut both = vec![signature.clone(), tagged.clone()];
+        both.sort_unstable();
+        both
+    };
+    let as_gitlab = "UPDATE manifests SET artifact_media_type_id = NULL";
+    postgres.sql("signatures", as_gitlab);
+    let list = "/gitlab/v1/repositories/a/b/tags/list/?referrers=true";
+    let of_tag = |query: &str| {
+        let listed: Value = registry.get(&format!("{list}{query}")).json().expect("JSON");
+        let one = listed.as_array().expect("a list").iter().find(|one| one["name"] == "t");
+        one.map(|one| one["referrers"].clone()).unwrap_or_default()
+    };
+    assert_eq!(of_tag("")[0]["artifactType"], SIGNATURE);
+    assert_eq!(
+        of_tag(&format!("&referrer_type={SIGNATURE}")).as_array().map(Vec::len),
+        Some(2)
+    );
+    assert_eq!(
+        of_tag("&referrer_type=application/x-other").as_array().map(Vec::len),
+        Some(0)
+    );
+    for round in 0..3 {
+        let path = format!("/v2/a/b/manifests/{image}");
+        assert_eq!(registry.send("DELETE", &path).status(), 202, "{round}");
+        assert_eq!(referrers(&registry, &image), both(), "{round}: without its subject");
+        registry.push_image("a/b", "t", "x");
+        assert_eq!(referrers(&registry, &image), both(), "{round}");
+        postgres.sql("signatures", as_gitlab);
+        postgres.sql("signatures", ALL_DUE);
+        wait("all is reviewed", || {
+            let waiting = postgres.sql("signatures", "SELECT count(*) FROM gc_manifest_review_queue");
+            (waiting == "0\n").then_some(())
+        });
+        assert_eq!(referrers(&registry, &image), both(), "{round}: after a collection");
+        let attached = "SELECT count(*) FROM manifests WHERE subject_id IS NOT NULL";
+        assert_eq!(postgres.sql("signatures", attached), "2\n", "{round}");
+        for own in both() {
+            assert_eq!(
+                registry.get(&format!("/v2/a/b/manifests/{own}")).status(),
+                200,
+                "{round}"
+            );
+        }
+    }
+    postgres.forget("signatures");
+}
+
+/// The schema's trigger fails where a statement takes a subject and what is
+/// attached to it; a collection takes them one by one.
+#[test]
+fn an_image_with_what_is_attached_to_it_is_collected() {
+    let postgres = TestPostgres::shared();
+    let registry = collecting("attached");
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    let (first, size) = attach(&registry, "", &image, bytes.len(), "one");
+    attach(&registry, "", &image, bytes.len(), "two");
+    attach(&registry, "", &first, size, "of one");
+    assert_eq!(registry.send("DELETE", "/v2/a/b/manifests/t").status(), 202);
+    // What lives by its subject is in no queue: GitLab's collection would take it.
+    let queued = "SELECT count(*) FROM gc_manifest_review_queue AS q JOIN manifests AS m ON m.id = q.manifest_id
+        WHERE m.subject_id IS NOT NULL";
+    assert_eq!(postgres.sql("attached", queued), "0\n");
+    postgres.sql("attached", ALL_DUE);
+    wait("all are removed", || {
+        (postgres.sql("attached", "SELECT count(*) FROM manifests") == "0\n").then_some(())
+    });
+    let counts = "SELECT count(*) FROM gc_manifest_review_queue WHERE review_count > 0";
+    assert_eq!(postgres.sql("attached", counts), "0\n");
+    postgres.forget("attached");
+}
+
+/// As GitLab's trigger: what takes a subject along with all that is attached
+/// to it, without saying so, is refused.
+#[test]
+fn nobody_takes_what_is_attached_along_without_a_word() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("along");
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    attach(&registry, "", &image, bytes.len(), "one");
+    let delete = "DELETE FROM tags; DELETE FROM manifests WHERE subject_id IS NULL";
+    assert!(!postgres.try_sql("along", delete));
+    assert_eq!(referrers(&registry, &image).len(), 1);
+    postgres.forget("along");
+}
+
+/// GitLab's registry stores BuildKit's caches as images that do not conform.
+#[test]
+fn a_cache_of_buildkit_is_an_index_however_it_is_stored() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("buildkit");
+    let layer = registry.push_blob("a/b", b"layer");
+    let config = registry.push_blob("a/b", b"{}");
+    for with_type in [true, false] {
+        let mut cache = json!({"schemaVersion": 2, "manifests": [
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 5},
+            {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": config, "size": 2}]});
+        if with_type {
+            cache["mediaType"] = OCI_INDEX.into();
+        }
+        let pushed = registry.put_manifest("a/b", "cache", OCI_INDEX, cache.to_string().as_bytes());
+        assert_eq!(pushed.status(), 201, "{:?}", pushed.text());
+        postgres.sql(
+            "buildkit",
+            &format!(
+                "UPDATE manifests SET non_conformant = true, media_type_id =
+                    (SELECT id FROM media_types WHERE media_type = '{OCI_MANIFEST}')"
+            ),
+        );
+        for reference in ["cache", &digest(cache.to_string().as_bytes())] {
+            let answer = registry.get(&format!("/v2/a/b/manifests/{reference}"));
+            assert_eq!(header(&answer, "content-type"), OCI_INDEX, "{with_type} {reference}");
+        }
+    }
+    postgres.forget("buildkit");
+}
+
+/// GitLab's server fails on every read of an image with a configuration of
+/// which nothing is kept, unless it reads JSON's null there.
+#[test]
+fn a_configuration_that_is_too_large_to_be_kept_is_null() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("large_configuration");
+    let content = format!("{{\"x\":\"{}\"}}", "x".repeat(300_000));
+    let config = registry.push_blob("a/b", content.as_bytes());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [],
+        "config": {"mediaType": CONFIG, "digest": config, "size": content.len()}})
+    .to_string();
+    let pushed = registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.as_bytes());
+    assert_eq!(pushed.status(), 201);
+    let kept = "SELECT encode(configuration_payload, 'escape') FROM manifests";
+    assert_eq!(postgres.sql("large_configuration", kept), "null\n");
+    let described = registry.get("/gitlab/v1/repositories/a/b/tags/detail/t/");
+    assert_eq!(described.status(), 200);
+    postgres.forget("large_configuration");
+}
+
+/// A background migration of GitLab's makes the column wider.
+#[test]
+fn media_types_may_have_wider_numbers() {
+    let postgres = TestPostgres::shared();
+    postgres.database("wide");
+    postgres.sql("wide", "ALTER TABLE manifests ALTER COLUMN media_type_id TYPE bigint");
+    let registry = serving("wide");
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    attach(&registry, "", &image, bytes.len(), "one");
+    let answer = registry.get("/v2/a/b/manifests/t");
+    assert_eq!(header(&answer, "content-type"), OCI_MANIFEST);
+    postgres.forget("wide");
+}
+
+/// What is mended in the schema is mended in databases that are there, and
+/// noted where GitLab's registry does not look.
+#[test]
+fn databases_of_before_are_mended() {
+    let postgres = TestPostgres::shared();
+    let mut registry = serving("of_before");
+    let (bytes, image) = registry.push_image("a/b", "t", "x");
+    attach(&registry, "signature", &image, bytes.len(), "one");
+    registry.stop();
+    // As version 0.1 left it.
+    let types = ["appliciation/vnd.sylabs.sif.layer.tar", "binary/octet-stream"];
+    postgres.sql(
+        "of_before",
+        &format!(
+            "DROP TABLE kdk.migrations; DROP INDEX manifests_that_wait_for_their_subject;
+            UPDATE manifests SET configuration_payload = NULL;
+            DELETE FROM media_types WHERE media_type IN ('{}', '{}')",
+            types[0], types[1]
+        ),
+    );
+    let list = |sql: &str| postgres.sql("of_before", sql);
+    let known = list("SELECT id, media_type FROM media_types ORDER BY id");
+    let config = registry.directory.path().join("config.yml");
+    let mut registry = registry.restart_with_own_configuration();
+    let warned = registry.wait_for_line(|line| {
+        let text = line["msg"].as_str()?;
+        text.contains("lacks 4 of this version's migrations")
+            .then(|| text.to_owned())
+    });
+    assert!(warned.contains("migrate up"), "{warned}");
+    assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+    registry.stop();
+    let migrate = |arguments: &[&str]| {
+        let mut command = Command::new(KDK);
+        command.args(["registry", "database", "migrate"]).args(arguments);
+        Output::of(command.arg(&config)).ok()
+    };
+    assert!(migrate(&["status"]).contains("kdk/0002_configurations"));
+    let done = migrate(&["up"]);
+    assert_eq!(
+        done.lines().filter(|line| line.starts_with("kdk/")).count(),
+        4,
+        "{done}"
+    );
+    assert_eq!(migrate(&["up"]).lines().count(), 1);
+    assert_eq!(list("SELECT count(*) FROM schema_migrations"), "184\n");
+    assert_eq!(list("SELECT count(*) FROM kdk.migrations"), "4\n");
+    assert_eq!(
+        list("SELECT count(*) FROM manifests WHERE configuration_payload IS NULL"),
+        "0\n"
+    );
+    let now = list("SELECT id, media_type FROM media_types ORDER BY id");
+    assert!(now.starts_with(&known), "{now}");
+    for name in types {
+        assert!(now.contains(name), "{name}");
+    }
+    // What is newer than this version is left alone.
+    postgres.sql(
+        "of_before",
+        "DELETE FROM kdk.migrations; INSERT INTO schema_migrations (id, applied_at) VALUES ('2999', now())",
+    );
+    assert!(migrate(&["up"]).starts_with("OK: applied 0 pre"));
+    assert_eq!(list("SELECT count(*) FROM kdk.migrations"), "0\n");
+    postgres.forget("of_before");
+}
