@@ -7,6 +7,7 @@ pub mod clock;
 pub mod env;
 pub mod failpoint;
 pub mod fs;
+pub mod generations;
 pub mod net;
 pub mod process;
 pub mod random;

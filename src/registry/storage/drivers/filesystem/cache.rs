@@ -9,7 +9,6 @@
 //! resolution of the clock, a second change would look like the first (git's
 //! "racily clean" rule). So changes by hand are seen within the five seconds.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +19,7 @@ use camino::Utf8Path;
 
 use super::stamp::Stamp;
 use crate::sys::clock::monotonic;
+use crate::sys::generations::Generations;
 
 /// Bytes that each of the two generations holds at most.
 const BUDGET: usize = 5 << 20;
@@ -82,11 +82,10 @@ struct Entry {
     kept: Kept,
 }
 
-/// Entries by path, in two generations: what is used moves to the young one,
-/// and the old one goes when the young one is full.
+/// Entries by path.
 #[derive(Debug)]
 pub struct Cache {
-    generations: Mutex<Generations>,
+    generations: Mutex<Generations<Key, Entry>>,
     /// Two keyed hashes stand for a path: nobody can make two paths collide.
     keys: [RandomState; 2],
     /// Changes by this process, of paths that share a place.
@@ -99,36 +98,10 @@ pub struct Cache {
 
 type Key = [u64; 2];
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Key, Entry>,
-    old: HashMap<Key, Entry>,
-    used: usize,
-}
-
-impl Generations {
-    fn put(&mut self, key: Key, entry: Entry) {
-        self.used += OVERHEAD + entry.kept.size();
-        self.young.insert(key, entry);
-        if self.used > BUDGET {
-            self.old = std::mem::take(&mut self.young);
-            self.used = 0;
-        }
-    }
-
-    fn get(&mut self, key: Key) -> Option<&Entry> {
-        if !self.young.contains_key(&key) {
-            let entry = self.old.remove(&key)?;
-            self.put(key, entry);
-        }
-        self.young.get(&key).or_else(|| self.old.get(&key))
-    }
-}
-
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            generations: Mutex::default(),
+            generations: Mutex::new(Generations::new(BUDGET)),
             keys: Default::default(),
             changes: (0..COUNTS).map(|_| AtomicU64::new(0)).collect(),
             trees: AtomicU64::new(0),
@@ -153,7 +126,7 @@ impl Cache {
         let key = self.key(path);
         let changes = self.changes_of(key);
         let mut generations = self.generations();
-        let entry = generations.get(key)?;
+        let entry = generations.get(&key)?;
         let holds = entry.seen.changes == changes && monotonic().duration_since(entry.seen.at) < TRUSTED;
         holds.then(|| entry.kept.clone())
     }
@@ -171,16 +144,12 @@ impl Cache {
         let found = found?;
         let mut generations = self.generations();
         let key = self.key(path);
-        let entry = generations.get(key)?;
+        let entry = generations.get(&key)?;
         if entry.stamp != Some(found) {
             return None;
         }
-        let entry = Entry {
-            seen: before,
-            ..entry.clone()
-        };
-        generations.young.insert(key, entry.clone());
-        Some(entry.kept)
+        entry.seen = before;
+        Some(entry.kept.clone())
     }
 
     /// Keeps what was read from a file, which had this settled stamp before the reading.
@@ -189,13 +158,13 @@ impl Cache {
         if useless || kept.is_too_large() {
             return;
         }
+        let cost = OVERHEAD + kept.size();
         let entry = Entry {
             stamp,
             seen: before,
             kept,
         };
-        let key = self.key(path);
-        self.generations().put(key, entry);
+        self.generations().put(self.key(path), entry, cost);
     }
 
     /// Hears that this process has changed a path, or tried to.
@@ -220,7 +189,7 @@ impl Cache {
         ]
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations> {
+    fn generations(&self) -> MutexGuard<'_, Generations<Key, Entry>> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
