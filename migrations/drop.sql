@@ -45,7 +45,9 @@ BEGIN
 
     DROP SCHEMA IF EXISTS partitions;
 
-    -- Not of schema.sql: what is noted of kdk/*.sql, and made when the first repository is renamed.
+    -- Of kdk/*.sql, and what is made when the first repository is renamed.
+    DROP TABLE IF EXISTS kdk.repository_versions;
+    DROP FUNCTION IF EXISTS kdk.note_repository(), kdk.note_change(), kdk.new_version();
     DROP TABLE IF EXISTS kdk.migrations;
     DROP TABLE IF EXISTS kdk.repository_leases;
     DROP SCHEMA IF EXISTS kdk;

@@ -51,11 +51,6 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         };
         entry.map(|(value, _)| value)
     }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.budget);
-    }
 }
 
 #[cfg(test)]
@@ -80,7 +75,5 @@ mod tests {
         // One that is larger than all is found once.
         entries.put(5, 5, 1000);
         assert_eq!(entries.get(&5), Some(&mut 5));
-        entries.clear();
-        assert_eq!(entries.get(&5), None);
     }
 }

@@ -13,9 +13,10 @@ use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, Repository, TRIES, attempt, decode, encode, pause};
+use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
 use super::connection::{ADMIN, IMPORT};
 use super::push::{Layers, ManifestRow, config_type, entry_type};
+use super::repository::Repository;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
 
@@ -195,6 +196,7 @@ impl Postgres {
             let at = Repository {
                 namespace: row.get(1),
                 id: row.get(2),
+                version: None,
             };
             (row.get(0), at)
         });

@@ -12,6 +12,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::connection::Database;
+use super::known::Known;
+use super::repository::Repository;
 use crate::registry::metadata::{MetadataError, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, media_type};
 use crate::registry::storage::Storage;
@@ -22,9 +24,6 @@ pub(super) const TRIES: u32 = 8;
 const PAUSE: u32 = 20;
 /// Turns that repositories share by their names' hashes.
 const STRIPES: usize = 64;
-/// First bits of the advisory locks on repositories.
-pub(super) const LOCKS: i64 = 0x6b64_6b00_0000_0000;
-
 /// Runs statements on a connection, again where that may help. A transaction
 /// takes `mut client`.
 macro_rules! attempt {
@@ -64,20 +63,6 @@ pub(super) fn pause(tries: u32) -> std::time::Duration {
     std::time::Duration::from_millis(crate::sys::random::below(u64::from(PAUSE * tries)))
 }
 
-/// Keys of a repository's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Repository {
-    pub(super) namespace: i64,
-    pub(super) id: i64,
-}
-
-impl Repository {
-    /// Returns the number of the advisory lock on it.
-    pub(super) fn lock(self) -> i64 {
-        LOCKS ^ self.id
-    }
-}
-
 /// Metadata in a database; the data of blobs on a driver.
 #[derive(Clone, Debug)]
 pub struct Postgres {
@@ -87,6 +72,7 @@ pub struct Postgres {
     /// another there holds connections that others need elsewhere.
     turns: Arc<[Semaphore]>,
     types: Arc<Mutex<MediaTypes>>,
+    pub(super) known: Known,
 }
 
 /// Ids of media types, which never change as long as their table is the same.
@@ -128,6 +114,7 @@ impl Postgres {
             database,
             driver,
             types: Arc::default(),
+            known: Known::default(),
         }
     }
 
@@ -226,11 +213,22 @@ impl Postgres {
         client: &impl GenericClient,
         name: &RepoName,
     ) -> Result<Option<Repository>, MetadataError> {
-        const FIND: &str = "SELECT top_level_namespace_id, id FROM repositories WHERE path = $1 AND deleted_at IS NULL";
-        let row = self.row(client, FIND, &[&name.as_str()]).await?;
+        const FIND: &str = "SELECT top_level_namespace_id, id, NULL::bigint FROM repositories
+            WHERE path = $1 AND deleted_at IS NULL";
+        const FIND_WITH_VERSION: &str = "SELECT top_level_namespace_id, id,
+                (SELECT version FROM kdk.repository_versions WHERE repository_id = id)
+            FROM repositories WHERE path = $1 AND deleted_at IS NULL";
+        let sql = if self.database.has_versions() {
+            FIND_WITH_VERSION
+        } else {
+            FIND
+        };
+        let connections = self.database.connections_made();
+        let row = self.row(client, sql, &[&name.as_str()]).await?;
         Ok(row.map(|row| Repository {
             namespace: row.get(0),
             id: row.get(1),
+            version: row.get::<_, Option<i64>>(2).map(|version| (version, connections)),
         }))
     }
 
@@ -257,6 +255,7 @@ impl Postgres {
         Ok(Repository {
             namespace: row.get(0),
             id: row.get(1),
+            version: None,
         })
     }
 

@@ -2,9 +2,12 @@
 //! and what their failures mean.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts};
+use deadpool_postgres::{
+    Client, ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -23,6 +26,17 @@ pub struct Database {
     place: Arc<str>,
     /// How long what one request does may take; nothing for other work.
     limit: Option<Duration>,
+    seen: Arc<Seen>,
+}
+
+/// What was seen of the database when connections were made.
+#[derive(Default)]
+struct Seen {
+    /// How many were made: whoever restores a database, or goes over to
+    /// another server, ends all there are.
+    connections: AtomicU64,
+    /// Whether repositories have numbers by which changes are seen.
+    versions: AtomicBool,
 }
 
 impl std::fmt::Debug for Database {
@@ -131,33 +145,35 @@ impl Database {
                 recycle: Some(config.connect_timeout),
             })
             .runtime(deadpool_postgres::Runtime::Tokio1)
-            .pre_recycle(deadpool_postgres::Hook::sync_fn(move |_, metrics| {
+            .pre_recycle(Hook::sync_fn(move |_, metrics| {
                 let old = lifetime.is_some_and(|most| metrics.age() > most)
                     || idle.is_some_and(|most| metrics.last_used() > most);
                 if old {
-                    Err(deadpool_postgres::HookError::message("the connection is old"))
+                    Err(HookError::message("the connection is old"))
                 } else {
                     Ok(())
                 }
             }));
+        let seen = Arc::<Seen>::default();
         if checked {
-            pool = pool.post_create(deadpool_postgres::Hook::async_fn(
-                |client: &mut deadpool_postgres::ClientWrapper, _| {
-                    Box::pin(async move {
-                        migrations::check(client).await.map_err(|error| match error {
-                            // The connection, not the schema, is what failed.
-                            migrations::SchemaError::Statement(error) => deadpool_postgres::HookError::Backend(error),
-                            other => deadpool_postgres::HookError::message(other.to_string()),
-                        })
-                    })
-                },
-            ));
+            pool = pool.post_create(check(Arc::clone(&seen)));
         }
         Ok(Self {
             pool: pool.build().map_err(|error| DatabaseError::Tls(error.to_string()))?,
             place: config.to_string().into(),
             limit,
+            seen,
         })
+    }
+
+    /// Returns how many connections were made.
+    pub(super) fn connections_made(&self) -> u64 {
+        self.seen.connections.load(Ordering::Acquire)
+    }
+
+    /// Says whether repositories have numbers by which changes are seen.
+    pub(super) fn has_versions(&self) -> bool {
+        self.seen.versions.load(Ordering::Acquire)
     }
 
     /// Returns a connection.
@@ -208,13 +224,11 @@ impl Database {
     }
 
     fn away(&self, error: PoolError) -> DatabaseError {
-        if let PoolError::PostCreateHook(deadpool_postgres::HookError::Message(text)) = &error {
+        if let PoolError::PostCreateHook(HookError::Message(text)) = &error {
             return DatabaseError::Refused(text.to_string());
         }
         let outage = match &error {
-            PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
-                Outage::of(error)
-            }
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => Outage::of(error),
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Outage::PoolTimeout,
             PoolError::Timeout(_) => Outage::Silent,
             _ => Outage::Unreachable,
@@ -223,9 +237,7 @@ impl Database {
             place: self.place.to_string(),
             outage,
             source: match error {
-                PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
-                    error.into()
-                }
+                PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
                 other => other.into(),
             },
         }
@@ -250,6 +262,7 @@ impl Database {
             };
         }
         if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
+            self.seen.versions.store(false, Ordering::Release);
             return DatabaseError::Refused(format!(
                 "the metadata database {} has no schema any more; make it again with: kdk registry database migrate up CONFIG",
                 self.place
@@ -306,6 +319,23 @@ impl Database {
     pub fn forget(&self, client: Client) {
         drop(Object::take(client));
     }
+}
+
+/// Looks at a database when a connection to it is made.
+fn check(seen: Arc<Seen>) -> Hook {
+    Hook::async_fn(move |client: &mut ClientWrapper, _| {
+        let seen = Arc::clone(&seen);
+        Box::pin(async move {
+            let has_versions = migrations::check(client).await.map_err(|error| match error {
+                // The connection, not the schema, is what failed.
+                migrations::SchemaError::Statement(error) => HookError::Backend(error),
+                other => HookError::message(other.to_string()),
+            })?;
+            seen.versions.store(has_versions, Ordering::Release);
+            seen.connections.fetch_add(1, Ordering::AcqRel);
+            Ok(())
+        })
+    })
 }
 
 fn tls(config: &DatabaseConfig) -> Result<rustls::ClientConfig, DatabaseError> {

@@ -14,20 +14,22 @@ use crate::registry::storage::{Change, Durability};
 
 /// A type of their own have those alone that the others may not take for what
 /// they look like: GitLab's registry stores BuildKit's caches, which are indexes, as images.
-const MANIFEST: &str = "SELECT m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
-    JOIN media_types AS t ON t.id = m.media_type_id
+const MANIFEST: &str = "SELECT m.payload, CASE WHEN NOT m.non_conformant THEN
+        (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END FROM manifests AS m
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $3";
 const HAS_MANIFEST: &str = "SELECT 1 FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
-const TAGGED: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN y.media_type END FROM tags AS t
-    JOIN manifests AS m ON m.top_level_namespace_id = t.top_level_namespace_id
-        AND m.repository_id = t.repository_id AND m.id = t.manifest_id
-    JOIN media_types AS y ON y.id = m.media_type_id
-    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3";
-const RESOLVE: &str = "SELECT m.digest FROM tags AS t
-    JOIN manifests AS m ON m.top_level_namespace_id = t.top_level_namespace_id
-        AND m.repository_id = t.repository_id AND m.id = t.manifest_id
-    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3";
+// A join would be free to find all manifests of the repository first, and does
+// so as long as the database has no statistics.
+const TAGGED: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN
+        (SELECT y.media_type FROM media_types AS y WHERE y.id = m.media_type_id) END FROM manifests AS m
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+        AND m.id = (SELECT t.manifest_id FROM tags AS t
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3)";
+const RESOLVE: &str = "SELECT m.digest FROM manifests AS m
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+        AND m.id = (SELECT t.manifest_id FROM tags AS t
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3)";
 const DELETE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
 /// Those have to be reviewed again: what kept them is gone.
@@ -114,13 +116,39 @@ impl Postgres {
 
 impl Metadata for Postgres {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
-        let row = self.find(name, MANIFEST, &encode(digest)).await?;
-        Ok(row.map(|row| stored(&row, 0)))
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            if let Some(stored) = self.known.manifest(at, digest) {
+                return Ok(Some(stored));
+            }
+            let key = encode(digest);
+            let row = self.row(&client, MANIFEST, &[&at.namespace, &at.id, &key]).await?;
+            let stored = row.map(|row| stored(&row, 0));
+            if let Some(stored) = &stored {
+                self.known.put_manifest(at, digest, stored);
+            }
+            Ok(stored)
+        })
     }
 
     async fn tagged(&self, name: &RepoName, tag: &Tag) -> Result<Option<(Digest, Arc<Stored>)>, MetadataError> {
-        let row = self.find(name, TAGGED, &tag.as_str()).await?;
-        Ok(row.and_then(|row| Some((decode(&row, 0)?, stored(&row, 1)))))
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(None);
+            };
+            if let Some(found) = self.known.tagged(at, tag) {
+                return Ok(Some(found));
+            }
+            let key: [&(dyn ToSql + Sync); 3] = [&at.namespace, &at.id, &tag.as_str()];
+            let row = self.row(&client, TAGGED, &key).await?;
+            let found = row.and_then(|row| Some((decode(&row, 0)?, stored(&row, 1))));
+            if let Some((digest, stored)) = &found {
+                self.known.put_tagged(at, tag, digest, stored);
+            }
+            Ok(found)
+        })
     }
 
     async fn has_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
@@ -204,7 +232,20 @@ impl Metadata for Postgres {
     }
 
     async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        Ok(self.find(name, HAS_BLOB, &encode(digest)).await?.is_some())
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(false);
+            };
+            if self.known.has_blob(at, digest) {
+                return Ok(true);
+            }
+            let key = encode(digest);
+            let row = self.row(&client, HAS_BLOB, &[&at.namespace, &at.id, &key]).await?;
+            if row.is_some() {
+                self.known.put_blob(at, digest);
+            }
+            Ok(row.is_some())
+        })
     }
 
     async fn missing(

@@ -25,11 +25,12 @@ const SCHEMA: &str = include_str!("../../../../migrations/schema.sql");
 /// What adds to it that may follow while a registry serves.
 const POST_SCHEMA: &str = include_str!("../../../../migrations/post-deployment.sql");
 /// What is added to either registry's schema, and mended in it, by id and in order.
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 5] = [
     own!("0001_media_types"),
     own!("0002_configurations"),
     own!("0003_deleted_manifests"),
     own!("0004_waiting_manifests"),
+    own!("0005_repository_versions"),
 ];
 /// What removes all.
 const DROP: &str = include_str!("../../../../migrations/drop.sql");
@@ -133,7 +134,9 @@ const MAKE_OWN_TABLE: &str = "CREATE SCHEMA IF NOT EXISTS kdk;
     CREATE TABLE IF NOT EXISTS kdk.migrations (
         id text NOT NULL PRIMARY KEY,
         applied_at timestamp with time zone
-    )";
+    );
+    GRANT USAGE ON SCHEMA kdk TO PUBLIC;
+    GRANT SELECT ON kdk.migrations TO PUBLIC";
 
 async fn applied(client: &impl GenericClient, table: &str) -> Result<Applied, tokio_postgres::Error> {
     let there = client
@@ -155,16 +158,17 @@ async fn applied(client: &impl GenericClient, table: &str) -> Result<Applied, to
         .collect())
 }
 
-/// Checks that a registry can serve from the database.
+/// Checks that a registry can serve from the database; says whether
+/// repositories have numbers there by which changes are seen.
 ///
 /// # Errors
 /// When migrations are missing, the server is too old, or a statement fails.
-pub async fn check(client: &Client) -> Result<(), SchemaError> {
-    check_server(client).await?;
+pub async fn check(client: &Client) -> Result<bool, SchemaError> {
+    let has_versions = check_server(client).await?;
     let there = applied(client, PRE_TABLE).await?;
     let missing = pre_deployment().filter(|id| !there.contains_key(*id)).count();
     if missing == 0 {
-        Ok(())
+        Ok(has_versions)
     } else {
         Err(SchemaError::Pending {
             missing: Missing(missing),
@@ -172,18 +176,21 @@ pub async fn check(client: &Client) -> Result<(), SchemaError> {
     }
 }
 
-async fn check_server(client: &Client) -> Result<(), SchemaError> {
+async fn check_server(client: &Client) -> Result<bool, SchemaError> {
     const OLDEST: i32 = 150_000;
     let row = client
         .query_one(
-            "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'kdk' AND c.relname = 'repository_versions'
+                        AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))",
             &[],
         )
         .await?;
     if row.get::<_, i32>(0) < OLDEST {
         return Err(SchemaError::Server(row.get(1)));
     }
-    Ok(())
+    Ok(row.get(2))
 }
 
 /// Returns all migrations, known and applied, in order of their ids.

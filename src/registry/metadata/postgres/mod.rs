@@ -9,6 +9,7 @@
 //! there takes its row, and puts its review off.
 
 pub mod admin;
+pub mod attached;
 pub mod bulk;
 pub(super) mod client;
 pub mod connection;
@@ -16,9 +17,11 @@ pub mod error;
 mod face;
 pub mod gitlab;
 pub mod import;
+mod known;
 pub mod migrations;
 pub mod push;
 pub mod rename;
+mod repository;
 pub mod review;
 pub mod walk;
 

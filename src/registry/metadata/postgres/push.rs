@@ -6,7 +6,8 @@ use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, Repository, decode, encode};
+use super::client::{Postgres, decode, encode};
+use super::repository::Repository;
 use super::review::DONE_MANIFEST;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
@@ -335,15 +336,9 @@ impl Postgres {
         let types = self.type_ids(transaction, &names).await?;
         let id_of = |name: &str| types.get(name).copied();
         let non_distributable = row.has_foreign_layers();
-        let subject: Option<i64> = match &row.manifest.subject {
+        let subject = match &row.manifest.subject {
             None => None,
-            Some(subject) => {
-                let digest = encode(&subject.digest);
-                let found = self
-                    .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &digest])
-                    .await?;
-                found.map(|row| row.get(0))
-            }
+            Some(subject) => self.manifest_id(transaction, at, &subject.digest).await?,
         };
         let config = row.config().map(|config| encode(&config.digest));
         let configuration = row.kept_configuration();
@@ -381,11 +376,9 @@ impl Postgres {
             new.get(0)
         } else {
             // It is there: whoever pushed it again relies on it from now on.
-            let known = self
-                .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &own])
-                .await?;
+            let known = self.manifest_id(transaction, at, &row.digest).await?;
             // None when it was removed this moment; the reference then fails, and all is tried again.
-            let id = known.map_or(0_i64, |row| row.get(0));
+            let id = known.unwrap_or_default();
             self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
                 .await?;
             self.execute(transaction, PUT_TAGS, &[&at.namespace, &at.id, &tags, &id])
@@ -405,6 +398,18 @@ impl Postgres {
                 .await?;
         }
         Ok(())
+    }
+
+    async fn manifest_id(
+        &self,
+        transaction: &Transaction<'_>,
+        at: Repository,
+        digest: &Digest,
+    ) -> Result<Option<i64>, MetadataError> {
+        let row = self
+            .row(transaction, MANIFEST_ID, &[&at.namespace, &at.id, &encode(digest)])
+            .await?;
+        Ok(row.map(|row| row.get(0)))
     }
 
     /// Looks, now that no collection is at work on it, whether what was found

@@ -7,8 +7,9 @@
 
 use jiff::Timestamp;
 
-use super::client::{LOCKS, Postgres, TRIES, attempt, pause};
+use super::client::{Postgres, TRIES, attempt, pause};
 use super::gitlab::time;
+use super::repository::LOCKS;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
 

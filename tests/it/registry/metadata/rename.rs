@@ -314,7 +314,10 @@ fn what_cannot_be_renamed_is_refused() {
     poor.push_image("a/b", "t", "x");
     assert_error(rename(&poor, "a/b/", &json!({"name": "c"})), 404, "NOT_IMPLEMENTED");
     // Nor may it use what another made.
-    postgres.sql("rename_poor", "CREATE SCHEMA kdk");
+    postgres.sql(
+        "rename_poor",
+        "CREATE TABLE kdk.repository_leases (path text PRIMARY KEY, granted_to text, expires_at timestamptz)",
+    );
     assert_error(rename(&poor, "a/b/", &json!({"name": "c"})), 404, "NOT_IMPLEMENTED");
     drop(poor);
     postgres.forget("rename_poor");

@@ -222,7 +222,7 @@ fn databases_of_before_are_mended() {
     postgres.sql(
         "of_before",
         &format!(
-            "DROP TABLE kdk.migrations; DROP INDEX manifests_that_wait_for_their_subject;
+            "DROP SCHEMA kdk CASCADE; DROP INDEX manifests_that_wait_for_their_subject;
             UPDATE manifests SET configuration_payload = NULL;
             DELETE FROM media_types WHERE media_type IN ('{}', '{}')",
             types[0], types[1]
@@ -234,7 +234,7 @@ fn databases_of_before_are_mended() {
     let mut registry = registry.restart_with_own_configuration();
     let warned = registry.wait_for_line(|line| {
         let text = line["msg"].as_str()?;
-        text.contains("lacks 4 of this version's migrations")
+        text.contains("lacks 5 of this version's migrations")
             .then(|| text.to_owned())
     });
     assert!(warned.contains("migrate up"), "{warned}");
@@ -249,12 +249,12 @@ fn databases_of_before_are_mended() {
     let done = migrate(&["up"]);
     assert_eq!(
         done.lines().filter(|line| line.starts_with("kdk/")).count(),
-        4,
+        5,
         "{done}"
     );
     assert_eq!(migrate(&["up"]).lines().count(), 1);
     assert_eq!(list("SELECT count(*) FROM schema_migrations"), "184\n");
-    assert_eq!(list("SELECT count(*) FROM kdk.migrations"), "4\n");
+    assert_eq!(list("SELECT count(*) FROM kdk.migrations"), "5\n");
     assert_eq!(
         list("SELECT count(*) FROM manifests WHERE configuration_payload IS NULL"),
         "0\n"
@@ -272,4 +272,107 @@ fn databases_of_before_are_mended() {
     assert!(migrate(&["up"]).starts_with("OK: applied 0 pre"));
     assert_eq!(list("SELECT count(*) FROM kdk.migrations"), "0\n");
     postgres.forget("of_before");
+}
+
+/// Whatever changes a repository, through whichever server, what is read
+/// afterwards is as it is now.
+#[test]
+fn what_is_in_memory_is_never_older_than_the_database() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("in_memory");
+    let other = TestRegistry::with(temporary(), &postgres.section("in_memory", true), &[]);
+    let (_, one) = registry.push_image("a/b", "t", "one");
+    let (_, two) = registry.push_image("a/b", "t2", "two");
+    let layer = digest(b"layer one");
+    let tagged = |on: &TestRegistry| {
+        let answer = on.get("/v2/a/b/manifests/t");
+        (answer.status() == 200).then(|| header(&answer, "docker-content-digest"))
+    };
+    let has = |on: &TestRegistry, digest: &str| on.get(&format!("/v2/a/b/manifests/{digest}")).status() == 200;
+    let has_blob = |digest: &str| registry.send("HEAD", &format!("/v2/a/b/blobs/{digest}")).status() == 200;
+    let move_to = |on: &TestRegistry, digest: &str| {
+        let bytes = registry.get(&format!("/v2/a/b/manifests/{digest}")).bytes();
+        let pushed = on.put_manifest("a/b", "t", OCI_MANIFEST, &bytes.expect("read"));
+        assert_eq!(pushed.status(), 201);
+    };
+    for on in [&registry, &other] {
+        // Once to know it, and once from memory.
+        for _ in 0..2 {
+            assert_eq!(tagged(on).as_deref(), Some(&*one));
+            assert!(has(on, &one) && has(on, &two));
+        }
+    }
+    for _ in 0..2 {
+        assert!(has_blob(&layer));
+    }
+    for round in 0..20 {
+        let (mover, digest) = [(&registry, &two), (&registry, &one)][round % 2];
+        move_to(mover, digest);
+        for on in [&registry, &other] {
+            assert_eq!(tagged(on).as_deref(), Some(&**digest), "{round}");
+        }
+    }
+    // As GitLab's registry would.
+    let to_two = format!(
+        "UPDATE tags SET manifest_id = (SELECT id FROM manifests WHERE digest = '\\x01{}') WHERE name = 't'",
+        two.trim_start_matches("sha256:")
+    );
+    postgres.sql("in_memory", &to_two);
+    assert_eq!(tagged(&registry).as_deref(), Some(&*two));
+    postgres.sql("in_memory", "DELETE FROM repository_blobs");
+    assert!(!has_blob(&layer));
+    assert_eq!(other.send("DELETE", "/v2/a/b/manifests/t").status(), 202);
+    assert_eq!(tagged(&registry), None);
+    assert!(has(&registry, &two));
+    let path = format!("/v2/a/b/manifests/{two}");
+    assert_eq!(other.send("DELETE", &path).status(), 202);
+    assert!(!has(&registry, &two) && has(&registry, &one));
+    // A repository that has its name from another.
+    registry.push_image("c/d", "t", "three");
+    postgres.sql(
+        "in_memory",
+        "UPDATE repositories SET path = 'x' WHERE path = 'a/b'; UPDATE repositories SET path = 'a/b' WHERE path = 'c/d'",
+    );
+    assert!(!has(&registry, &one));
+    assert_ne!(tagged(&registry), None);
+    // A database that was restored does not know what was added since.
+    postgres.sql("postgres", "CREATE DATABASE in_memory_before TEMPLATE template_kdk");
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'in_memory%'";
+    wait("the database is exchanged", || {
+        postgres.sql("postgres", ended);
+        let done = postgres.try_sql("postgres", "ALTER DATABASE in_memory RENAME TO in_memory_after");
+        done.then_some(())
+    });
+    postgres.sql("postgres", "ALTER DATABASE in_memory_before RENAME TO in_memory");
+    wait("it is gone", || tagged(&registry).is_none().then_some(()));
+    postgres.forget("in_memory_after");
+    postgres.forget("in_memory");
+}
+
+/// Whether it is as it was is all that is asked.
+#[test]
+fn what_is_in_memory_needs_no_row_of_it() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("statements_of_memory");
+    let (_, image) = registry.push_image("a/b", "t", "x");
+    let layer = digest(b"layer x");
+    let all = || {
+        let head = |path: String| registry.send("HEAD", &path).status().as_u16();
+        [
+            head("/v2/a/b/manifests/t".to_owned()),
+            head(format!("/v2/a/b/manifests/{image}")),
+            head(format!("/v2/a/b/blobs/{layer}")),
+        ]
+    };
+    assert_eq!(all(), [200; 3]);
+    // Nothing else can be asked.
+    postgres.sql(
+        "statements_of_memory",
+        "ALTER TABLE tags RENAME TO tags_away; ALTER TABLE manifests RENAME TO manifests_away;
+         ALTER TABLE repository_blobs RENAME TO repository_blobs_away",
+    );
+    assert_eq!(all(), [200; 3]);
+    let absent = format!("/v2/a/b/manifests/{}", digest(b"absent"));
+    assert_eq!(registry.send("HEAD", &absent).status(), 503);
+    postgres.forget("statements_of_memory");
 }

@@ -9,7 +9,8 @@ use super::query::{marker_of, query};
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
-use crate::registry::metadata::postgres::gitlab::{Attached, Query, TagDetails, TagPage};
+use crate::registry::metadata::postgres::attached::Attached;
+use crate::registry::metadata::postgres::gitlab::{Query, TagDetails, TagPage};
 use crate::registry::oci::{Digest, RepoName};
 use crate::serve::Body;
 
