@@ -246,8 +246,8 @@ impl Database {
     /// Says what a failed statement means.
     pub fn failure(&self, error: tokio_postgres::Error) -> DatabaseError {
         // Of values that a statement does not take, no server has heard.
-        let is_of_types =
-            std::error::Error::source(&error).is_some_and(|source| source.is::<tokio_postgres::types::WrongType>());
+        let is_of_types = std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<tokio_postgres::types::WrongType>);
         let gone = !is_of_types
             && error.code().is_none_or(|code| {
                 // Classes 08 and 57P: connections, and a server that goes down.
