@@ -23,6 +23,9 @@ pub fn run(other: &'static str, rounds: usize, wanted: &[String], directory: &Pa
             };
             let own = directory.join(format!("{round}-{side}"));
             measure(kind, &own, &mut table, count);
+            if table.wants("database") {
+                crate::database::measure(kind, &own.join("database"), &mut table);
+            }
             let _ = std::fs::remove_dir_all(&own);
             for row in table.rows {
                 let value = row.values[0];

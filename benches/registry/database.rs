@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use crate::client::Client;
-use crate::server::free_port;
-use crate::workloads;
+use crate::server::{Kind, free_port};
+use crate::{Table, workloads};
 
 /// Tags of the large repository.
 const TAGS: usize = 100_000;
@@ -14,13 +14,16 @@ const TAGS: usize = 100_000;
 const PAGES: usize = 200;
 
 /// A root, whose services end with it.
-struct Root<'a>(&'a Path);
+struct Root<'a> {
+    path: &'a Path,
+    kdk: &'static str,
+}
 
 impl Root<'_> {
     fn kdk(&self, arguments: &[&str]) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_kdk"))
+        let output = Command::new(self.kdk)
             .arg("--root")
-            .arg(self.0)
+            .arg(self.path)
             .args(arguments)
             .env_remove("KDK_ROOT")
             .output()
@@ -39,20 +42,15 @@ impl Root<'_> {
 impl Drop for Root<'_> {
     fn drop(&mut self) {
         self.kdk(&["kill", "--yes"]);
-        if let Ok(elsewhere) = std::fs::read_link(self.0.join("postgresql")) {
+        if let Ok(elsewhere) = std::fs::read_link(self.path.join("postgresql")) {
             let _ = std::fs::remove_dir_all(&elsewhere);
             let _ = std::fs::remove_file(elsewhere.with_extension("root"));
         }
     }
 }
 
-/// Measures; returns lines of a table.
-pub fn measure(directory: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut add = |name: &str, value: String| {
-        eprintln!("  {name}: {value}");
-        lines.push(format!("| {name} | {value} |"));
-    };
+/// Adds rows to a table.
+pub fn measure(kind: Kind, directory: &Path, table: &mut Table) {
     let path = directory.join("root");
     workloads::lay_out_garbage(&path.join("registry/storage"));
     let (registry, rails) = (free_port(), free_port());
@@ -62,7 +60,10 @@ pub fn measure(directory: &Path) -> Vec<String> {
         std::fs::write(path.join("kdk.yml"), text).expect("written");
     };
     settings("  read_only_maintenance_enabled: true\n");
-    let root = Root(&path);
+    let root = Root {
+        path: &path,
+        kdk: kind.program(),
+    };
     root.kdk(&["reconfigure"]);
     root.kdk(&["config", "set", "postgresql.enabled", "true"]);
     root.kdk(&["start"]);
@@ -72,9 +73,9 @@ pub fn measure(directory: &Path) -> Vec<String> {
     let seconds = root.timed(&["import-registry-data", "--yes"]);
     let tags = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]);
     let tags: f64 = String::from_utf8_lossy(&tags.stdout).trim().parse().expect("a number");
-    add("import, tagged manifests", format!("{:.0} /s", tags / seconds));
+    table.add("database: import, tagged manifests", "/s", 1.0, tags / seconds);
     let seconds = root.timed(&["reset-registry-data", "--yes"]);
-    add("reset of the database", format!("{seconds:.2} s"));
+    table.add("database: reset", "s", 1.0, seconds);
     // What the files hold would have to be imported first.
     std::fs::remove_dir_all(path.join("registry/storage")).expect("removed");
     settings("  database:\n    enabled: true\n");
@@ -82,12 +83,33 @@ pub fn measure(directory: &Path) -> Vec<String> {
     root.kdk(&["restart"]);
     let address = format!("127.0.0.1:{registry}");
     let rate = workloads::small_blobs(&address, 2000);
-    add("small blobs, 16 connections", format!("{rate:.0} /s"));
+    table.add("database: small blobs, 16 connections", "/s", 1.0, rate);
+    let rate = workloads::blob_heads(&address);
+    table.add("database: blob HEAD, 32 connections", "/s", 1.0, rate);
     let rate = workloads::manifest_puts(&address, 2000);
-    add("manifest put, 16 connections", format!("{rate:.0} /s"));
+    table.add("database: manifest put, 16 connections", "/s", 1.0, rate);
     let (by_tag, by_digest) = workloads::manifest_gets(&address, 2000);
-    add("manifest get by tag, 32 connections", format!("{by_tag:.0} /s"));
-    add("manifest get by digest, 32 connections", format!("{by_digest:.0} /s"));
+    table.add("database: manifest get by tag, 32 connections", "/s", 1.0, by_tag);
+    table.add("database: manifest get by digest, 32 connections", "/s", 1.0, by_digest);
+    let rate = workloads::tag_pages(&address, 2000);
+    table.add("database: manifest tags, pages of 100", "/s", 1.0, rate);
+    let times = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| workloads::manifest_times(&address, 2000));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        root.kdk(&["psql", "-c", "CHECKPOINT"]);
+        reading.join().expect("no panic")
+    });
+    let last_of_99 = times[times.len() * 99 / 100];
+    table.add(
+        "database: by tag through a checkpoint, 99th of 100",
+        "ms",
+        1.0,
+        last_of_99,
+    );
+    root.kdk(&["restart", "registry"]);
+    let times = workloads::manifest_times(&address, 2000);
+    let slowest = times.last().copied().unwrap_or_default();
+    table.add("database: by tag after a restart, slowest", "ms", 1.0, slowest);
     root.kdk(&[
         "psql",
         "-c",
@@ -109,13 +131,16 @@ pub fn measure(directory: &Path) -> Vec<String> {
     let name = String::from_utf8_lossy(&large.stdout).trim().to_owned();
     let mut client = Client::connect(&address).expect("connected");
     for (title, page) in [
-        ("first page of 100,000 tags", format!("/v2/{name}/tags/list?n=100")),
         (
-            "first page of 100,000 tags with details",
+            "database: first page of 100,000 tags",
+            format!("/v2/{name}/tags/list?n=100"),
+        ),
+        (
+            "database: the same with details",
             format!("/gitlab/v1/repositories/{name}/tags/list/?n=100"),
         ),
         (
-            "the same, the latest first",
+            "database: the same, the latest first",
             format!("/gitlab/v1/repositories/{name}/tags/list/?n=100&sort=-published_at"),
         ),
     ] {
@@ -128,7 +153,6 @@ pub fn measure(directory: &Path) -> Vec<String> {
             })
             .collect();
         times.sort_by(f64::total_cmp);
-        add(title, format!("{:.2} ms", times[PAGES / 2]));
+        table.add(title, "ms", 1.0, times[PAGES / 2]);
     }
-    lines
 }

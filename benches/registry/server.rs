@@ -25,19 +25,19 @@ impl Kind {
     }
 
     pub fn command(self, verb: &str) -> Command {
-        let kdk = |program: &str| {
-            let mut command = Command::new(program);
-            command.args(["registry", verb]);
-            command
-        };
+        let mut command = Command::new(self.program());
+        if self != Self::DockerRegistry {
+            command.arg("registry");
+        }
+        command.arg(verb);
+        command
+    }
+
+    pub fn program(self) -> &'static str {
         match self {
-            Self::Kdk => kdk(env!("CARGO_BIN_EXE_kdk")),
-            Self::Other(program) => kdk(program),
-            Self::DockerRegistry => {
-                let mut command = Command::new("docker-registry");
-                command.arg(verb);
-                command
-            }
+            Self::Kdk => env!("CARGO_BIN_EXE_kdk"),
+            Self::Other(program) => program,
+            Self::DockerRegistry => "docker-registry",
         }
     }
 }

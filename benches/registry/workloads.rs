@@ -54,19 +54,47 @@ fn spread(address: &str, connections: usize, count: usize, work: impl Fn(&mut Cl
 
 /// Runs `work` over and over for a while; returns how often per second.
 fn repeat(address: &str, connections: usize, work: impl Fn(&mut Client, usize) + Sync) -> f64 {
+    let began = Instant::now();
+    timed(address, connections, work).len() as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Runs `work` over and over for a while; returns how long each took, in
+/// milliseconds, the shortest first.
+fn timed(address: &str, connections: usize, work: impl Fn(&mut Client, usize) + Sync) -> Vec<f64> {
     let next = AtomicUsize::new(0);
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..connections {
-            scope.spawn(|| {
-                let mut client = Client::connect(address).expect("connected");
-                while began.elapsed() < READING {
-                    work(&mut client, next.fetch_add(1, Ordering::Relaxed));
-                }
-            });
-        }
+    let mut all: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::connect(address).expect("connected");
+                    let mut times = Vec::new();
+                    while began.elapsed() < READING {
+                        let started = Instant::now();
+                        work(&mut client, next.fetch_add(1, Ordering::Relaxed));
+                        times.push(started.elapsed().as_secs_f64() * 1000.0);
+                    }
+                    times
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect()
     });
-    next.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    all.sort_unstable_by(f64::total_cmp);
+    all
+}
+
+/// Times of manifests by tag, as [`timed`] has them.
+pub fn manifest_times(address: &str, count: usize) -> Vec<f64> {
+    let accept = format!("Accept: {MANIFEST}\r\n");
+    timed(address, 32, |client, number| {
+        let path = format!("/v2/tagged/manifests/t{:05}", number * 7 % count);
+        let got = client.drain("GET", &path, &accept).expect("answered");
+        assert_eq!(got.0, 200);
+    })
 }
 
 fn upload(client: &mut Client, repository: &str) -> String {
