@@ -40,15 +40,3 @@ impl Stored {
         Manifest::parse(&self.content, None).ok()
     }
 }
-
-impl Page {
-    /// Takes the page after `last` from a sorted list; `last` need not be in it.
-    pub fn of(names: &[String], last: Option<&str>, limit: usize) -> Self {
-        let start = last.map_or(0, |last| names.partition_point(|name| name.as_str() <= last));
-        let rest = &names[start..];
-        Self {
-            names: rest.iter().take(limit).cloned().collect(),
-            more: rest.len() > limit,
-        }
-    }
-}

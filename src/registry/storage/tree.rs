@@ -1,5 +1,9 @@
 //! Walking the tree of repositories.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
 use super::dispatch::Storage;
 use super::error::StorageError;
 use super::key::Prefix;
@@ -28,7 +32,7 @@ pub async fn holding(driver: &Storage, entry: &str) -> Result<Vec<String>, Stora
         for name in driver.list(&directory).await?.iter().flat_map(|names| names.iter()) {
             if name == entry {
                 found.push(group.clone());
-            } else if !name.starts_with(['_', '.']) {
+            } else if is_name(name) {
                 open.push(join(&group, name));
             }
         }
@@ -38,7 +42,8 @@ pub async fn holding(driver: &Storage, entry: &str) -> Result<Vec<String>, Stora
 }
 
 /// Returns up to `limit` of the names that [`holding`] finds, after `last`,
-/// looking only where they can be.
+/// looking only where they can be: what comes before, and what would follow,
+/// costs nothing but the listing of its directory.
 ///
 /// # Errors
 /// Those of the storage.
@@ -49,43 +54,93 @@ pub async fn holding_after(
     limit: usize,
 ) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
-    // What is still to be looked at, the next on top: names of repositories,
-    // and with a slash at the end all that is below one. So the order is that
-    // of the full names: `a-b` comes between `a` and `a/b`.
-    let mut open = vec![String::from("/")];
-    while let Some(next) = open.pop() {
-        let Some(group) = next.strip_suffix('/') else {
-            // Its directory is listed again from memory when what is below it follows.
-            let names = driver.list(&layout::repository(&next)).await?;
-            let holds = names.is_some_and(|names| names.binary_search_by(|name| name.as_str().cmp(entry)).is_ok());
-            if holds && next.as_str() > last && next.parse::<RepoName>().is_ok() {
-                found.push(next);
-                if found.len() == limit {
-                    break;
+    let names = driver.list(&layout::repositories()).await?;
+    let mut open: Vec<Level> = names.map(|names| Level::new("", names, last)).into_iter().collect();
+    while let Some(level) = open.last_mut() {
+        match level.next() {
+            None => drop(open.pop()),
+            Some(Next::Below(group)) => {
+                let names = driver.list(&layout::repository(&group)).await?;
+                open.extend(names.map(|names| Level::new(&group, names, last)));
+            }
+            Some(Next::Name(name)) => {
+                // Its directory is listed again from memory when what is below it follows.
+                let names = driver.list(&layout::repository(&name)).await?;
+                let holds = names.is_some_and(|names| names.binary_search_by(|name| name.as_str().cmp(entry)).is_ok());
+                if holds && name.parse::<RepoName>().is_ok() {
+                    found.push(name);
+                    if found.len() == limit {
+                        break;
+                    }
                 }
             }
-            continue;
-        };
-        let directory = if group.is_empty() {
-            layout::repositories()
-        } else {
-            layout::repository(group)
-        };
-        let Some(names) = driver.list(&directory).await? else {
-            continue;
-        };
-        let mut below: Vec<String> = names
-            .iter()
-            .filter(|name| !name.starts_with(['_', '.']))
-            .map(|name| join(group, name))
-            .flat_map(|name| [format!("{name}/"), name])
-            // All below a group sorts after `group/` and before `group0`.
-            .filter(|name| name.as_str() > last || last.starts_with(name.as_str()))
-            .collect();
-        below.sort_unstable_by(|a, b| b.cmp(a));
-        open.append(&mut below);
+        }
     }
     Ok(found)
+}
+
+/// What is still to be looked at of a directory of names, in the order of the
+/// full names: `a-b` comes between `a` and what is below it, `a/b`.
+struct Level {
+    group: String,
+    names: Arc<[String]>,
+    at: usize,
+    /// Those of which all that is below them follows, each with a slash at its end.
+    below: BinaryHeap<Reverse<String>>,
+}
+
+enum Next {
+    Name(String),
+    Below(String),
+}
+
+impl Level {
+    /// Begins with what comes after `last`.
+    fn new(group: &str, names: Arc<[String]>, last: &str) -> Self {
+        let at = names.partition_point(|name| join(group, name).as_str() <= last);
+        // Of the names before, only such can be followed by what is below them
+        // that are the beginning of `last`.
+        let own = join(group, "");
+        let rest = last.strip_prefix(own.as_str()).unwrap_or_default();
+        let below = rest.char_indices().map(|(at, letter)| &rest[..at + letter.len_utf8()]);
+        let below = below
+            .filter(|name| names.binary_search_by(|known| known.as_str().cmp(name)).is_ok())
+            .filter(|name| is_name(name))
+            .map(|name| format!("{own}{name}/"))
+            .filter(|below| below.as_str() > last || last.starts_with(below.as_str()))
+            .map(Reverse)
+            .collect();
+        Self {
+            group: group.to_owned(),
+            names,
+            at,
+            below,
+        }
+    }
+
+    fn next(&mut self) -> Option<Next> {
+        while self.names.get(self.at).is_some_and(|name| !is_name(name)) {
+            self.at += 1;
+        }
+        let name = self.names.get(self.at).map(|name| join(&self.group, name));
+        match (name, self.below.peek()) {
+            (Some(name), below) if below.is_none_or(|Reverse(below)| name < *below) => {
+                self.at += 1;
+                self.below.push(Reverse(format!("{name}/")));
+                Some(Next::Name(name))
+            }
+            (_, Some(_)) => {
+                let Reverse(below) = self.below.pop()?;
+                Some(Next::Below(below.trim_end_matches('/').to_owned()))
+            }
+            (_, None) => None,
+        }
+    }
+}
+
+/// Says whether a directory may be a repository's, or a group of them.
+fn is_name(name: &str) -> bool {
+    !name.starts_with(['_', '.'])
 }
 
 /// Joins a group's name, which may be empty, and a name in it.

@@ -5,13 +5,13 @@
 //! or garbled link reads as absent, and so does a manifest whose content is
 //! not what its digest says: both may be what a power loss left.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::RwLock;
 
+use super::judged::Judged;
 use crate::registry::metadata::proven::Proven;
 use crate::registry::metadata::subjects::{Known, Subjects};
 use crate::registry::metadata::{Metadata, MetadataError, Page, Stored};
@@ -20,8 +20,6 @@ use crate::registry::storage::{Blobs, Change, Durability, Expected, Key, Storage
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
-/// Tag listings that are known to have no broken entry, at most.
-const WHOLE_LISTINGS: usize = 1000;
 
 /// Link files on a driver.
 ///
@@ -35,9 +33,7 @@ pub struct Files {
     stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
     subjects: Subjects,
-    /// Tag listings whose every entry was found to be a tag. A tag is made
-    /// and removed with its directory, so the same listing stays whole.
-    whole: Arc<SyncMutex<HashMap<String, Arc<[String]>>>>,
+    judged: Judged,
 }
 
 impl Files {
@@ -49,7 +45,7 @@ impl Files {
             stripes: Arc::new(std::iter::repeat_with(RwLock::default).take(STRIPES).collect()),
             proven: Proven::default(),
             subjects: Subjects::default(),
-            whole: Arc::default(),
+            judged: Judged::default(),
         }
     }
 
@@ -161,22 +157,6 @@ impl Files {
         found.retain(|name| name.parse::<RepoName>().is_ok());
         Ok(found)
     }
-
-    /// Says whether a listing of tags was found whole before.
-    fn is_whole(&self, name: &RepoName, listing: &Arc<[String]>) -> bool {
-        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        whole
-            .get(name.as_str())
-            .is_some_and(|known| Arc::ptr_eq(known, listing))
-    }
-
-    fn keep_whole(&self, name: &RepoName, listing: Arc<[String]>) {
-        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        if whole.len() >= WHOLE_LISTINGS {
-            whole.clear();
-        }
-        whole.insert(name.to_string(), listing);
-    }
 }
 
 impl Metadata for Files {
@@ -252,21 +232,28 @@ impl Metadata for Files {
             let known = self.driver.list(&layout::manifests(name.as_str())).await?.is_some();
             return Ok(known.then(Page::default));
         };
-        if !self.is_whole(name, &all) {
-            let mut broken = false;
-            let mut names = Vec::with_capacity(all.len());
-            for text in all.iter() {
-                match text.parse::<Tag>() {
-                    Ok(tag) if self.resolve(name, &tag).await?.is_some() => names.push(text.clone()),
-                    _ => broken = true,
+        // Only what is on the page is judged, and where it begins again.
+        let begin = last.map_or(0, |last| all.partition_point(|name| name.as_str() <= last));
+        let mut judged = self
+            .judged
+            .get(name, &all, begin..begin.saturating_add(limit).saturating_add(1));
+        let mut page = Page::default();
+        for (at, text) in all.iter().enumerate().skip(begin) {
+            if !judged.contains(at) {
+                let Ok(tag) = text.parse::<Tag>() else { continue };
+                if self.resolve(name, &tag).await?.is_none() {
+                    continue;
                 }
+                judged.add(at);
             }
-            if broken {
-                return Ok(Some(Page::of(&names, last, limit)));
+            if page.names.len() == limit {
+                page.more = true;
+                break;
             }
-            self.keep_whole(name, Arc::clone(&all));
+            page.names.push(text.clone());
         }
-        Ok(Some(Page::of(&all, last, limit)))
+        self.judged.put(name, &all, judged);
+        Ok(Some(page))
     }
 
     async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {

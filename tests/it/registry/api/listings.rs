@@ -76,6 +76,7 @@ proptest::proptest! {
     fn pages_of_the_catalog_follow_each_other_without_gap(
         names in proptest::collection::btree_set("[ab]([-.]?[ab0]){0,2}(/[ab]([-_]?[ab0]){0,2}){0,2}", 1..12),
         limit in 1_usize..5,
+        anything in "[ab]([-./]?[ab0/-]){0,5}",
     ) {
         use kdk::registry::metadata::{Files, Metadata as _};
         use kdk::registry::storage::Storage;
@@ -98,6 +99,10 @@ proptest::proptest! {
                 break;
             }
         }
+        // Nor need the last name be one that is there.
+        let page = runtime.block_on(files.repositories(Some(&anything), limit)).expect("listed");
+        let after: Vec<String> = names.iter().filter(|name| **name > anything).take(limit).cloned().collect();
+        proptest::prop_assert_eq!(page.names, after, "after {}", anything);
         proptest::prop_assert_eq!(seen, names.into_iter().collect::<Vec<_>>());
     }
 }

@@ -5,6 +5,7 @@ mod formats;
 mod interchange;
 mod lease;
 mod links;
+mod listings;
 mod operations;
 mod power;
 mod suite;
