@@ -36,13 +36,22 @@ pub fn verify(
     } else {
         None
     };
-    let findings = verify::verify(&driver, runtime.handle(), &stop, repair, !in_database, progress);
+    let platforms = &config.validation.platforms;
+    let findings = verify::verify(
+        &driver,
+        runtime.handle(),
+        &stop,
+        repair,
+        !in_database,
+        platforms,
+        progress,
+    );
     driver.release();
     let mut findings = findings?;
     if let Some(database) = database {
         runtime.block_on(async {
             let postgres = Postgres::new(database.clone(), driver.clone());
-            let outcome = verify::database::check(&postgres, &driver, &stop, &mut findings).await;
+            let outcome = verify::database::check(&postgres, &driver, platforms, &stop, &mut findings).await;
             database.close().await;
             outcome
         })?;

@@ -10,9 +10,10 @@ use jsonwebtoken::Algorithm;
 use super::duration::GoDuration;
 use super::raw::{self, flat};
 use super::{
-    AuthConfig, Config, Endpoint, ForwardConfig, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Platforms, Probe,
+    AuthConfig, Config, Endpoint, ForwardConfig, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Probe,
     StorageConfig, TlsConfig, TokenConfig, UploadPurging, UrlRules, ValidationConfig,
 };
+use crate::registry::oci::references::Platforms;
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
 use crate::serve::{Forward, TrustedProxies};

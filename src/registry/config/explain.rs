@@ -4,7 +4,8 @@ use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use super::database::Mode;
-use super::{AuthConfig, Config, Endpoint, ForwardConfig, Platforms, Probe};
+use super::{AuthConfig, Config, Endpoint, ForwardConfig, Probe};
+use crate::registry::oci::references::Platforms;
 use crate::serve::{Forward, tls};
 
 /// One line of an explanation: what it is about, and how it is.

@@ -15,6 +15,7 @@ mod raw;
 use camino::{Utf8Path, Utf8PathBuf};
 use std::time::Duration;
 
+use crate::registry::oci::references::Platforms;
 use crate::serve::TrustedProxies;
 use crate::serve::log::{Format, Level};
 use crate::serve::tls::MinimumTls;
@@ -176,18 +177,6 @@ impl UrlRules {
         };
         allowed && !any(&self.deny)
     }
-}
-
-/// Which entries of an index must be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Platforms {
-    /// All.
-    #[default]
-    All,
-    /// None: indexes may be sparse.
-    None,
-    /// Those for these platforms, as `(os, architecture)`.
-    Listed(Vec<(String, String)>),
 }
 
 /// How the server listens and answers.

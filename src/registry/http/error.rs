@@ -19,6 +19,9 @@ use crate::serve::Body;
 /// since whoever can do something about it may be at their end.
 const NO_SPACE: &str = "no space left on the registry's storage";
 
+/// Errors that one answer holds at most.
+const SHOWN_ERRORS: usize = 100;
+
 /// A request that cannot be answered as asked.
 #[derive(Debug)]
 pub struct ApiError {
@@ -191,9 +194,14 @@ impl From<MetadataError> for ApiError {
             MetadataError::Referenced => Self::new(ErrorCode::ManifestReferenced),
             MetadataError::Missing(digests) => digests
                 .iter()
+                .take(SHOWN_ERRORS)
                 .fold(Self::new(ErrorCode::ManifestBlobUnknown), |error, digest| {
                     error.detail(json!({"digest": digest.to_string()}))
                 }),
+            error @ (MetadataError::WrongSize { .. } | MetadataError::ManyMediaTypes(..)) => {
+                Self::new(ErrorCode::ManifestInvalid).detail(error.to_string())
+            }
+            MetadataError::Immutable(tag) => Self::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})),
             MetadataError::MediaType(name) => {
                 Self::new(ErrorCode::ManifestInvalid).detail(format!("media type {name:?} cannot be kept"))
             }

@@ -1,7 +1,7 @@
 //! Why metadata cannot be read or changed.
 
 use super::postgres::DatabaseError;
-use crate::registry::oci::Digest;
+use crate::registry::oci::{Digest, Tag};
 use crate::registry::storage::StorageError;
 
 /// Why metadata cannot be read or changed.
@@ -19,6 +19,22 @@ pub enum MetadataError {
     /// Content that is needed is gone.
     #[error("content that is referred to is missing")]
     Missing(Vec<Digest>),
+    /// A blob has another size than is said of it.
+    #[error("the blob {digest} has {stored} bytes, and not {declared}")]
+    WrongSize {
+        /// Which blob.
+        digest: Digest,
+        /// What is said, in bytes.
+        declared: u64,
+        /// What it has, in bytes.
+        stored: u64,
+    },
+    /// A tag stands for another manifest already, and may not leave it.
+    #[error("the tag {0} is immutable")]
+    Immutable(Tag),
+    /// More media types that nobody used before than one manifest may bring.
+    #[error("{0} media types that are new here, and at most {1} are taken")]
+    ManyMediaTypes(usize, usize),
     /// A blob was pushed while the one that was there before was removed.
     #[error("the blob {0} was being removed when it was pushed")]
     Collected(Digest),

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::error::MetadataError;
-use super::types::{Page, Stored};
+use super::referrers::{ReferrerPage, Referrers};
+use super::types::{BlobRecord, Deleted, IsProtected, Page, PutManifest, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::Change;
 
@@ -40,20 +39,22 @@ pub trait Metadata: Clone + Send + Sync + 'static {
             Ok(self.manifest(name, &digest).await?.map(|stored| (digest, stored)))
         }
     }
-    /// Stores a manifest and lets tags stand for it.
+    /// Checks that all that a manifest needs is there, of the size that it
+    /// names, and that its tags may stand for it; stores it, and lets them.
+    /// All of it, or nothing.
     fn put_manifest(
         &self,
         name: &RepoName,
-        digest: &Digest,
-        content: Bytes,
-        tags: &[Tag],
+        put: PutManifest<'_>,
     ) -> impl Future<Output = Result<(), MetadataError>> + Send;
-    /// Removes a manifest and the tags that stand for it; says whether it was there.
+    /// Removes a manifest and the tags that stand for it, unless one of those
+    /// is protected.
     fn delete_manifest(
         &self,
         name: &RepoName,
         digest: &Digest,
-    ) -> impl Future<Output = Result<bool, MetadataError>> + Send;
+        is_protected: &IsProtected<'_>,
+    ) -> impl Future<Output = Result<Deleted, MetadataError>> + Send;
     /// Removes a tag; says whether it was there.
     fn delete_tag(&self, name: &RepoName, tag: &Tag) -> impl Future<Output = Result<bool, MetadataError>> + Send;
     /// Returns tags after `last`; nothing when there is no such repository.
@@ -63,22 +64,20 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         last: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<Option<Page>, MetadataError>> + Send;
-    /// Returns the manifests whose subject is `subject`, sorted by digest.
+    /// Returns a page of the manifests whose subject is `subject`.
     fn referrers(
         &self,
         name: &RepoName,
         subject: &Digest,
-    ) -> impl Future<Output = Result<Vec<(Digest, Arc<Stored>)>, MetadataError>> + Send;
-    /// Says whether a blob belongs to the repository.
-    fn has_blob(&self, name: &RepoName, digest: &Digest) -> impl Future<Output = Result<bool, MetadataError>> + Send;
-    /// Returns those of `digests` that are no blobs of the repository, nor,
-    /// with `or_manifests`, its manifests.
-    fn missing(
+        page: ReferrerPage<'_>,
+    ) -> impl Future<Output = Result<Referrers, MetadataError>> + Send;
+    /// Returns what is known of a blob, when it belongs to the repository and
+    /// its data are there.
+    fn blob(
         &self,
         name: &RepoName,
-        digests: &[Digest],
-        or_manifests: bool,
-    ) -> impl Future<Output = Result<Vec<Digest>, MetadataError>> + Send;
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Option<BlobRecord>, MetadataError>> + Send;
     /// Makes a blob part of the repository. `arrival` brings its content;
     /// without one the content is stored already.
     fn put_blob(

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::error::MetadataError;
 use super::files::Files;
 use super::port::Metadata;
 use super::postgres::Postgres;
-use super::types::{Page, Stored};
+use super::referrers::{ReferrerPage, Referrers};
+use super::types::{BlobRecord, Deleted, IsProtected, Page, PutManifest, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::Change;
 
@@ -55,18 +54,17 @@ impl Metadata for Store {
         pass!(self.tagged(name, tag))
     }
 
-    async fn put_manifest(
+    async fn put_manifest(&self, name: &RepoName, put: PutManifest<'_>) -> Result<(), MetadataError> {
+        pass!(self.put_manifest(name, put))
+    }
+
+    async fn delete_manifest(
         &self,
         name: &RepoName,
         digest: &Digest,
-        content: Bytes,
-        tags: &[Tag],
-    ) -> Result<(), MetadataError> {
-        pass!(self.put_manifest(name, digest, content, tags))
-    }
-
-    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        pass!(self.delete_manifest(name, digest))
+        is_protected: &IsProtected<'_>,
+    ) -> Result<Deleted, MetadataError> {
+        pass!(self.delete_manifest(name, digest, is_protected))
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
@@ -77,21 +75,17 @@ impl Metadata for Store {
         pass!(self.tags(name, last, limit))
     }
 
-    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
-        pass!(self.referrers(name, subject))
-    }
-
-    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        pass!(self.has_blob(name, digest))
-    }
-
-    async fn missing(
+    async fn referrers(
         &self,
         name: &RepoName,
-        digests: &[Digest],
-        or_manifests: bool,
-    ) -> Result<Vec<Digest>, MetadataError> {
-        pass!(self.missing(name, digests, or_manifests))
+        subject: &Digest,
+        page: ReferrerPage<'_>,
+    ) -> Result<Referrers, MetadataError> {
+        pass!(self.referrers(name, subject, page))
+    }
+
+    async fn blob(&self, name: &RepoName, digest: &Digest) -> Result<Option<BlobRecord>, MetadataError> {
+        pass!(self.blob(name, digest))
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {

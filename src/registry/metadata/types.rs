@@ -1,11 +1,12 @@
-//! What operations on metadata return.
+//! What operations on metadata take and return.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::oci::media_type;
+use crate::registry::oci::references::Required;
+use crate::registry::oci::{ParsedManifest, Tag, media_type};
 
 /// One page of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,4 +40,45 @@ impl Stored {
     pub fn manifest(&self) -> Option<Manifest> {
         Manifest::parse(&self.content, None).ok()
     }
+}
+
+/// A manifest that is to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct PutManifest<'a> {
+    /// The manifest.
+    pub manifest: &'a ParsedManifest,
+    /// What must be there.
+    pub required: &'a [Required],
+    /// The tags that are to stand for it.
+    pub tags: &'a [(Tag, Moves)],
+}
+
+/// Whether a tag may leave the manifest that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moves {
+    /// It may.
+    Allowed,
+    /// It is immutable.
+    Refused,
+}
+
+/// Says which tags keep a manifest from being deleted; nothing where none do.
+pub type IsProtected<'a> = Option<&'a (dyn Fn(&str) -> bool + Send + Sync)>;
+
+/// What came of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Yes,
+    /// It was not there.
+    Absent,
+    /// This tag keeps it.
+    Protected(String),
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRecord {
+    /// Its size in bytes.
+    pub size: u64,
 }

@@ -5,10 +5,13 @@ pub mod error_code;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
+pub mod parsed;
 pub mod range;
 pub mod reference;
+pub mod references;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::ErrorCode;
 pub use name::RepoName;
+pub use parsed::ParsedManifest;
 pub use reference::{Reference, Tag};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::support::driver::leased;
 use bytes::Bytes;
-use kdk::registry::metadata::{Files, Metadata as _};
-use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use kdk::registry::metadata::{Files, Metadata as _, Moves, PutManifest};
+use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::object::{Objects, store::Store};
 use kdk::registry::storage::writer::Piece;
 use kdk::registry::storage::{Change, Drivers, Storage, layout};
@@ -52,8 +52,13 @@ async fn client(server: u64, number: u64, storage: Storage, files: Files, trace:
                     r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{layer}","size":1}},"layers":[]}}"#
                 );
                 let digest = Digest::of(Algorithm::Sha256, manifest.as_bytes());
-                let put = files.put_manifest(&name, &digest, manifest.into(), std::slice::from_ref(&tag));
-                put.await.expect("stored");
+                let manifest = ParsedManifest::read(digest.clone(), manifest.into()).expect("a manifest");
+                let put = PutManifest {
+                    manifest: &manifest,
+                    required: &[],
+                    tags: &[(tag.clone(), Moves::Allowed)],
+                };
+                files.put_manifest(&name, put).await.expect("stored");
                 digest.to_string()
             }
             2 => match files.resolve(&name, &tag).await.expect("read") {

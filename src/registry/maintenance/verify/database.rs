@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::finding::{Finding, Findings};
-use crate::registry::metadata::{MetadataError, Postgres};
+use crate::registry::metadata::postgres::walk::Named;
+use crate::registry::metadata::{MetadataError, Postgres, Stored};
 use crate::registry::oci::Digest;
+use crate::registry::oci::references::{Holds, Platforms, required};
 use crate::registry::storage::{Blobs, Storage};
 
 /// Rows that are looked at in one go.
@@ -19,6 +22,7 @@ const PAGE: i64 = 1000;
 pub async fn check(
     postgres: &Postgres,
     driver: &Storage,
+    platforms: &Platforms,
     stop: &CancellationToken,
     all: &mut Findings,
 ) -> Result<(), MetadataError> {
@@ -67,6 +71,20 @@ pub async fn check(
                 all.findings.push(finding("corrupt-manifest", name, digest, detail));
             }
         }
+        let named: Vec<Named> = page
+            .iter()
+            .flat_map(|(_, name, digest, content)| named_by(name, digest, content, platforms))
+            .collect();
+        for (of, is_stored) in postgres.unlinked(&named).await? {
+            let (problem, detail) = if is_stored {
+                ("missing-layer-link", "is stored, but no part of the repository")
+            } else {
+                ("missing-blob", "is not stored; push it again")
+            };
+            let detail = format!("named by {}, {detail}", of.by);
+            let name = Some(of.repository.clone());
+            all.findings.push(finding(problem, name, &of.digest, detail));
+        }
         all.manifests += page.len();
         match page.last() {
             Some((id, ..)) => after = *id,
@@ -77,6 +95,23 @@ pub async fn check(
     all.in_database = true;
     all.findings.sort_unstable();
     Ok(())
+}
+
+/// Returns what a manifest needs.
+fn named_by<'a>(
+    name: &'a str,
+    digest: &'a Digest,
+    content: &Bytes,
+    platforms: &Platforms,
+) -> impl Iterator<Item = Named> + use<'a> {
+    let manifest = Stored::new(content.clone()).manifest();
+    let needed = manifest.map_or_else(Vec::new, |manifest| required(&manifest, platforms));
+    needed.into_iter().map(move |one| Named {
+        repository: name.to_owned(),
+        by: digest.clone(),
+        or_manifest: one.holds == Holds::Either,
+        digest: one.digest,
+    })
 }
 
 fn finding(problem: &'static str, repository: Option<String>, digest: &Digest, detail: String) -> Finding {

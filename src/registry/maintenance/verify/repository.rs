@@ -7,7 +7,8 @@ use super::repair::Repair;
 use crate::registry::maintenance::collect::digest_key::{DigestKey, key};
 use crate::registry::metadata::Stored;
 use crate::registry::metadata::files::links::{self, Current, Link, State};
-use crate::registry::oci::manifest::{Kind, Manifest};
+use crate::registry::oci::manifest::Manifest;
+use crate::registry::oci::references::{Holds, Platforms, Required, required};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, StorageError};
 
@@ -15,6 +16,8 @@ use crate::registry::storage::{Blobs, StorageError};
 pub struct Repository<'a> {
     repair: &'a Repair<'a>,
     name: &'a RepoName,
+    /// Which entries of an index must be there.
+    platforms: &'a Platforms,
     /// Blobs that are what their digest says.
     valid: &'a HashSet<DigestKey>,
     layers: HashSet<Digest>,
@@ -24,10 +27,16 @@ pub struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     /// Begins with a repository.
-    pub fn new(repair: &'a Repair<'a>, name: &'a RepoName, valid: &'a HashSet<DigestKey>) -> Self {
+    pub fn new(
+        repair: &'a Repair<'a>,
+        name: &'a RepoName,
+        platforms: &'a Platforms,
+        valid: &'a HashSet<DigestKey>,
+    ) -> Self {
         Self {
             repair,
             name,
+            platforms,
             valid,
             layers: HashSet::new(),
             manifests: HashSet::new(),
@@ -164,16 +173,11 @@ impl<'a> Repository<'a> {
     }
 
     async fn references_of(&mut self, digest: &Digest, manifest: &Manifest) -> Result<(), StorageError> {
-        let (needed, is_index) = match &manifest.kind {
-            Kind::Image { config, layers } => (
-                std::iter::once(config)
-                    .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
-                    .collect::<Vec<_>>(),
-                false,
-            ),
-            Kind::Index { manifests } => (manifests.iter().collect(), true),
-        };
-        for needed in needed.iter().map(|descriptor| &descriptor.digest) {
+        for Required {
+            digest: needed, holds, ..
+        } in &required(manifest, self.platforms)
+        {
+            let is_index = *holds == Holds::Either;
             if self.layers.contains(needed) || (is_index && self.manifests.contains(needed)) {
                 continue;
             }

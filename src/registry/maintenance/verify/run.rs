@@ -19,6 +19,7 @@ use super::repository::Repository;
 use crate::registry::maintenance::error::CollectError;
 use crate::registry::maintenance::workers::WorkerPool;
 use crate::registry::oci::RepoName;
+use crate::registry::oci::references::Platforms;
 use crate::registry::storage::{Blobs, Storage, marks, tree};
 use crate::sys::clock::Clock;
 
@@ -26,7 +27,8 @@ use crate::sys::clock::Clock;
 const LEFTOVER_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Checks a store: its blobs and, where `in_files` says that its metadata are
-/// there, its links. `progress` hears items done and their number.
+/// there, its links; `platforms` says which entries indexes need. `progress`
+/// hears items done and their number.
 ///
 /// # Errors
 /// When the storage fails or the work is interrupted.
@@ -36,6 +38,7 @@ pub fn verify(
     stop: &CancellationToken,
     repair: bool,
     in_files: bool,
+    platforms: &Platforms,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Findings, CollectError> {
     if repair && in_files && handle.block_on(marks::is_database_in_use(driver))? {
@@ -73,7 +76,7 @@ pub fn verify(
         valid.extend(part.valid);
     }
     let parts: Vec<Part> = pool.each(&names, async |name| {
-        let part = Repository::new(&mending, name, &valid).check().await?;
+        let part = Repository::new(&mending, name, platforms, &valid).check().await?;
         told();
         Ok::<_, CollectError>(part)
     })?;

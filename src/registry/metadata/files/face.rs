@@ -14,8 +14,12 @@ use tokio::sync::RwLock;
 use super::judged::Judged;
 use crate::registry::metadata::proven::Proven;
 use crate::registry::metadata::subjects::{Known, Subjects};
-use crate::registry::metadata::{Metadata, MetadataError, Page, Stored};
-use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use crate::registry::metadata::{
+    BlobRecord, Deleted, IsProtected, Metadata, MetadataError, Moves, Page, PutManifest, ReferrerPage, Referrers,
+    Stored,
+};
+use crate::registry::oci::references::{Holds, Required};
+use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Durability, Expected, Key, Storage, StorageError, Target, layout, tree};
 
 /// Locks that repositories share by their names' hashes.
@@ -159,6 +163,43 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Says whether a blob belongs to a repository, whether or not its data are there.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
+    }
+
+    /// Checks that all is there that a manifest needs.
+    async fn check_required(&self, name: &RepoName, required: &[Required]) -> Result<(), MetadataError> {
+        let mut missing = Vec::new();
+        for Required { digest, size, holds } in required {
+            let or_manifest = *holds == Holds::Either;
+            // A link alone is not enough: a garbage collection may have left it behind.
+            let linked = (or_manifest && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
+            match self.blobs.head(digest).await? {
+                Some(stored) if linked => {
+                    if !or_manifest && stored != *size {
+                        return Err(MetadataError::WrongSize {
+                            digest: digest.clone(),
+                            declared: *size,
+                            stored,
+                        });
+                    }
+                }
+                _ => missing.push(digest.clone()),
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(MetadataError::Missing(missing))
+        }
+    }
+}
+
 impl Metadata for Files {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
         if !self.has_manifest(name, digest).await? {
@@ -175,26 +216,32 @@ impl Metadata for Files {
         Ok(self.link(&layout::tag_current_link(name, tag)).await?)
     }
 
-    async fn put_manifest(
-        &self,
-        name: &RepoName,
-        digest: &Digest,
-        content: Bytes,
-        tags: &[Tag],
-    ) -> Result<(), MetadataError> {
-        let _side_by_side = self.guard(name).read().await;
+    async fn put_manifest(&self, name: &RepoName, put: PutManifest<'_>) -> Result<(), MetadataError> {
+        let ParsedManifest { digest, content, .. } = put.manifest;
+        let immutable = || put.tags.iter().filter(|(_, moves)| *moves == Moves::Refused);
+        // Of two who set an immutable tag, the second has to see the first.
+        let (_side_by_side, _alone) = if immutable().next().is_some() {
+            (None, Some(self.guard(name).write().await))
+        } else {
+            (Some(self.guard(name).read().await), None)
+        };
+        self.check_required(name, put.required).await?;
+        for (tag, _) in immutable() {
+            let now = self.resolve(name, tag).await?;
+            if now.is_some_and(|now| now != *digest) {
+                return Err(MetadataError::Immutable(tag.clone()));
+            }
+        }
         let mut changes = vec![
             Change::PutVerified {
                 key: layout::blob_data(digest),
-                content,
+                content: content.clone(),
             },
             Self::put_link(layout::revision_link(name, digest), digest),
         ];
-        changes.extend(
-            tags.iter()
-                .map(|tag| Self::put_link(layout::tag_index_link(name, tag, digest), digest)),
-        );
-        changes.extend(tags.iter().map(|tag| Change::Update {
+        let tags = || put.tags.iter().map(|(tag, _)| tag);
+        changes.extend(tags().map(|tag| Self::put_link(layout::tag_index_link(name, tag, digest), digest)));
+        changes.extend(tags().map(|tag| Change::Update {
             key: layout::tag_current_link(name, tag),
             content: Bytes::from(digest.to_string()),
             expected: Expected::Anything,
@@ -202,19 +249,34 @@ impl Metadata for Files {
         Ok(self.driver.commit(changes, Durability::Durable).await?)
     }
 
-    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+    async fn delete_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        is_protected: &IsProtected<'_>,
+    ) -> Result<Deleted, MetadataError> {
         let _alone = self.guard(name).write().await;
         if !self.has_manifest(name, digest).await? {
-            return Ok(false);
+            return Ok(Deleted::Absent);
         }
         let listing = self.driver.list(&layout::tags(name)).await?;
+        let mut own = Vec::new();
         for tag in listing.iter().flat_map(|names| names.iter()) {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
             if self.resolve(name, &tag).await?.as_ref() == Some(digest) {
-                self.remove(Target::All(layout::tag(name, &tag))).await?;
+                own.push(tag);
             }
         }
-        Ok(self.remove(Target::All(layout::revision(name, digest))).await?)
+        if let Some(is_protected) = is_protected
+            && let Some(tag) = own.iter().find(|tag| is_protected(tag.as_str()))
+        {
+            return Ok(Deleted::Protected(tag.to_string()));
+        }
+        for tag in own {
+            self.remove(Target::All(layout::tag(name, &tag))).await?;
+        }
+        let removed = self.remove(Target::All(layout::revision(name, digest))).await?;
+        Ok(if removed { Deleted::Yes } else { Deleted::Absent })
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
@@ -256,38 +318,34 @@ impl Metadata for Files {
         Ok(Some(page))
     }
 
-    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
+    async fn referrers(
+        &self,
+        name: &RepoName,
+        subject: &Digest,
+        page: ReferrerPage<'_>,
+    ) -> Result<Referrers, MetadataError> {
         let known = self.known_subjects(name).await?;
-        let mut found = Vec::new();
-        for digest in known.by_subject.get(subject).into_iter().flatten() {
-            if let Some(stored) = self.manifest(name, digest).await? {
-                found.push((digest.clone(), stored));
+        let mut attached: Vec<&Digest> = known.by_subject.get(subject).into_iter().flatten().collect();
+        attached.sort_unstable();
+        let mut found = Referrers::default();
+        // Its content is read when its turn comes, and not kept.
+        for digest in attached {
+            if page.after.is_none_or(|after| digest.to_string().as_str() > after)
+                && let Some(stored) = self.manifest(name, digest).await?
+                && !found.add_stored(page, digest, &stored)
+            {
+                break;
             }
         }
-        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
-    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
-    }
-
-    async fn missing(
-        &self,
-        name: &RepoName,
-        digests: &[Digest],
-        or_manifests: bool,
-    ) -> Result<Vec<Digest>, MetadataError> {
-        let mut missing = Vec::new();
-        for digest in digests {
-            // A link alone is not enough: a garbage collection may have left it behind.
-            let linked =
-                (or_manifests && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
-            if !linked || self.blobs.head(digest).await?.is_none() {
-                missing.push(digest.clone());
-            }
+    async fn blob(&self, name: &RepoName, digest: &Digest) -> Result<Option<BlobRecord>, MetadataError> {
+        if !self.has_blob(name, digest).await? {
+            return Ok(None);
         }
-        Ok(missing)
+        let size = self.blobs.head(digest).await?;
+        Ok(size.map(|size| BlobRecord { size }))
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {

@@ -7,7 +7,7 @@ use super::options::Event;
 use crate::registry::metadata::postgres::push::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
-use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use crate::registry::storage::{Blobs, layout};
 
 /// What a repository's files say.
@@ -141,7 +141,9 @@ impl Importer<'_> {
                 }
                 continue;
             }
-            let row = self.database.manifest_row(&digest, stored.content.clone()).await?;
+            let parsed = ParsedManifest::read(digest.clone(), stored.content.clone())
+                .map_err(|error| MetadataError::MediaType(error.to_string()))?;
+            let row = self.database.manifest_row(parsed).await?;
             if let Some(kind) = self.unknown_type(&row) {
                 self.skip(
                     what(),

@@ -265,8 +265,43 @@ impl Postgres {
         client: &impl GenericClient,
         names: &[&str],
     ) -> Result<HashMap<String, i16>, MetadataError> {
-        const ADD: &str = "INSERT INTO media_types (media_type) SELECT DISTINCT unnest($1::text[])
+        let (mut found, unknown) = self.known_types(client, names).await?;
+        if !unknown.is_empty() {
+            found.extend(self.add_types(client, &unknown).await?);
+        }
+        Ok(found)
+    }
+
+    /// Returns those of some media types that nobody used before.
+    pub(super) async fn unknown_types<'a>(
+        &self,
+        client: &impl GenericClient,
+        names: &[&'a str],
+    ) -> Result<Vec<&'a str>, MetadataError> {
+        Ok(self.known_types(client, names).await?.1)
+    }
+
+    /// Adds media types; returns their ids.
+    pub(super) async fn add_types(
+        &self,
+        client: &impl GenericClient,
+        names: &[&str],
+    ) -> Result<HashMap<String, i16>, MetadataError> {
+        // Where it is there, no number is used up.
+        const ADD: &str =
+            "INSERT INTO media_types (media_type) SELECT x FROM (SELECT DISTINCT unnest($1::text[])) AS n(x)
+            WHERE NOT EXISTS (SELECT FROM media_types AS t WHERE t.media_type = x)
             ON CONFLICT (media_type) DO NOTHING";
+        self.execute(client, ADD, &[&names]).await?;
+        Ok(self.known_types(client, names).await?.0)
+    }
+
+    /// Returns the ids of media types, and those that have none.
+    async fn known_types<'a>(
+        &self,
+        client: &impl GenericClient,
+        names: &[&'a str],
+    ) -> Result<(HashMap<String, i16>, Vec<&'a str>), MetadataError> {
         const FIND: &str = "SELECT media_type, id::smallint, to_regclass('media_types')::oid::bigint
             FROM media_types WHERE media_type = ANY($1)";
         const LONGEST: usize = 255;
@@ -280,18 +315,15 @@ impl Postgres {
                     None if name.trim().is_empty() || name.contains('\0') || name.chars().count() > LONGEST => {
                         return Err(MetadataError::MediaType((*name).to_owned()));
                     }
+                    None if unknown.contains(name) => {}
                     None => unknown.push(*name),
                 }
             }
         }
         if unknown.is_empty() {
-            return Ok(found);
+            return Ok((found, unknown));
         }
-        let mut rows = self.rows(client, FIND, &[&unknown]).await?;
-        if rows.len() < unknown.len() {
-            self.execute(client, ADD, &[&unknown]).await?;
-            rows = self.rows(client, FIND, &[&unknown]).await?;
-        }
+        let rows = self.rows(client, FIND, &[&unknown]).await?;
         let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
             let table = row.get(2);
@@ -304,7 +336,8 @@ impl Postgres {
             types.ids.insert(row.get(0), row.get(1));
             found.insert(row.get(0), row.get(1));
         }
-        Ok(found)
+        unknown.retain(|name| !found.contains_key(*name));
+        Ok((found, unknown))
     }
 
     /// Checks that the media types' table is the one whose ids are known: a

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use deadpool_postgres::Client;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, TRIES, attempt, decode, encode, page, page_rows, pause, stored, without_nul};
 use super::push::{self, MISSING};
-use crate::registry::metadata::{Metadata, MetadataError, Page, Stored};
+use crate::registry::metadata::{
+    BlobRecord, Deleted, IsProtected, Metadata, MetadataError, Page, PutManifest, ReferrerPage, Referrers, Stored,
+};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Change, Durability};
+use crate::registry::storage::{Blobs, Change, Durability};
 
 /// A type of their own have those alone that the others may not take for what
 /// they look like: GitLab's registry stores BuildKit's caches, which are indexes, as images.
@@ -43,23 +45,29 @@ const DETACH: &str = "WITH detached AS (
     SELECT $1, $2, id, gc_review_after('manifest_delete'), 'manifest_delete' FROM detached
     ON CONFLICT (top_level_namespace_id, repository_id, manifest_id)
         DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
+const TAGS_OF: &str = "SELECT name FROM tags WHERE top_level_namespace_id = $1 AND repository_id = $2
+    AND manifest_id = (SELECT id FROM manifests
+        WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)";
 const DELETE_TAG: &str = "DELETE FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = $3";
 const TAGS: &str = "SELECT name FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name > $3 ORDER BY name LIMIT $4";
-/// Those of a subject that is there.
-const REFERRERS: &str =
-    "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
-    JOIN media_types AS t ON t.id = m.media_type_id
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND m.subject_id = (SELECT s.id FROM manifests AS s
-            WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)";
-/// Those that came before their subject, whose row does not name it.
-const UNATTACHED: &str =
-    "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN t.media_type END FROM manifests AS m
-    JOIN media_types AS t ON t.id = m.media_type_id
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND m.subject_id IS NULL AND position('\"subject\"'::bytea IN m.payload) > 0";
+/// Those of a subject that is there, and those that came before theirs, whose
+/// rows do not name it; with their sizes.
+const REFERRERS: &str = "SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
+            AND m.subject_id = (SELECT s.id FROM manifests AS s
+                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
+    UNION SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
+            AND m.subject_id IS NULL AND position('\"subject\"'::bytea IN m.payload) > 0
+            AND position($5::bytea IN m.payload) > 0
+    ORDER BY 1";
+const CONTENTS: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN
+        (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END FROM manifests AS m
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3) ORDER BY m.digest";
+/// Bytes of manifests that are read at once.
+const BATCH: i64 = 4 << 20;
 const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
 const UNLINK_BLOB: &str = "DELETE FROM repository_blobs
@@ -69,14 +77,39 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id)
     ORDER BY r.path LIMIT $2";
 
+/// Divides digests, each with its size, so that what is read at once is not much.
+fn batches(rows: &[Row]) -> Vec<Vec<Vec<u8>>> {
+    let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut bytes = BATCH;
+    for row in rows {
+        let size: i64 = row.get(1);
+        bytes += size;
+        match batches.last_mut() {
+            Some(batch) if bytes <= BATCH => batch.push(row.get(0)),
+            _ => {
+                bytes = size;
+                batches.push(vec![row.get(0)]);
+            }
+        }
+    }
+    batches
+}
+
 impl Postgres {
-    /// Deletes a row of a repository by a key of it; says whether it was there.
-    async fn delete(&self, name: &RepoName, sql: &str, key: &(dyn ToSql + Sync)) -> Result<bool, MetadataError> {
+    /// Deletes a row of a repository by a key of it.
+    async fn delete(
+        &self,
+        name: &RepoName,
+        sql: &str,
+        key: &(dyn ToSql + Sync),
+        is_protected: &IsProtected<'_>,
+    ) -> Result<Deleted, MetadataError> {
         // Whether a try may have been committed whose answer was lost.
         let mut may_be_done = false;
         attempt!(self, mut client, {
-            match self.delete_once(&mut client, name, sql, key).await {
-                Ok(was_there) => Ok(was_there || may_be_done),
+            match self.delete_once(&mut client, name, sql, key, is_protected).await {
+                Ok(Deleted::Absent) if may_be_done => Ok(Deleted::Yes),
+                Ok(deleted) => Ok(deleted),
                 // All else that refers to it goes with it.
                 Err(MetadataError::Database(error)) if error.is_reference() => Err(MetadataError::Referenced),
                 Err(error) => {
@@ -93,9 +126,10 @@ impl Postgres {
         name: &RepoName,
         sql: &str,
         key: &(dyn ToSql + Sync),
-    ) -> Result<bool, MetadataError> {
+        is_protected: &IsProtected<'_>,
+    ) -> Result<Deleted, MetadataError> {
         let Some(at) = self.repository(&*client, name).await? else {
-            return Ok(false);
+            return Ok(Deleted::Absent);
         };
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         // Changes of what is there pass one at a time in a repository, additions
@@ -103,6 +137,12 @@ impl Postgres {
         // both ways, so that no order of rows would avoid deadlocks.
         self.rows(&transaction, "SELECT pg_advisory_xact_lock($1)", &[&at.lock()])
             .await?;
+        if let Some(is_protected) = is_protected {
+            let tags = self.rows(&transaction, TAGS_OF, &[&at.namespace, &at.id, key]).await?;
+            if let Some(tag) = tags.iter().map(|row| row.get(0)).find(|tag: &&str| is_protected(tag)) {
+                return Ok(Deleted::Protected(tag.to_owned()));
+            }
+        }
         if sql == DELETE_MANIFEST {
             // What is attached to it stays, as it would in files.
             self.execute(&transaction, DETACH, &[&at.namespace, &at.id, key])
@@ -110,7 +150,39 @@ impl Postgres {
         }
         let deleted = self.execute(&transaction, sql, &[&at.namespace, &at.id, key]).await?;
         transaction.commit().await.map_err(|error| self.failed(error))?;
-        Ok(deleted > 0)
+        Ok(if deleted > 0 { Deleted::Yes } else { Deleted::Absent })
+    }
+
+    /// Returns those of some digests that are neither blobs nor manifests of a repository.
+    async fn missing(&self, name: &RepoName, digests: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let encoded: Vec<Vec<u8>> = digests.iter().map(encode).collect();
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(digests.to_vec());
+            };
+            let rows = self
+                .rows(&client, MISSING, &[&at.namespace, &at.id, &encoded, &true])
+                .await?;
+            Ok(rows.iter().filter_map(|row| decode(row, 0)).collect())
+        })
+    }
+
+    /// Says whether a blob belongs to a repository.
+    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(false);
+            };
+            if self.known.has_blob(at, digest) {
+                return Ok(true);
+            }
+            let key = encode(digest);
+            let row = self.row(&client, HAS_BLOB, &[&at.namespace, &at.id, &key]).await?;
+            if row.is_some() {
+                self.known.put_blob(at, digest);
+            }
+            Ok(row.is_some())
+        })
     }
 }
 
@@ -160,39 +232,35 @@ impl Metadata for Postgres {
         Ok(row.and_then(|row| decode(&row, 0)))
     }
 
-    async fn put_manifest(
-        &self,
-        name: &RepoName,
-        digest: &Digest,
-        content: Bytes,
-        tags: &[Tag],
-    ) -> Result<(), MetadataError> {
-        let mut row = self.manifest_row(digest, content).await?;
-        row.present = row.required();
-        if row.is_index() {
-            // What is absent now is allowed to be.
-            let absent = self.missing(name, &row.present, true).await?;
-            row.present.retain(|digest| !absent.contains(digest));
-        }
+    async fn put_manifest(&self, name: &RepoName, put: PutManifest<'_>) -> Result<(), MetadataError> {
+        let row = self.manifest_row(put.manifest.clone()).await?;
         let _turn = self.turn(name).await?;
-        let outcome = attempt!(self, mut client, self.put_row(&mut client, name, &row, tags).await);
+        let outcome = attempt!(self, mut client, self.put_row(&mut client, name, &row, put).await);
         match outcome {
             // What it refers to was there when it was looked for, and went since.
             Err(MetadataError::Database(error)) if error.is_reference() => {
-                Err(MetadataError::Missing(self.missing(name, &row.present, true).await?))
+                let digests: Vec<Digest> = put.required.iter().map(|one| one.digest.clone()).collect();
+                Err(MetadataError::Missing(self.missing(name, &digests).await?))
             }
             other => other,
         }
     }
 
-    async fn delete_manifest(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+    async fn delete_manifest(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        is_protected: &IsProtected<'_>,
+    ) -> Result<Deleted, MetadataError> {
         let _turn = self.turn(name).await?;
-        self.delete(name, DELETE_MANIFEST, &encode(digest)).await
+        let key = encode(digest);
+        self.delete(name, DELETE_MANIFEST, &key, is_protected).await
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         let _turn = self.turn(name).await?;
-        self.delete(name, DELETE_TAG, &tag.as_str()).await
+        let deleted = self.delete(name, DELETE_TAG, &tag.as_str(), &None).await?;
+        Ok(deleted == Deleted::Yes)
     }
 
     async fn tags(&self, name: &RepoName, last: Option<&str>, limit: usize) -> Result<Option<Page>, MetadataError> {
@@ -208,62 +276,46 @@ impl Metadata for Postgres {
         })
     }
 
-    async fn referrers(&self, name: &RepoName, subject: &Digest) -> Result<Vec<(Digest, Arc<Stored>)>, MetadataError> {
-        let found: Result<Vec<_>, MetadataError> = attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(Vec::new());
-            };
-            let mut rows = self
-                .rows(&client, REFERRERS, &[&at.namespace, &at.id, &encode(subject)])
-                .await?;
-            rows.extend(self.rows(&client, UNATTACHED, &[&at.namespace, &at.id]).await?);
-            Ok(rows
-                .iter()
-                .filter_map(|row| Some((decode(row, 0)?, stored(row, 1))))
-                .collect())
-        });
-        let mut found = found?;
-        found.retain(|(_, stored)| {
-            let manifest = stored.manifest();
-            manifest.is_some_and(|manifest| manifest.subject.is_some_and(|named| named.digest == *subject))
-        });
-        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(found)
-    }
-
-    async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(false);
-            };
-            if self.known.has_blob(at, digest) {
-                return Ok(true);
-            }
-            let key = encode(digest);
-            let row = self.row(&client, HAS_BLOB, &[&at.namespace, &at.id, &key]).await?;
-            if row.is_some() {
-                self.known.put_blob(at, digest);
-            }
-            Ok(row.is_some())
-        })
-    }
-
-    async fn missing(
+    async fn referrers(
         &self,
         name: &RepoName,
-        digests: &[Digest],
-        or_manifests: bool,
-    ) -> Result<Vec<Digest>, MetadataError> {
-        let encoded: Vec<Vec<u8>> = digests.iter().map(encode).collect();
+        subject: &Digest,
+        page: ReferrerPage<'_>,
+    ) -> Result<Referrers, MetadataError> {
+        let after = page.after.and_then(|after| after.parse::<Digest>().ok());
+        let after = after.as_ref().map_or(Vec::new(), encode);
+        let named = subject.to_string().into_bytes();
         attempt!(self, client, {
+            let mut found = Referrers::default();
             let Some(at) = self.repository(&client, name).await? else {
-                return Ok(digests.to_vec());
+                return Ok(found);
             };
-            let rows = self
-                .rows(&client, MISSING, &[&at.namespace, &at.id, &encoded, &or_manifests])
-                .await?;
-            Ok(rows.iter().filter_map(|row| decode(row, 0)).collect())
+            let key: [&(dyn ToSql + Sync); 5] = [&at.namespace, &at.id, &encode(subject), &after, &named];
+            let rows = self.rows(&client, REFERRERS, &key).await?;
+            for batch in batches(&rows) {
+                for row in self.rows(&client, CONTENTS, &[&at.namespace, &at.id, &batch]).await? {
+                    let stored = stored(&row, 1);
+                    let is_attached = stored
+                        .manifest()
+                        .and_then(|manifest| manifest.subject)
+                        .is_some_and(|named| named.digest == *subject);
+                    if let Some(digest) = decode(&row, 0).filter(|_| is_attached)
+                        && !found.add_stored(page, &digest, &stored)
+                    {
+                        return Ok(found);
+                    }
+                }
+            }
+            Ok(found)
         })
+    }
+
+    async fn blob(&self, name: &RepoName, digest: &Digest) -> Result<Option<BlobRecord>, MetadataError> {
+        if !self.has_blob(name, digest).await? {
+            return Ok(None);
+        }
+        let size = Blobs::new(self.driver.clone()).head(digest).await?;
+        Ok(size.map(|size| BlobRecord { size }))
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
@@ -292,7 +344,8 @@ impl Metadata for Postgres {
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        self.delete(name, UNLINK_BLOB, &encode(digest)).await
+        let deleted = self.delete(name, UNLINK_BLOB, &encode(digest), &None).await?;
+        Ok(deleted == Deleted::Yes)
     }
 
     async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page, MetadataError> {

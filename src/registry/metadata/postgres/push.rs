@@ -3,19 +3,22 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use deadpool_postgres::{Client, Transaction};
+use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, decode, encode};
 use super::repository::Repository;
 use super::review::DONE_MANIFEST;
-use crate::registry::metadata::MetadataError;
+use crate::registry::metadata::{MetadataError, Moves, PutManifest};
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
-use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::oci::references::{Holds, Required};
+use crate::registry::oci::{Digest, ParsedManifest, RepoName};
 use crate::registry::storage::Blobs;
 
 /// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
 const LARGEST_CONFIGURATION: u64 = 256_000;
+/// Media types that nobody used before that one manifest may bring: each stays for ever.
+const MOST_NEW_TYPES: usize = 16;
 /// Type of a blob of which nothing else is known.
 const BLOB_TYPE: &str = "application/octet-stream";
 
@@ -74,8 +77,6 @@ pub struct ManifestRow {
     pub(super) manifest: Manifest,
     pub(super) artifact_type: Option<String>,
     pub(super) configuration: Option<Bytes>,
-    /// What it names and was there when the push began.
-    pub(super) present: Vec<Digest>,
 }
 
 impl ManifestRow {
@@ -135,11 +136,11 @@ impl ManifestRow {
             .chain(self.entries().iter().map(entry_type))
     }
 
-    /// Returns what must be in the repository.
-    pub fn required(&self) -> Vec<Digest> {
+    /// Returns what it names and is not to be fetched from elsewhere.
+    fn named(&self) -> Vec<Vec<u8>> {
         let own = self.config().into_iter();
         own.chain(self.entries().iter().filter(|entry| entry.urls.is_empty()))
-            .map(|descriptor| descriptor.digest.clone())
+            .map(|descriptor| encode(&descriptor.digest))
             .collect()
     }
 
@@ -162,8 +163,14 @@ const TAKE_TURN: &str = "SELECT CASE WHEN EXISTS (SELECT FROM manifests
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
         OR EXISTS (SELECT FROM tags
             WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))
+        OR $6
         THEN pg_advisory_xact_lock($5) ELSE pg_advisory_xact_lock_shared($5) END,
     to_regclass('media_types')::oid::bigint";
+/// Those of some tags that stand for another manifest.
+const TAKEN: &str = "SELECT t.name FROM tags AS t
+    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = ANY($3)
+        AND t.manifest_id IS DISTINCT FROM (SELECT m.id FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $4)";
 // Whoever is about to rely on blobs keeps the collection from removing them.
 const HOLD_BLOBS: &str = "SELECT FROM gc_blob_review_queue
     WHERE digest = ANY($1) AND review_after < now() + interval '1 hour' ORDER BY digest FOR UPDATE";
@@ -236,12 +243,16 @@ const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, r
     ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
 
 impl Postgres {
-    /// Understands a manifest, and reads the configuration that goes with it.
+    /// Reads the configuration that goes with a manifest.
     ///
     /// # Errors
-    /// When it is no manifest, or the storage fails.
-    pub async fn manifest_row(&self, digest: &Digest, content: Bytes) -> Result<ManifestRow, MetadataError> {
-        let manifest = Manifest::parse(&content, None).map_err(|error| MetadataError::MediaType(error.to_string()))?;
+    /// When the storage fails.
+    pub async fn manifest_row(&self, parsed: ParsedManifest) -> Result<ManifestRow, MetadataError> {
+        let ParsedManifest {
+            digest,
+            content,
+            manifest,
+        } = parsed;
         let attached = manifest.subject.is_some();
         let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
             Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
@@ -261,10 +272,9 @@ impl Postgres {
             Kind::Index { .. } => None,
         };
         Ok(ManifestRow {
-            digest: digest.clone(),
+            digest,
             configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
             artifact_type,
-            present: Vec::new(),
             manifest,
             content,
         })
@@ -276,17 +286,26 @@ impl Postgres {
         client: &mut Client,
         name: &RepoName,
         row: &ManifestRow,
-        tags: &[Tag],
+        put: PutManifest<'_>,
     ) -> Result<(), MetadataError> {
         // Outside of the transaction: other pushes must not wait for these
         // rows, and an id must not be remembered that was rolled back.
         let at = self.make_repository(&*client, name).await?;
-        self.type_ids(&*client, &row.types().collect::<Vec<_>>()).await?;
+        let types: Vec<&str> = row.types().collect();
+        let unknown = self.unknown_types(&*client, &types).await?;
+        if !unknown.is_empty() {
+            if unknown.len() > MOST_NEW_TYPES {
+                return Err(MetadataError::ManyMediaTypes(unknown.len(), MOST_NEW_TYPES));
+            }
+            // What is refused leaves none behind.
+            self.check_rows(&*client, at, row, put.required).await?;
+            self.add_types(&*client, &unknown).await?;
+        }
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
-        let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-        self.hold(&transaction, at, row, &names).await?;
+        let names: Vec<&str> = put.tags.iter().map(|(tag, _)| tag.as_str()).collect();
+        self.hold(&transaction, at, row, put, &names).await?;
         self.insert_manifest(&transaction, at, row, &names).await?;
-        if !tags.is_empty() {
+        if !names.is_empty() {
             self.execute(&transaction, PUBLISHED, &[&at.namespace, &at.id]).await?;
         }
         transaction.commit().await.map_err(|error| self.failed(error))
@@ -299,18 +318,31 @@ impl Postgres {
         transaction: &Transaction<'_>,
         at: Repository,
         row: &ManifestRow,
+        put: PutManifest<'_>,
         tags: &[&str],
     ) -> Result<(), MetadataError> {
         let own = encode(&row.digest);
         let key = at.lock();
-        let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
-        let expected: Vec<Vec<u8>> = row.present.iter().map(encode).collect();
+        let named = row.named();
+        let expected: Vec<Vec<u8>> = put.required.iter().map(|one| encode(&one.digest)).collect();
+        let immutable: Vec<&str> = put
+            .tags
+            .iter()
+            .filter(|(_, moves)| *moves == Moves::Refused)
+            .map(|(tag, _)| tag.as_str())
+            .collect();
         let (namespace, id, is_index) = (&at.namespace, &at.id, &row.is_index());
-        let turn: &[&(dyn ToSql + Sync)] = &[namespace, id, &own, &tags, &key];
-        let blobs: &[&(dyn ToSql + Sync)] = &[&required];
-        let manifests: &[&(dyn ToSql + Sync)] = &[namespace, id, &required];
+        // Of two who set an immutable tag, the second has to see the first.
+        let alone = &!immutable.is_empty();
+        let turn: &[&(dyn ToSql + Sync)] = &[namespace, id, &own, &tags, &key, alone];
+        let blobs: &[&(dyn ToSql + Sync)] = &[&named];
+        let manifests: &[&(dyn ToSql + Sync)] = &[namespace, id, &named];
+        let taken: &[&(dyn ToSql + Sync)] = &[namespace, id, &immutable, &own];
         let there: &[&(dyn ToSql + Sync)] = &[namespace, id, &expected, is_index];
         let mut statements = vec![(TAKE_TURN, turn), (HOLD_BLOBS, blobs)];
+        if *alone {
+            statements.push((TAKEN, taken));
+        }
         if *is_index {
             statements.push((HOLD_MANIFESTS, manifests));
         }
@@ -318,9 +350,13 @@ impl Postgres {
         let answers = self.pipeline(transaction, &statements).await?;
         let table = answers.first().and_then(|rows| rows.first()?.get(1));
         self.check_types(table)?;
+        if *alone && let Some(row) = answers.get(2).and_then(|rows| rows.first()) {
+            let tag = row.get::<_, &str>(0).parse();
+            return Err(tag.map_or(MetadataError::Referenced, MetadataError::Immutable));
+        }
         let absent = answers.last().into_iter().flatten();
-        self.check_data(row, absent.filter_map(|row| decode(row, 0)).collect())
-            .await
+        let absent = absent.filter_map(|row| decode(row, 0)).collect();
+        self.check_data(put.required, absent).await
     }
 
     /// Writes a manifest, what it refers to, and tags of it.
@@ -387,8 +423,8 @@ impl Postgres {
         };
         if row.is_index() {
             // Of one that is there some entries may have come since.
-            let required: Vec<Vec<u8>> = row.required().iter().map(encode).collect();
-            self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &required])
+            let named = row.named();
+            self.execute(transaction, PUT_REFERENCES, &[&at.namespace, &at.id, &id, &named])
                 .await?;
         }
         if subject.is_some() {
@@ -412,17 +448,44 @@ impl Postgres {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// Looks, now that no collection is at work on it, whether what was found
-    /// when the push began is there still: rows (`missing` are those that are
-    /// not), and the data of blobs, which a collection that was cut off may
-    /// have removed before their rows.
-    async fn check_data(&self, row: &ManifestRow, mut missing: Vec<Digest>) -> Result<(), MetadataError> {
-        if !row.is_index() {
-            let blobs = Blobs::new(self.driver.clone());
-            for digest in &row.present {
-                if !missing.contains(digest) && blobs.head(digest).await?.is_none() {
-                    missing.push(digest.clone());
+    /// Checks that a repository has rows of what a manifest needs.
+    async fn check_rows(
+        &self,
+        client: &impl GenericClient,
+        at: Repository,
+        row: &ManifestRow,
+        required: &[Required],
+    ) -> Result<(), MetadataError> {
+        let digests: Vec<Vec<u8>> = required.iter().map(|one| encode(&one.digest)).collect();
+        let there: [&(dyn ToSql + Sync); 4] = [&at.namespace, &at.id, &digests, &row.is_index()];
+        let missing = self.rows(client, MISSING, &there).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.iter().filter_map(|row| decode(row, 0)).collect();
+        Err(MetadataError::Missing(missing))
+    }
+
+    /// Looks, now that no collection is at work on it, at the data of blobs,
+    /// which a collection that was cut off may have removed before their rows
+    /// (`missing` are those without any).
+    async fn check_data(&self, required: &[Required], mut missing: Vec<Digest>) -> Result<(), MetadataError> {
+        let blobs = Blobs::new(self.driver.clone());
+        let needed = required.iter().filter(|one| one.holds == Holds::Blob);
+        for Required { digest, size, .. } in needed {
+            if missing.contains(digest) {
+                continue;
+            }
+            match blobs.head(digest).await? {
+                None => missing.push(digest.clone()),
+                Some(stored) if stored != *size => {
+                    return Err(MetadataError::WrongSize {
+                        digest: digest.clone(),
+                        declared: *size,
+                        stored,
+                    });
                 }
+                Some(_) => {}
             }
         }
         if missing.is_empty() {

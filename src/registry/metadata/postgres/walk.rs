@@ -1,6 +1,7 @@
 //! Walking through all that a database knows, page by page.
 
 use bytes::Bytes;
+use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
 use super::review::BLOB_IS_NEEDED;
@@ -10,7 +11,57 @@ use crate::registry::oci::Digest;
 /// A manifest's number, repository, digest and content.
 pub type Manifest = (i64, String, Digest, Bytes);
 
+/// What a manifest needs in its repository.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The repository.
+    pub repository: String,
+    /// The manifest.
+    pub by: Digest,
+    /// What it needs.
+    pub digest: Digest,
+    /// Whether that may be a manifest.
+    pub or_manifest: bool,
+}
+
+/// Numbers of what is in no repository where it is needed, and whether its blob is known.
+const UNLINKED: &str = "SELECT x.number, EXISTS (SELECT FROM blobs AS k WHERE k.digest = x.digest)
+    FROM unnest($1::text[], $2::bytea[], $3::boolean[], $4::bytea[])
+        WITH ORDINALITY AS x(path, digest, or_manifest, by, number)
+    JOIN repositories AS r ON r.path = x.path
+    JOIN manifests AS n ON n.top_level_namespace_id = r.top_level_namespace_id
+        AND n.repository_id = r.id AND n.digest = x.by
+    WHERE NOT EXISTS (SELECT FROM repository_blobs AS b WHERE b.top_level_namespace_id = r.top_level_namespace_id
+            AND b.repository_id = r.id AND b.blob_digest = x.digest)
+        AND NOT (x.or_manifest AND EXISTS (SELECT FROM manifests AS m
+            WHERE m.top_level_namespace_id = r.top_level_namespace_id
+                AND m.repository_id = r.id AND m.digest = x.digest))
+    ORDER BY 1";
+
 impl Postgres {
+    /// Returns those of what manifests need that are not in their repositories,
+    /// and whether their blobs are known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn unlinked<'a>(&self, named: &'a [Named]) -> Result<Vec<(&'a Named, bool)>, MetadataError> {
+        let paths: Vec<&str> = named.iter().map(|one| one.repository.as_str()).collect();
+        let digests: Vec<Vec<u8>> = named.iter().map(|one| encode(&one.digest)).collect();
+        let by: Vec<Vec<u8>> = named.iter().map(|one| encode(&one.by)).collect();
+        let or_manifest: Vec<bool> = named.iter().map(|one| one.or_manifest).collect();
+        attempt!(self, client, {
+            let parameters: [&(dyn ToSql + Sync); 4] = [&paths, &digests, &or_manifest, &by];
+            let rows = self.rows(&client, UNLINKED, &parameters).await?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| {
+                    let number = usize::try_from(row.get::<_, i64>(0)).ok()?;
+                    Some((named.get(number.checked_sub(1)?)?, row.get(1)))
+                })
+                .collect())
+        })
+    }
+
     /// Says whether there are any repositories.
     ///
     /// # Errors

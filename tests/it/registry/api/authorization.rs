@@ -320,6 +320,67 @@ fn tags_that_a_token_protects_stay() {
 }
 
 #[test]
+fn of_two_who_set_an_immutable_tag_at_once_one_does() {
+    one_of_two_does(&signed());
+}
+
+#[test]
+fn of_two_who_set_an_immutable_tag_at_once_one_does_in_a_database() {
+    let postgres = crate::support::postgres::TestPostgres::shared();
+    postgres.database("immutable");
+    one_of_two_does(&signed_with(&postgres.section("immutable", true)));
+    postgres.forget("immutable");
+}
+
+fn one_of_two_does(signed: &Signed) {
+    let registry = &signed.registry;
+    let mut limited = claims(&["*"]);
+    limited["access"][0]["meta"] = json!({
+        "project_path": "a/b",
+        "tag_deny_access_patterns": {"push": [], "delete": ["^stable"]},
+        "tag_immutable_patterns": ["^release-"],
+    });
+    let limited = signed.token(&signed.header(), &limited);
+    let manifest = |note: &str| format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"note":"{note}"}}}}"#);
+    let put = |tag: &str, note: &str| {
+        let request = registry.request("PUT", &format!("/v2/a/b/manifests/{tag}"));
+        let request = request.header("content-type", crate::support::registry::OCI_INDEX);
+        let answer = request.bearer_auth(&limited).body(manifest(note)).send();
+        answer.expect("answered").status().as_u16()
+    };
+    let send = |method: &str, reference: &str| {
+        let request = registry.request(method, &format!("/v2/a/b/manifests/{reference}"));
+        let answer = request.bearer_auth(&limited).send();
+        answer.expect("answered").status().as_u16()
+    };
+    for round in 0..40 {
+        let tag = format!("release-{round}");
+        let answers = std::thread::scope(|scope| {
+            let both = ["one", "two"].map(|note| {
+                let (put, tag) = (&put, &tag);
+                scope.spawn(move || put(tag, &format!("{note} {tag}")))
+            });
+            let mut answers = both.map(|one| one.join().expect("no panic"));
+            answers.sort_unstable();
+            answers
+        });
+        assert_eq!(answers, [201, 401], "{tag}");
+        // Nor is a manifest deleted that a protected tag comes to stand for.
+        let (tag, note) = (format!("stable-{round}"), format!("kept {round}"));
+        let own = crate::support::registry::digest(manifest(&note).as_bytes());
+        assert_eq!(put("free", &note), 201);
+        let (set, deleted) = std::thread::scope(|scope| {
+            let setting = scope.spawn(|| put(&tag, &note));
+            let deleted = send("DELETE", &own);
+            (setting.join().expect("no panic"), deleted)
+        });
+        assert_eq!(set, 201, "{tag}");
+        assert!([202, 401].contains(&deleted), "{tag}: {deleted}");
+        assert_eq!(send("GET", &tag), 200, "{tag}: the deletion was answered {deleted}");
+    }
+}
+
+#[test]
 fn keys_come_from_a_set_and_change_with_their_files() {
     let directory = temporary();
     pair(directory.path(), "good");

@@ -5,6 +5,7 @@ use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, he
 on_every_face!(
     a_manifest_comes_back_byte_for_byte,
     a_manifest_needs_what_it_names,
+    a_blob_has_the_size_that_a_manifest_names,
     what_is_no_manifest_is_refused,
     a_tag_moves_and_the_old_manifest_stays,
     indexes_nest_and_name_blobs_too,
@@ -66,6 +67,24 @@ fn a_manifest_needs_what_it_names(face: Face) {
     );
     assert_eq!(body["errors"].as_array().expect("a list").len(), 2, "{body}");
     assert_error(registry.get("/v2/a/b/manifests/t"), 404, "MANIFEST_UNKNOWN");
+}
+
+fn a_blob_has_the_size_that_a_manifest_names(face: Face) {
+    let registry = face.start();
+    let config = registry.push_blob("a/b", b"{}");
+    let layer = registry.push_blob("a/b", b"layer");
+    let put = |config_size: usize, layer_size: usize| {
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"y","digest":"{layer}","size":{layer_size}}}]}}"#
+        );
+        registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.as_bytes())
+    };
+    for (config_size, layer_size, wrong) in [(2, 6, &layer), (2, 0, &layer), (3, 5, &config)] {
+        let body = assert_error(put(config_size, layer_size), 400, "MANIFEST_INVALID");
+        assert!(body.to_string().contains(wrong.as_str()), "{body}");
+        assert_error(registry.get("/v2/a/b/manifests/t"), 404, "MANIFEST_UNKNOWN");
+    }
+    assert_eq!(put(2, 5).status(), 201);
 }
 
 fn what_is_no_manifest_is_refused(face: Face) {

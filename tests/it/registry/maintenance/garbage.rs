@@ -355,6 +355,27 @@ fn state(pid: i32) -> char {
     output.trim().chars().next().unwrap_or('?')
 }
 
+/// What the configuration lets a push leave out is no problem later.
+#[test]
+fn a_sparse_index_that_is_allowed_is_no_finding() {
+    let sparse = "validation:\n  manifests:\n    indexes:\n      platforms: none\n";
+    let registry = TestRegistry::with(temporary(), sparse, &[]);
+    let absent = digest(b"absent");
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{{"mediaType":"{OCI_MANIFEST}","digest":"{absent}","size":9}}]}}"#
+    );
+    let pushed = registry.put_manifest("a/b", "t", OCI_INDEX, index.as_bytes());
+    assert_eq!(pushed.status(), 201);
+    assert!(verb(&registry, &["verify"]).ok().contains("all is well"));
+    let config = registry.directory.path().join("config.yml");
+    let text = std::fs::read_to_string(&config).expect("read").replace(sparse, "");
+    std::fs::write(&config, text).expect("written");
+    let report = verb(&registry, &["verify"]);
+    assert_eq!(report.code, 1, "{}", report.shown());
+    let found = report.stdout.contains("missing-blob") && report.stdout.contains(&absent);
+    assert!(found, "{}", report.shown());
+}
+
 #[test]
 fn what_is_wrong_is_found_and_mended() {
     let mut registry = TestRegistry::start();

@@ -1165,6 +1165,24 @@ fn what_the_database_says_is_verified() {
     };
     let well = verify(&[]).ok();
     assert!(well.contains("2 manifests in 1 repositories: all is well"), "{well}");
+    // A layer that is stored and was taken out of its repository.
+    let layer = digest(b"layer two");
+    let path = format!("/v2/a/b/blobs/{layer}");
+    assert_eq!(registry.send("DELETE", &path).status(), 202);
+    let report: Value = serde_json::from_str(&verify(&["--json"]).stdout).expect("JSON");
+    let one = &report["findings"][0];
+    assert_eq!(
+        (
+            one["problem"].as_str(),
+            one["repository"].as_str(),
+            one["subject"].as_str()
+        ),
+        (Some("missing-layer-link"), Some("a/b"), Some(&*layer)),
+        "{report}"
+    );
+    assert_eq!(report["findings"].as_array().map(Vec::len), Some(1), "{report}");
+    registry.push_blob("a/b", b"layer two");
+    verify(&[]).ok();
     let data = |content: &[u8]| {
         let digest = digest(content);
         let hex = &digest["sha256:".len()..];

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::database::{ALL_DUE, collecting};
 use crate::support::postgres::TestPostgres;
-use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest, header};
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
 use crate::support::{KDK, Output, TestRegistry, temporary, wait};
 
 const CONFIG: &str = "application/vnd.oci.empty.v1+json";
@@ -375,4 +375,40 @@ fn what_is_in_memory_needs_no_row_of_it() {
     let absent = format!("/v2/a/b/manifests/{}", digest(b"absent"));
     assert_eq!(registry.send("HEAD", &absent).status(), 503);
     postgres.forget("statements_of_memory");
+}
+
+/// Each media type stays for ever, and their numbers are few.
+#[test]
+fn a_manifest_brings_few_media_types_that_are_new() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("media_types");
+    let config = registry.push_blob("a/b", b"{}");
+    let put = |first: usize, count: usize, config: &str| {
+        let layers: Vec<Value> = (first..first + count)
+            .map(|number| json!({"mediaType": format!("application/x-{number}"), "digest": config, "size": 2}))
+            .collect();
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": layers,
+            "config": {"mediaType": CONFIG, "digest": config, "size": 2}});
+        registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.to_string().as_bytes())
+    };
+    let known = || {
+        let sql =
+            "SELECT count(*), max(id), pg_sequence_last_value(pg_get_serial_sequence('media_types', 'id')::regclass)
+            FROM media_types";
+        postgres.sql("media_types", sql)
+    };
+    let before = known();
+    let body = assert_error(put(0, 17, &config), 400, "MANIFEST_INVALID");
+    assert!(body.to_string().contains("at most 16"), "{body}");
+    assert_error(put(0, 3, &digest(b"absent")), 400, "MANIFEST_BLOB_UNKNOWN");
+    assert_eq!(known(), before);
+    assert_eq!(put(0, 16, &config).status(), 201);
+    assert_eq!(put(10, 16, &config).status(), 201);
+    // And again, when nothing of it is remembered any more.
+    let after = known();
+    drop(registry);
+    let registry = serving("media_types");
+    registry.push_image("a/b", "other", "x");
+    assert_eq!(known(), after);
+    postgres.forget("media_types");
 }

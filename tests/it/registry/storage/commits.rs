@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use camino::Utf8Path;
-use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
-use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use kdk::registry::metadata::{Files, Metadata as _, MetadataError, Moves, PutManifest};
+use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::writer::{Piece, Staged};
 use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, Storage, layout};
@@ -71,9 +71,14 @@ impl Images {
             r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{layer}","size":5}},"layers":[],"annotations":{{"note":"{note}"}}}}"#
         );
         let digest = Digest::of(Algorithm::Sha256, content.as_bytes());
-        let tags = [self.tag.clone(), "other".parse().expect("a tag")];
-        let put = self.metadata.put_manifest(&self.name, &digest, content.into(), &tags);
-        let outcome = put.await;
+        let tags = [self.tag.clone(), "other".parse().expect("a tag")].map(|tag| (tag, Moves::Allowed));
+        let manifest = ParsedManifest::read(digest.clone(), content.into()).expect("a manifest");
+        let put = PutManifest {
+            manifest: &manifest,
+            required: &[],
+            tags: &tags,
+        };
+        let outcome = self.metadata.put_manifest(&self.name, put).await;
         (digest, outcome)
     }
 

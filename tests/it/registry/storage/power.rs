@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
-use kdk::registry::metadata::{Files, Metadata as _, MetadataError};
-use kdk::registry::oci::{Algorithm, Digest, RepoName, Tag};
+use kdk::registry::metadata::{Deleted, Files, Metadata as _, MetadataError, Moves, PutManifest};
+use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::writer::Piece;
 use kdk::registry::storage::{Blobs, Change, Drivers, Durability, Filesystem, Storage, Target, layout};
@@ -327,9 +327,16 @@ impl Store {
             (Key::Tag(name.to_string(), tag.to_string()), Some(digest.to_string())),
             (Key::Manifest(name.to_string(), digest.to_string()), Some(String::new())),
         ];
-        let putting = self
-            .metadata
-            .put_manifest(name, &digest, Bytes::from(content), std::slice::from_ref(&tag));
+        let manifest = ParsedManifest::read(digest.clone(), Bytes::from(content)).expect("a manifest");
+        let tags = [(tag, Moves::Allowed)];
+        let putting = self.metadata.put_manifest(
+            name,
+            PutManifest {
+                manifest: &manifest,
+                required: &[],
+                tags: &tags,
+            },
+        );
         self.doing(intent, putting).await?;
         Ok(digest)
     }
@@ -346,7 +353,8 @@ impl Store {
             tags.iter()
                 .map(|tag| (Key::Tag(name.to_string(), (*tag).to_owned()), None)),
         );
-        self.doing(intent, self.metadata.delete_manifest(name, digest)).await
+        let deleting = self.metadata.delete_manifest(name, digest, &None);
+        Ok(self.doing(intent, deleting).await? == Deleted::Yes)
     }
 
     async fn unlink(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {

@@ -27,9 +27,8 @@ pub fn unknown(digest: &Digest) -> ApiError {
 pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<Response<Body>, ApiError> {
     let context = &context;
     let shared = &context.shared;
-    if !shared.metadata.has_blob(name, digest).await? {
-        return Err(unknown(digest));
-    }
+    let blob = shared.metadata.blob(name, digest).await?;
+    let blob = blob.ok_or_else(|| unknown(digest))?;
     // Whoever asks may be about to push a manifest that names it.
     shared.barrier.protect([digest]);
     let text = digest.to_string();
@@ -46,10 +45,8 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
         ));
     }
     if context.request.method() == Method::HEAD && context.header(RANGE).is_none() {
-        let size = shared.blobs.head(digest).await?;
-        let size = size.ok_or_else(|| unknown(digest))?;
         let mut response = Response::new(Body::empty());
-        describe(&mut response, BLOB_TYPE, size, &text, &etag);
+        describe(&mut response, BLOB_TYPE, blob.size, &text, &etag);
         return Ok(response);
     }
     let content = shared.blobs.open(digest).await?.ok_or_else(|| unknown(digest))?;

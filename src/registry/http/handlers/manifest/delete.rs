@@ -1,27 +1,43 @@
 //! Deleting manifests and tags.
 
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
-use super::rules::{check_protection, unknown};
+use super::rules::unknown;
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
-use crate::registry::metadata::Metadata as _;
-use crate::registry::oci::{Reference, RepoName};
+use crate::registry::metadata::{Deleted, IsProtected, Metadata as _};
+use crate::registry::oci::{ErrorCode, Reference, RepoName};
 use crate::serve::Body;
 
 /// Removes a tag, or a manifest with all its tags.
 pub async fn delete(context: Context, name: &RepoName, reference: &Reference) -> Result<Response<Body>, ApiError> {
     let context = &context;
     let shared = &context.shared;
-    if context.actor.protection.limits_deletion() {
-        check_protection(context, name, reference).await?;
-    }
+    let protection = &context.actor.protection;
+    let protects = |tag: &str| protection.denies_delete(tag);
     let removed = match reference {
-        Reference::Tag(tag) => shared.metadata.delete_tag(name, tag).await,
-        Reference::Digest(digest) => shared.metadata.delete_manifest(name, digest).await,
+        Reference::Tag(tag) if protects(tag.as_str()) => {
+            return Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
+        }
+        Reference::Tag(tag) => shared.metadata.delete_tag(name, tag).await?,
+        Reference::Digest(digest) => {
+            let is_protected: IsProtected<'_> = if protection.limits_deletion() {
+                Some(&protects)
+            } else {
+                None
+            };
+            match shared.metadata.delete_manifest(name, digest, &is_protected).await? {
+                Deleted::Yes => true,
+                Deleted::Absent => false,
+                Deleted::Protected(tag) => {
+                    return Err(ApiError::new(ErrorCode::ProtectedManifest).detail(json!({"tag": tag})));
+                }
+            }
+        }
     };
-    if !removed? {
+    if !removed {
         return Err(unknown(name, reference));
     }
     context

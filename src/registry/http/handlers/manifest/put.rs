@@ -1,27 +1,23 @@
 //! Taking manifests.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use super::rules::{check_moves, check_rules};
-use crate::registry::config::Platforms;
+use super::rules::{check_rules, moves};
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
-use crate::registry::metadata::{Metadata as _, MetadataError};
-use crate::registry::oci::manifest::{Descriptor, Kind, Manifest, ManifestError};
-use crate::registry::oci::{Algorithm, Digest, ErrorCode, Reference, RepoName, Tag, media_type};
+use crate::registry::metadata::{Metadata as _, PutManifest};
+use crate::registry::oci::manifest::{Descriptor, Manifest, ManifestError};
+use crate::registry::oci::references::required;
+use crate::registry::oci::{Algorithm, Digest, ErrorCode, ParsedManifest, Reference, RepoName, Tag, media_type};
 use crate::serve::Body;
 
 /// Largest manifest in bytes (OCI distribution-spec, "Pushing Manifests").
 const LIMIT: usize = 4 << 20;
-/// Errors that one answer holds at most.
-const SHOWN_ERRORS: usize = 100;
 /// Tags that one push by digest may set.
 const MAX_TAGS: usize = 100;
 
@@ -37,18 +33,23 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
     check_rules(&context, &manifest)?;
     let (digest, tags) = target(&context, reference, &content)?;
     let size = content.len() as u64;
+    let parsed = ParsedManifest {
+        digest,
+        content,
+        manifest,
+    };
     {
         let _passing = context.shared.barrier.enter().await;
-        check_references(&context, name, &manifest).await?;
-        check_moves(&context, name, &digest, &tags).await?;
-        let relied_on = [&digest].into_iter().chain(manifest.references());
+        let relied_on = [&parsed.digest].into_iter().chain(parsed.manifest.references());
         context.shared.barrier.protect(relied_on);
-        context
-            .shared
-            .metadata
-            .put_manifest(name, &digest, content, &tags)
-            .await?;
+        let put = PutManifest {
+            manifest: &parsed,
+            required: &required(&parsed.manifest, &context.shared.config.validation.platforms),
+            tags: &moves(&context, &tags)?,
+        };
+        context.shared.metadata.put_manifest(name, put).await?;
     }
+    let ParsedManifest { digest, manifest, .. } = parsed;
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/manifests/{text}"));
     let event = context.notify_change("push", name, |event| {
@@ -134,42 +135,4 @@ fn asked_tags(context: &Context) -> Result<Vec<Tag>, ApiError> {
         }
     }
     Ok(tags)
-}
-
-/// Checks that the repository holds what a manifest refers to.
-async fn check_references(context: &Context, name: &RepoName, manifest: &Manifest) -> Result<(), ApiError> {
-    let metadata = &context.shared.metadata;
-    let (descriptors, is_index): (Vec<&Descriptor>, bool) = match &manifest.kind {
-        // A layer with URLs may be fetched from elsewhere.
-        Kind::Image { config, layers } => (
-            std::iter::once(config)
-                .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
-                .collect(),
-            false,
-        ),
-        Kind::Index { manifests } => {
-            let required = |entry: &&Descriptor| match &context.shared.config.validation.platforms {
-                Platforms::All => true,
-                Platforms::None => false,
-                Platforms::Listed(listed) => entry
-                    .platform
-                    .as_ref()
-                    .is_some_and(|platform| listed.contains(platform)),
-            };
-            (manifests.iter().filter(required).collect(), true)
-        }
-    };
-    let mut seen = HashSet::new();
-    let digests: Vec<Digest> = descriptors
-        .into_iter()
-        .map(|descriptor| descriptor.digest.clone())
-        .filter(|digest| seen.insert(digest.clone()))
-        .collect();
-    // Build caches are indexes of blobs.
-    let mut missing = metadata.missing(name, &digests, is_index).await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    missing.truncate(SHOWN_ERRORS);
-    Err(MetadataError::Missing(missing).into())
 }

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
-use crate::registry::metadata::Metadata as _;
+use crate::registry::metadata::Moves;
 use crate::registry::oci::manifest::{Kind, Manifest};
-use crate::registry::oci::{Digest, ErrorCode, Reference, RepoName, Tag};
+use crate::registry::oci::{ErrorCode, Reference, RepoName, Tag};
 
 /// Answers that there is no such manifest.
 pub fn unknown(name: &RepoName, reference: &Reference) -> ApiError {
@@ -37,40 +37,20 @@ pub fn check_rules(context: &Context, manifest: &Manifest) -> Result<(), ApiErro
     Ok(())
 }
 
-/// Checks that tags may be moved to a manifest.
-pub async fn check_moves(context: &Context, name: &RepoName, digest: &Digest, tags: &[Tag]) -> Result<(), ApiError> {
+/// Says of each tag whether it may be moved to a manifest, where it may be set at all.
+pub fn moves(context: &Context, tags: &[Tag]) -> Result<Vec<(Tag, Moves)>, ApiError> {
     let protection = &context.actor.protection;
-    for tag in tags {
-        let mut moves = false;
-        if protection.limits_moves() {
-            let now = context.shared.metadata.resolve(name, tag).await?;
-            moves = now.is_some_and(|now| now != *digest);
+    let judged = tags.iter().map(|tag| {
+        let name = tag.as_str();
+        if protection.denies_push(name, false) {
+            return Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": name})));
         }
-        if protection.denies_push(tag.as_str(), moves) {
-            return Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses the deletion of a protected tag, or of a manifest that has one.
-pub async fn check_protection(context: &Context, name: &RepoName, reference: &Reference) -> Result<(), ApiError> {
-    let protection = &context.actor.protection;
-    let metadata = &context.shared.metadata;
-    match reference {
-        Reference::Tag(tag) if protection.denies_delete(tag.as_str()) => {
-            Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})))
-        }
-        Reference::Tag(_) => Ok(()),
-        Reference::Digest(digest) => {
-            let page = metadata.tags(name, None, usize::MAX).await?;
-            for text in page.iter().flat_map(|page| &page.names) {
-                let Ok(tag) = text.parse::<Tag>() else { continue };
-                if protection.denies_delete(text) && metadata.resolve(name, &tag).await?.as_ref() == Some(digest) {
-                    return Err(ApiError::new(ErrorCode::ProtectedManifest).detail(json!({"tag": text})));
-                }
-            }
-            Ok(())
-        }
-    }
+        let moves = if protection.denies_push(name, true) {
+            Moves::Refused
+        } else {
+            Moves::Allowed
+        };
+        Ok((tag.clone(), moves))
+    });
+    judged.collect()
 }

@@ -19,11 +19,9 @@ pub async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<O
     };
     let metadata = &context.shared.metadata;
     let _passing = context.shared.barrier.enter().await;
-    let size = context.shared.blobs.head(&digest).await?;
-    let Some(size) = size else { return Ok(None) };
-    if !metadata.has_blob(&from, &digest).await? {
+    let Some(blob) = metadata.blob(&from, &digest).await? else {
         return Ok(None);
-    }
+    };
     context.shared.barrier.protect([&digest]);
     match metadata.put_blob(name, &digest, None).await {
         // It was removed this moment.
@@ -34,7 +32,7 @@ pub async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<O
         .notify_change("mount", name, |event| {
             event.media_type = "application/octet-stream".to_owned();
             event.digest = digest.to_string();
-            event.size = Some(size);
+            event.size = Some(blob.size);
             event.from_repository = Some(from.to_string());
             event.url = context.url(&format!("/v2/{name}/blobs/{digest}"));
         })
