@@ -26,16 +26,30 @@ pub async fn check(
     stop: &CancellationToken,
     all: &mut Findings,
 ) -> Result<(), MetadataError> {
-    let check_stop = || {
-        if stop.is_cancelled() {
-            return Err(MetadataError::Import("interrupted".to_owned()));
-        }
-        Ok(())
-    };
+    check_blobs(postgres, driver, stop, all).await?;
+    check_manifests(postgres, platforms, stop, all).await?;
+    all.in_database = true;
+    all.findings.sort_unstable();
+    Ok(())
+}
+
+fn check_stop(stop: &CancellationToken) -> Result<(), MetadataError> {
+    if stop.is_cancelled() {
+        return Err(MetadataError::Import("interrupted".to_owned()));
+    }
+    Ok(())
+}
+
+async fn check_blobs(
+    postgres: &Postgres,
+    driver: &Storage,
+    stop: &CancellationToken,
+    all: &mut Findings,
+) -> Result<(), MetadataError> {
     let blobs = Blobs::new(driver.clone());
     let mut after: Option<Digest> = None;
     loop {
-        check_stop()?;
+        check_stop(stop)?;
         let page = postgres.blob_page(after.as_ref(), PAGE).await?;
         for (digest, size) in &page {
             let stored = blobs.head(digest).await?;
@@ -54,13 +68,21 @@ pub async fn check(
         }
         match page.last() {
             Some((digest, _)) => after = Some(digest.clone()),
-            None => break,
+            None => return Ok(()),
         }
     }
+}
+
+async fn check_manifests(
+    postgres: &Postgres,
+    platforms: &Platforms,
+    stop: &CancellationToken,
+    all: &mut Findings,
+) -> Result<(), MetadataError> {
     let mut repositories = HashSet::new();
     let mut after = i64::MIN;
     loop {
-        check_stop()?;
+        check_stop(stop)?;
         let page = postgres.manifest_page(after, PAGE).await?;
         for (_, name, digest, content) in &page {
             repositories.insert(name.clone());
@@ -92,8 +114,6 @@ pub async fn check(
         }
     }
     all.repositories = repositories.len();
-    all.in_database = true;
-    all.findings.sort_unstable();
     Ok(())
 }
 

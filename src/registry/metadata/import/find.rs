@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::importer::Importer;
 use super::options::Event;
-use crate::registry::metadata::postgres::push::ManifestRow;
+use crate::registry::metadata::postgres::manifest_row::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};

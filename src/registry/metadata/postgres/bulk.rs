@@ -15,7 +15,8 @@ use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
 use super::connection::{ADMIN, IMPORT};
-use super::push::{Layers, ManifestRow, config_type, entry_type};
+use super::layers::Layers;
+use super::manifest_row::{ManifestRow, config_type, entry_type};
 use super::repository::Repository;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};

@@ -18,6 +18,8 @@ mod face;
 pub mod gitlab;
 pub mod import;
 mod known;
+mod layers;
+pub mod manifest_row;
 pub mod migrations;
 pub mod push;
 pub mod rename;

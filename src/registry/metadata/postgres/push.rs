@@ -1,157 +1,21 @@
 //! Writing manifests and blobs: one transaction each.
 
-use std::collections::HashSet;
-
-use bytes::Bytes;
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, decode, encode};
+use super::layers::Layers;
+use super::manifest_row::{ManifestRow, config_type, entry_type};
 use super::repository::Repository;
 use super::review::DONE_MANIFEST;
 use crate::registry::metadata::{MetadataError, Moves, PutManifest};
-use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
+use crate::registry::oci::manifest::Descriptor;
 use crate::registry::oci::references::{Holds, Required};
-use crate::registry::oci::{Digest, ParsedManifest, RepoName};
+use crate::registry::oci::{Digest, RepoName};
 use crate::registry::storage::Blobs;
 
-/// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
-const LARGEST_CONFIGURATION: u64 = 256_000;
 /// Media types that nobody used before that one manifest may bring: each stays for ever.
 const MOST_NEW_TYPES: usize = 16;
-/// Type of a blob of which nothing else is known.
-const BLOB_TYPE: &str = "application/octet-stream";
-
-/// Columns of layers.
-#[derive(Default)]
-pub(super) struct Layers {
-    namespace: Vec<i64>,
-    repository: Vec<i64>,
-    manifest: Vec<i64>,
-    digest: Vec<Vec<u8>>,
-    media_type: Vec<Option<i16>>,
-    size: Vec<i64>,
-    optional: Vec<bool>,
-}
-
-impl Layers {
-    /// Adds a layer of a manifest.
-    pub(super) fn add(&mut self, at: Repository, manifest: i64, layer: &Descriptor, media_type: Option<i16>) {
-        self.namespace.push(at.namespace);
-        self.repository.push(at.id);
-        self.manifest.push(manifest);
-        self.digest.push(encode(&layer.digest));
-        self.media_type.push(media_type);
-        self.size.push(i64::try_from(layer.size).unwrap_or(i64::MAX));
-        self.optional.push(!layer.urls.is_empty());
-    }
-
-    /// Drops those that may be elsewhere and are not known.
-    fn keep(&mut self, known: &HashSet<Vec<u8>>) {
-        let kept: Vec<bool> = self
-            .digest
-            .iter()
-            .zip(&self.optional)
-            .map(|(digest, optional)| !optional || known.contains(digest))
-            .collect();
-        filter(&mut self.namespace, &kept);
-        filter(&mut self.repository, &kept);
-        filter(&mut self.manifest, &kept);
-        filter(&mut self.digest, &kept);
-        filter(&mut self.media_type, &kept);
-        filter(&mut self.size, &kept);
-        filter(&mut self.optional, &kept);
-    }
-}
-
-fn filter<T>(column: &mut Vec<T>, kept: &[bool]) {
-    let mut kept = kept.iter();
-    column.retain(|_| kept.next().copied().unwrap_or(true));
-}
-
-/// A manifest as rows hold it.
-#[derive(Debug)]
-pub struct ManifestRow {
-    digest: Digest,
-    pub(super) content: Bytes,
-    pub(super) manifest: Manifest,
-    pub(super) artifact_type: Option<String>,
-    pub(super) configuration: Option<Bytes>,
-}
-
-impl ManifestRow {
-    /// Returns the configuration's descriptor.
-    pub(super) fn config(&self) -> Option<&Descriptor> {
-        match &self.manifest.kind {
-            Kind::Image { config, .. } => Some(config),
-            Kind::Index { .. } => None,
-        }
-    }
-
-    /// Returns the blobs, or the entries of an index.
-    pub(super) fn entries(&self) -> &[Descriptor] {
-        match &self.manifest.kind {
-            Kind::Image { layers, .. } => layers,
-            Kind::Index { manifests } => manifests,
-        }
-    }
-
-    /// Returns the manifest's digest.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    /// Returns all that it names: configuration and layers, or an index's entries.
-    pub fn blobs_or_entries(&self) -> impl Iterator<Item = &Descriptor> {
-        self.config().into_iter().chain(self.entries())
-    }
-
-    /// Returns the configuration as rows hold it. GitLab's registry writes
-    /// JSON's null for one that is too large, and expects nothing else.
-    pub(super) fn kept_configuration(&self) -> Option<&[u8]> {
-        self.config().map(|_| self.configuration.as_deref().unwrap_or(b"null"))
-    }
-
-    /// Says whether it is an index.
-    pub fn is_index(&self) -> bool {
-        self.config().is_none()
-    }
-
-    /// Says whether it is an image that is attached to nothing.
-    pub(super) fn is_plain(&self) -> bool {
-        !self.is_index() && self.manifest.subject.is_none()
-    }
-
-    /// Says whether some of its layers are fetched from elsewhere.
-    pub(super) fn has_foreign_layers(&self) -> bool {
-        self.entries().iter().any(|entry| !entry.urls.is_empty())
-    }
-
-    /// Returns all media types that its rows name.
-    pub fn types(&self) -> impl Iterator<Item = &str> {
-        [self.manifest.media_type.as_str()]
-            .into_iter()
-            .chain(self.artifact_type.as_deref())
-            .chain(self.config().map(config_type))
-            .chain(self.entries().iter().map(entry_type))
-    }
-
-    /// Returns what it names and is not to be fetched from elsewhere.
-    fn named(&self) -> Vec<Vec<u8>> {
-        let own = self.config().into_iter();
-        own.chain(self.entries().iter().filter(|entry| entry.urls.is_empty()))
-            .map(|descriptor| encode(&descriptor.digest))
-            .collect()
-    }
-
-    /// Returns the size of all it stands for, in bytes.
-    pub(super) fn total_size(&self) -> i64 {
-        let parts = self.config().into_iter().chain(self.entries());
-        let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
-        i64::try_from(sum).unwrap_or(i64::MAX)
-    }
-}
-
 /// Those of some blobs and manifests that a repository has not.
 pub(super) const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
     WHERE NOT EXISTS (SELECT FROM repository_blobs AS b
@@ -243,43 +107,6 @@ const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, r
     ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
 
 impl Postgres {
-    /// Reads the configuration that goes with a manifest.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub async fn manifest_row(&self, parsed: ParsedManifest) -> Result<ManifestRow, MetadataError> {
-        let ParsedManifest {
-            digest,
-            content,
-            manifest,
-        } = parsed;
-        let attached = manifest.subject.is_some();
-        let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
-            Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
-            // What is attached is told by its having a type, see REFERRERS.
-            Kind::Index { .. } if attached => Some(manifest.media_type.clone()),
-            _ => None,
-        });
-        let configuration = match &manifest.kind {
-            Kind::Image { config, .. } => {
-                let blobs = Blobs::new(self.driver.clone());
-                // What the client says of its size may be wrong.
-                match blobs.head(&config.digest).await? {
-                    Some(size) if size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
-                    _ => None,
-                }
-            }
-            Kind::Index { .. } => None,
-        };
-        Ok(ManifestRow {
-            digest,
-            configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
-            artifact_type,
-            manifest,
-            content,
-        })
-    }
-
     /// Writes a manifest and all that belongs to it.
     pub(super) async fn put_row(
         &self,
@@ -321,7 +148,7 @@ impl Postgres {
         put: PutManifest<'_>,
         tags: &[&str],
     ) -> Result<(), MetadataError> {
-        let own = encode(&row.digest);
+        let own = encode(row.digest());
         let key = at.lock();
         let named = row.named();
         let expected: Vec<Vec<u8>> = put.required.iter().map(|one| encode(&one.digest)).collect();
@@ -367,7 +194,7 @@ impl Postgres {
         row: &ManifestRow,
         tags: &[&str],
     ) -> Result<(), MetadataError> {
-        let own = encode(&row.digest);
+        let own = encode(row.digest());
         let names: Vec<&str> = row.types().collect();
         let types = self.type_ids(transaction, &names).await?;
         let id_of = |name: &str| types.get(name).copied();
@@ -412,7 +239,7 @@ impl Postgres {
             new.get(0)
         } else {
             // It is there: whoever pushed it again relies on it from now on.
-            let known = self.manifest_id(transaction, at, &row.digest).await?;
+            let known = self.manifest_id(transaction, at, row.digest()).await?;
             // None when it was removed this moment; the reference then fails, and all is tried again.
             let id = known.unwrap_or_default();
             self.execute(transaction, PUT_OFF_MANIFEST, &[&at.namespace, &at.id, &id])
@@ -497,7 +324,7 @@ impl Postgres {
 
     /// Drops layers that may be fetched from elsewhere and are not here.
     async fn drop_unknown(&self, transaction: &Transaction<'_>, rows: &mut Layers) -> Result<(), MetadataError> {
-        if rows.optional.iter().any(|optional| *optional) {
+        if rows.has_optional() {
             let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
             rows.keep(&known.iter().map(|row| row.get(0)).collect());
         }
@@ -587,22 +414,5 @@ impl Postgres {
         self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])
             .await?;
         transaction.commit().await.map_err(|error| self.failed(error))
-    }
-}
-
-/// A configuration without a type is one all the same.
-pub(super) fn config_type(config: &Descriptor) -> &str {
-    if config.media_type.is_empty() {
-        BLOB_TYPE
-    } else {
-        &config.media_type
-    }
-}
-
-pub(super) fn entry_type(entry: &Descriptor) -> &str {
-    if entry.media_type.is_empty() {
-        BLOB_TYPE
-    } else {
-        &entry.media_type
     }
 }

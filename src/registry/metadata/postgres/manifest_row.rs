@@ -1,0 +1,153 @@
+//! A manifest as rows hold it.
+
+use bytes::Bytes;
+
+use super::client::{Postgres, encode};
+use crate::registry::metadata::MetadataError;
+use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
+use crate::registry::oci::{Digest, ParsedManifest};
+use crate::registry::storage::Blobs;
+
+/// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
+const LARGEST_CONFIGURATION: u64 = 256_000;
+/// Type of a blob of which nothing else is known.
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// A manifest as rows hold it.
+#[derive(Debug)]
+pub struct ManifestRow {
+    digest: Digest,
+    pub(super) content: Bytes,
+    pub(super) manifest: Manifest,
+    pub(super) artifact_type: Option<String>,
+    pub(super) configuration: Option<Bytes>,
+}
+
+impl ManifestRow {
+    /// Returns the configuration's descriptor.
+    pub(super) fn config(&self) -> Option<&Descriptor> {
+        match &self.manifest.kind {
+            Kind::Image { config, .. } => Some(config),
+            Kind::Index { .. } => None,
+        }
+    }
+
+    /// Returns the blobs, or the entries of an index.
+    pub(super) fn entries(&self) -> &[Descriptor] {
+        match &self.manifest.kind {
+            Kind::Image { layers, .. } => layers,
+            Kind::Index { manifests } => manifests,
+        }
+    }
+
+    /// Returns the manifest's digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns all that it names: configuration and layers, or an index's entries.
+    pub fn blobs_or_entries(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config().into_iter().chain(self.entries())
+    }
+
+    /// Returns the configuration as rows hold it. GitLab's registry writes
+    /// JSON's null for one that is too large, and expects nothing else.
+    pub(super) fn kept_configuration(&self) -> Option<&[u8]> {
+        self.config().map(|_| self.configuration.as_deref().unwrap_or(b"null"))
+    }
+
+    /// Says whether it is an index.
+    pub fn is_index(&self) -> bool {
+        self.config().is_none()
+    }
+
+    /// Says whether it is an image that is attached to nothing.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_index() && self.manifest.subject.is_none()
+    }
+
+    /// Says whether some of its layers are fetched from elsewhere.
+    pub(super) fn has_foreign_layers(&self) -> bool {
+        self.entries().iter().any(|entry| !entry.urls.is_empty())
+    }
+
+    /// Returns all media types that its rows name.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        [self.manifest.media_type.as_str()]
+            .into_iter()
+            .chain(self.artifact_type.as_deref())
+            .chain(self.config().map(config_type))
+            .chain(self.entries().iter().map(entry_type))
+    }
+
+    /// Returns what it names and is not to be fetched from elsewhere.
+    pub(super) fn named(&self) -> Vec<Vec<u8>> {
+        let own = self.config().into_iter();
+        own.chain(self.entries().iter().filter(|entry| entry.urls.is_empty()))
+            .map(|descriptor| encode(&descriptor.digest))
+            .collect()
+    }
+
+    /// Returns the size of all it stands for, in bytes.
+    pub(super) fn total_size(&self) -> i64 {
+        let parts = self.config().into_iter().chain(self.entries());
+        let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
+        i64::try_from(sum).unwrap_or(i64::MAX)
+    }
+}
+
+impl Postgres {
+    /// Reads the configuration that goes with a manifest.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn manifest_row(&self, parsed: ParsedManifest) -> Result<ManifestRow, MetadataError> {
+        let ParsedManifest {
+            digest,
+            content,
+            manifest,
+        } = parsed;
+        let attached = manifest.subject.is_some();
+        let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
+            Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
+            // What is attached is told by its having a type, see REFERRERS.
+            Kind::Index { .. } if attached => Some(manifest.media_type.clone()),
+            _ => None,
+        });
+        let configuration = match &manifest.kind {
+            Kind::Image { config, .. } => {
+                let blobs = Blobs::new(self.driver.clone());
+                // What the client says of its size may be wrong.
+                match blobs.head(&config.digest).await? {
+                    Some(size) if size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
+                    _ => None,
+                }
+            }
+            Kind::Index { .. } => None,
+        };
+        Ok(ManifestRow {
+            digest,
+            configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
+            artifact_type,
+            manifest,
+            content,
+        })
+    }
+}
+
+/// A configuration without a type is one all the same.
+pub(super) fn config_type(config: &Descriptor) -> &str {
+    if config.media_type.is_empty() {
+        BLOB_TYPE
+    } else {
+        &config.media_type
+    }
+}
+
+pub(super) fn entry_type(entry: &Descriptor) -> &str {
+    if entry.media_type.is_empty() {
+        BLOB_TYPE
+    } else {
+        &entry.media_type
+    }
+}
