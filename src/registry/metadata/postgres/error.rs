@@ -125,6 +125,9 @@ impl DatabaseError {
                     SqlState::FOREIGN_KEY_VIOLATION,
                     SqlState::T_R_SERIALIZATION_FAILURE,
                     SqlState::T_R_DEADLOCK_DETECTED,
+                    // Somebody else made the same at the same moment.
+                    SqlState::DUPLICATE_TABLE,
+                    SqlState::DUPLICATE_SCHEMA,
                     // Of what was sent together with what failed.
                     SqlState::IN_FAILED_SQL_TRANSACTION,
                 ]
