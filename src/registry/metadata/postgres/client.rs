@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::connection::Database;
+use super::finder::Finder;
 use super::known::Known;
 use super::repository::Repository;
 use crate::registry::metadata::{MetadataError, Page, Stored};
@@ -73,6 +74,7 @@ pub struct Postgres {
     turns: Arc<[Semaphore]>,
     types: Arc<Mutex<MediaTypes>>,
     pub(super) known: Known,
+    pub(super) finder: Finder,
 }
 
 /// Ids of media types, which never change as long as their table is the same.
@@ -115,6 +117,7 @@ impl Postgres {
             driver,
             types: Arc::default(),
             known: Known::default(),
+            finder: Finder::default(),
         }
     }
 

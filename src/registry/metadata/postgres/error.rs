@@ -97,6 +97,19 @@ impl DatabaseError {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. } | Self::Refused(_))
     }
 
+    /// Returns the error for another who waited for the same; nothing where
+    /// trying again may help.
+    pub(super) fn for_another(&self) -> Option<Self> {
+        match self {
+            Self::Unavailable { place, outage, source } if !self.is_passing() => Some(Self::Unavailable {
+                place: place.clone(),
+                outage: *outage,
+                source: in_full(source.as_ref()).into(),
+            }),
+            _ => None,
+        }
+    }
+
     /// Says whether the schema is not the one that is needed.
     pub fn is_schema(&self) -> bool {
         matches!(self, Self::Refused(_))
@@ -104,13 +117,7 @@ impl DatabaseError {
 
     /// Returns the error with all its causes.
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
+        in_full(self)
     }
 
     /// Says whether doing the same again may work: others were in the way, or
@@ -151,6 +158,16 @@ impl DatabaseError {
     pub fn is_reference(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION))
     }
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// A connection that broke while it was used.

@@ -169,13 +169,13 @@ impl Postgres {
 
     /// Says whether a blob belongs to a repository.
     async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
+        let Some(at) = self.found(name).await? else {
+            return Ok(false);
+        };
+        if self.known.has_blob(at, digest) {
+            return Ok(true);
+        }
         attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(false);
-            };
-            if self.known.has_blob(at, digest) {
-                return Ok(true);
-            }
             let key = encode(digest);
             let row = self.row(&client, HAS_BLOB, &[&at.namespace, &at.id, &key]).await?;
             if row.is_some() {
@@ -188,13 +188,13 @@ impl Postgres {
 
 impl Metadata for Postgres {
     async fn manifest(&self, name: &RepoName, digest: &Digest) -> Result<Option<Arc<Stored>>, MetadataError> {
+        let Some(at) = self.found(name).await? else {
+            return Ok(None);
+        };
+        if let Some(stored) = self.known.manifest(at, digest) {
+            return Ok(Some(stored));
+        }
         attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            if let Some(stored) = self.known.manifest(at, digest) {
-                return Ok(Some(stored));
-            }
             let key = encode(digest);
             let row = self.row(&client, MANIFEST, &[&at.namespace, &at.id, &key]).await?;
             let stored = row.map(|row| stored(&row, 0));
@@ -206,13 +206,13 @@ impl Metadata for Postgres {
     }
 
     async fn tagged(&self, name: &RepoName, tag: &Tag) -> Result<Option<(Digest, Arc<Stored>)>, MetadataError> {
+        let Some(at) = self.found(name).await? else {
+            return Ok(None);
+        };
+        if let Some(found) = self.known.tagged(at, tag) {
+            return Ok(Some(found));
+        }
         attempt!(self, client, {
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            if let Some(found) = self.known.tagged(at, tag) {
-                return Ok(Some(found));
-            }
             let key: [&(dyn ToSql + Sync); 3] = [&at.namespace, &at.id, &tag.as_str()];
             let row = self.row(&client, TAGGED, &key).await?;
             let found = row.and_then(|row| Some((decode(&row, 0)?, stored(&row, 1))));

@@ -15,6 +15,8 @@ pub(super) mod client;
 pub mod connection;
 pub mod error;
 mod face;
+mod finder;
+mod found;
 pub mod gitlab;
 pub mod import;
 mod known;

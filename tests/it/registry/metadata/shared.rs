@@ -2,6 +2,7 @@
 //! and databases as they were left by what was there before.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -411,4 +412,42 @@ fn a_manifest_brings_few_media_types_that_are_new() {
     registry.push_image("a/b", "other", "x");
     assert_eq!(known(), after);
     postgres.forget("media_types");
+}
+
+/// Reads share what is asked of the database; each sees all that was
+/// acknowledged before it began.
+#[test]
+fn who_reads_along_with_others_sees_what_was_pushed_before() {
+    let postgres = TestPostgres::shared();
+    let registry = serving("read_along");
+    let other = TestRegistry::with(temporary(), &postgres.section("read_along", true), &[]);
+    let images: Vec<(Vec<u8>, String)> = (0..3)
+        .map(|number| registry.push_image("a/b", &format!("t{number}"), &format!("image {number}")))
+        .collect();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (on, is_over, images) = ([&registry, &other][number % 2], &is_over, &images);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let path = format!("/v2/a/b/manifests/t{}", number % 3);
+                    assert_eq!(on.get(&path).status(), 200);
+                    let path = format!("/v2/a/b/manifests/{}", images[number % 3].1);
+                    assert_eq!(on.get(&path).status(), 200);
+                    assert_eq!(on.get(&format!("/v2/none/{number}/manifests/t")).status(), 404);
+                }
+            });
+        }
+        for round in 0..100 {
+            let (bytes, digest) = &images[round % 3];
+            let pushed = registry.put_manifest("a/b", "moving", OCI_MANIFEST, bytes);
+            assert_eq!(pushed.status(), 201);
+            for on in [&registry, &other] {
+                let answer = on.send("HEAD", "/v2/a/b/manifests/moving");
+                assert_eq!(&header(&answer, "docker-content-digest"), digest, "{round}");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    postgres.forget("read_along");
 }

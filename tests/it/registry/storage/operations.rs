@@ -269,6 +269,11 @@ fn each_request_asks_the_database_for_so_much() {
         &format!("{section}  pool:\n    maxopen: 1\ngc:\n  disabled: true\n"),
         &[("KDK_DISK_LOG", disk.to_str().expect("UTF-8"))],
     );
+    // What the server asks by itself at its start comes before.
+    crate::support::wait("it has started", || {
+        let asked = std::fs::read_to_string(postgres.socket.join("log")).expect("read");
+        asked.contains("FROM kdk.migrations").then_some(())
+    });
     let mut log = Tail::new(postgres.socket.join("log"));
     let mut disk = Tail::new(disk);
     let mut text = String::new();
