@@ -1,6 +1,6 @@
 //! HTTP plumbing for the servers of this crate: sockets, TLS, drain, logs.
 //!
-//! A server hands [`run`] its listener and a handler; everything about bytes
+//! A server hands [`run()`] its listener and a handler; everything about bytes
 //! on the wire is here, everything about meaning is the handler's.
 
 pub mod access;
