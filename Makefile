@@ -31,7 +31,7 @@ test-clients: peers ## run every client against every setup, and every registry 
 	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" cargo test --locked --test it -- --ignored --test-threads 2
 
 storm: bootstrap ## kill servers under mixed load, many rounds (ROUNDS=200)
-	KDK_STORM_ROUNDS="$(or $(ROUNDS),200)" cargo test --locked --test it -- --nocapture storm an_import_that_is_killed
+	KDK_STORM_ROUNDS="$(or $(ROUNDS),200)" cargo test --locked --test it -- --nocapture storm an_import_that_is_killed signatures_that_came
 
 record: peers ## record what registries answer anew; or one's: URL=… NAME=… VERSION=… CONFIGURATION=…
 	KDK_PEERS="$(abspath $(TARGET_DIR))/peers" KDK_GENERATE=1 \
