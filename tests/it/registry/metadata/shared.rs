@@ -355,7 +355,10 @@ fn what_is_in_memory_is_never_older_than_the_database() {
 #[test]
 fn what_is_in_memory_needs_no_row_of_it() {
     let postgres = TestPostgres::shared();
-    let registry = serving("statements_of_memory");
+    postgres.database("statements_of_memory");
+    // A connection that is made meanwhile would make all doubtful.
+    let section = postgres.section("statements_of_memory", true);
+    let registry = TestRegistry::with(temporary(), &format!("{section}  pool:\n    maxopen: 1\n"), &[]);
     let (_, image) = registry.push_image("a/b", "t", "x");
     let layer = digest(b"layer x");
     let all = || {
