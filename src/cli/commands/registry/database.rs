@@ -180,6 +180,12 @@ fn migrate(session: &Session, args: MigrateArgs, direction: Migrate) -> Result<(
         }
         Ok(admin::migrate(&source, direction, args.dry_run)?)
     })?;
+    if outcome.left > 0 {
+        session.ui.warn(&format!(
+            "{} of kdk's own migrations are left: this user may not apply them; run it again as the schema's owner",
+            outcome.left
+        ));
+    }
     for id in outcome.ids() {
         session.ui.out(id);
     }

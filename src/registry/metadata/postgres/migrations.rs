@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 /// A migration of this project's own.
@@ -116,6 +117,9 @@ pub struct Outcome {
     pub post_deployment: Vec<&'static str>,
     /// Ids of this project's own, which may follow, too.
     pub own: Vec<&'static str>,
+    /// How many of those are left to the schema's owner, since this user may
+    /// not apply them.
+    pub left: usize,
 }
 
 impl Outcome {
@@ -269,7 +273,8 @@ pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<O
     let (transaction, [pre, post, done]) = locked(client).await?;
     let known: HashSet<&str> = pre_deployment().chain(post_deployment()).collect();
     let other = pre.keys().chain(post.keys()).find(|id| !known.contains(id.as_str()));
-    let outcome = Outcome {
+    let mut outcome = Outcome {
+        left: 0,
         pre_deployment: pre_deployment().filter(|id| !pre.contains_key(*id)).collect(),
         post_deployment: post_deployment()
             .filter(|id| !skip_post && !post.contains_key(*id))
@@ -300,15 +305,32 @@ pub async fn up(client: &mut Client, dry_run: bool, skip_post: bool) -> Result<O
         transaction.batch_execute(sql).await?;
         record(&transaction, table, missing).await?;
     }
-    if !dry_run && !outcome.own.is_empty() {
-        transaction.batch_execute(MAKE_OWN_TABLE).await?;
-        for (_, sql) in OWN.iter().filter(|(id, _)| outcome.own.contains(id)) {
-            transaction.batch_execute(sql).await?;
-        }
-        record(&transaction, OWN_TABLE, &outcome.own).await?;
+    if dry_run || outcome.own.is_empty() {
+        transaction.commit().await?;
+        return Ok(outcome);
     }
-    transaction.commit().await?;
+    match apply_own(&transaction, &outcome.own).await {
+        Ok(()) => transaction.commit().await?,
+        // A schema that is complete is served all the same, whoever owns it.
+        Err(error)
+            if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                && outcome.pre_deployment.is_empty()
+                && outcome.post_deployment.is_empty() =>
+        {
+            transaction.rollback().await?;
+            outcome.left = std::mem::take(&mut outcome.own).len();
+        }
+        Err(error) => return Err(error.into()),
+    }
     Ok(outcome)
+}
+
+async fn apply_own(transaction: &Transaction<'_>, ids: &[&str]) -> Result<(), tokio_postgres::Error> {
+    transaction.batch_execute(MAKE_OWN_TABLE).await?;
+    for (_, sql) in OWN.iter().filter(|(id, _)| ids.contains(id)) {
+        transaction.batch_execute(sql).await?;
+    }
+    record(transaction, OWN_TABLE, ids).await
 }
 
 async fn record(transaction: &Transaction<'_>, table: &str, ids: &[&str]) -> Result<(), tokio_postgres::Error> {
@@ -332,6 +354,7 @@ pub async fn down(client: &mut Client, dry_run: bool) -> Result<Outcome, SchemaE
         pre_deployment: pre_deployment().filter(|id| pre.contains_key(*id)).collect(),
         post_deployment: post_deployment().filter(|id| post.contains_key(*id)).collect(),
         own: own().filter(|id| done.contains_key(*id)).collect(),
+        left: 0,
     };
     if pre.is_empty() {
         return Ok(outcome);

@@ -455,3 +455,37 @@ fn who_reads_along_with_others_sees_what_was_pushed_before() {
     });
     postgres.forget("read_along");
 }
+
+/// What only its owner may change in a schema that is complete is left to the
+/// owner: the registry serves without it.
+#[test]
+fn who_does_not_own_the_schema_leaves_it_as_it_is() {
+    let postgres = TestPostgres::shared();
+    postgres.database("of_another");
+    postgres.sql(
+        "of_another",
+        "DROP SCHEMA kdk CASCADE; CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest;
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO guest; GRANT CREATE ON DATABASE of_another TO guest",
+    );
+    let section = postgres
+        .section("of_another", true)
+        .replace("user: postgres", "user: guest");
+    let registry = TestRegistry::with(temporary(), &section, &[]);
+    let config = registry.directory.path().join("config.yml");
+    let mut command = Command::new(KDK);
+    command.args(["registry", "database", "migrate", "up"]).arg(&config);
+    let output = Output::of(&mut command);
+    assert_eq!(output.code, 0, "{}", output.shown());
+    assert!(
+        output.stderr.contains("5 of kdk's own migrations are left"),
+        "{}",
+        output.shown()
+    );
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'kdk'";
+    assert_eq!(postgres.sql("of_another", made), "0\n");
+    registry.push_image("a/b", "t", "x");
+    for _ in 0..2 {
+        assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
+    }
+    postgres.forget("of_another");
+}
