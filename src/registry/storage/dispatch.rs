@@ -19,8 +19,9 @@ use super::error::StorageError;
 use super::faults::{Faults, Plan};
 use super::key::{Key, Prefix};
 use super::lease::{Holder, LeaseError};
-use super::object::Object;
+use super::object::{Object, PATIENCE};
 use super::writer::Resumed;
+use crate::sys::task;
 use crate::sys::usage::Space;
 
 /// A place that keeps bytes; see [`Driver`] for what each call promises.
@@ -39,6 +40,16 @@ macro_rules! call {
         let outcome = pass!(&$self.driver, $call($($argument),*))?;
         $self.faults.reach(concat!(stringify!($call), ":done"), $name).await?;
         Ok(outcome)
+    }};
+}
+
+/// Does so with a call that reads one thing. A disk that hangs fails it: who
+/// asked is told, and others may ask in its place.
+macro_rules! read {
+    ($self:ident.$call:ident($($argument:expr),*), $name:expr) => {{
+        let reading = async { call!($self.$call($($argument),*), $name) };
+        let read = task::timeout(PATIENCE, reading).await;
+        read.unwrap_or_else(|late| Err(StorageError::new(stringify!($call), $name, late.into())))
     }};
 }
 
@@ -129,7 +140,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be read.
     pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StorageError> {
-        call!(self.get(key), key)
+        read!(self.get(key), key)
     }
 
     /// Returns an object's size in bytes, or nothing when it does not exist.
@@ -137,7 +148,7 @@ impl Storage {
     /// # Errors
     /// When that cannot be told.
     pub async fn head(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        call!(self.head(key), key)
+        read!(self.head(key), key)
     }
 
     /// Opens an object for reading, or returns nothing when it does not exist.
@@ -145,7 +156,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be opened.
     pub async fn open(&self, key: &Key) -> Result<Option<Object>, StorageError> {
-        call!(self.open(key), key)
+        read!(self.open(key), key)
     }
 
     /// Returns the names of the next part after a prefix, sorted bytewise;

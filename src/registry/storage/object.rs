@@ -4,12 +4,18 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 
 use crate::registry::oci::{Algorithm, Digest, Hasher};
+use crate::sys::task;
+
+/// How long a read may take to begin, or to go on. The drivers' own attempts
+/// are shorter; only a disk that hangs takes longer.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a driver gives to be read.
 pub trait Source: Send + Sync + 'static {
@@ -44,9 +50,21 @@ impl Object {
         Self { size, source }
     }
 
-    /// Reads a range that lies within the object.
+    /// Reads a range that lies within the object. A piece that does not come
+    /// within a minute ends it with an error.
     pub fn read(&self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-        Arc::clone(&self.source).read(range)
+        let pieces = Arc::clone(&self.source).read(range);
+        if self.source.is_bulk() {
+            return pieces;
+        }
+        let next = |pieces: Option<BoxStream<'static, io::Result<Bytes>>>| async {
+            let mut pieces = pieces?;
+            match task::timeout(PATIENCE, pieces.next()).await {
+                Ok(piece) => Some((piece?, Some(pieces))),
+                Err(late) => Some((Err(late.into()), None)),
+            }
+        };
+        stream::unfold(Some(pieces), next).boxed()
     }
 
     /// Reads all of it, and returns its digest. Hashing does not hold up the
@@ -63,7 +81,7 @@ impl Object {
                 hasher.update(&piece);
                 hasher
             } else {
-                let hashing = crate::sys::task::blocking(move || {
+                let hashing = task::blocking(move || {
                     hasher.update(&piece);
                     hasher
                 });

@@ -1,17 +1,22 @@
 //! What every driver of the storage must do: the port's promises, one by one.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use kdk::registry::oci::{Algorithm, Digest, Hasher};
 use kdk::registry::storage::faults::Plan;
+use kdk::registry::storage::object::{Object, Source};
 use kdk::registry::storage::writer::{Piece, Staged, Writer};
-use kdk::registry::storage::{Change, Durability, Expected, Key, Prefix, Storage, StorageError, Target};
+use kdk::registry::storage::{
+    Change, Durability, Expected, Key, Prefix, Storage, StorageError, StorageErrorKind, Target,
+};
 use kdk::sys::clock::Clock;
 
 use crate::support::driver::{DriverKind, on_every_driver};
@@ -768,6 +773,46 @@ impl Plan for Planned {
             release.notified().await;
             Ok(())
         })
+    }
+}
+
+/// A driver's thread that never comes back must not keep whoever asked.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_ends() {
+    for place in ["get", "head", "open", "get:done"] {
+        let plan = Planned {
+            place,
+            fails: false,
+            release: Arc::default(),
+            reached: Arc::default(),
+        };
+        let storage = Storage::in_memory().with_faults(Arc::new(plan));
+        let began = tokio::time::Instant::now();
+        let failed = match place {
+            "head" => storage.head(&key("a")).await.map(drop),
+            "open" => storage.open(&key("a")).await.map(drop),
+            _ => storage.get(&key("a")).await.map(drop),
+        };
+        let failed = failed.expect_err("it hangs");
+        assert_eq!(failed.kind(), StorageErrorKind::Unavailable, "{place}");
+        assert_eq!(began.elapsed(), Duration::from_mins(1));
+    }
+    let object = Object::new(4, Arc::new(Hanging));
+    let pieces: Vec<_> = object.read(0..4).map_err(|error| error.kind()).collect().await;
+    assert_eq!(pieces, [Ok("ab".into()), Err(io::ErrorKind::TimedOut)]);
+}
+
+/// Gives a first piece, and never another.
+struct Hanging;
+
+impl Source for Hanging {
+    fn read(self: Arc<Self>, _: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+        let first = futures_util::stream::iter([Ok(Bytes::from_static(b"ab"))]);
+        first.chain(futures_util::stream::pending()).boxed()
+    }
+
+    fn is_bulk(&self) -> bool {
+        false
     }
 }
 
