@@ -22,7 +22,7 @@ pub enum CollectError {
     Busy,
     /// What is damaged may have named anything.
     #[error(
-        "nothing was removed: what these named cannot be read any more, and might be alive\n{}\nrestore them or push them again; or let kdk registry verify --repair take them out, with what only they named",
+        "nothing was removed: what these named cannot be read any more, and might be alive\n{}\nrestore them or push them again, or delete them: DELETE /v2/NAME/manifests/TAG or DIGEST; kdk registry verify --repair mends what can be told from the rest",
         list(.0)
     )]
     Damaged(Vec<String>),

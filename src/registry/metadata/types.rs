@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::registry::oci::manifest::Manifest;
 use crate::registry::oci::references::Required;
-use crate::registry::oci::{ParsedManifest, Tag, media_type};
+use crate::registry::oci::{Digest, ParsedManifest, Tag, media_type};
 
 /// One page of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,8 +77,11 @@ pub enum Deleted {
 }
 
 /// What is known of a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRecord {
     /// Its size in bytes.
     pub size: u64,
+    /// What its content is stored under, where that is another algorithm's
+    /// digest: Go registries store all under SHA-256.
+    pub alias_of: Option<Digest>,
 }

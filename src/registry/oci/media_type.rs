@@ -32,6 +32,11 @@ pub fn of_unknown(content: &[u8]) -> String {
     }
 }
 
+/// Says whether a type is a manifest's or an index's.
+pub fn is_manifest(media_type: &str) -> bool {
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&media_type)
+}
+
 /// Returns a media type without memory of its own, where it is a known one.
 pub fn shared(name: String) -> Cow<'static, str> {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST]

@@ -79,6 +79,9 @@ impl Collector {
         });
         let mut is_heard = true;
         while let Some(event) = events.recv().await {
+            if let Event::Warning { message } = &event {
+                tracing::warn!("garbage collection: {message}");
+            }
             if is_heard {
                 let sent = tokio::select! {
                     sent = task::timeout(ANSWER_TIMEOUT, answers.send(&event)) => sent.is_ok_and(|sent| sent.is_ok()),

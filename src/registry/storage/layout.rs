@@ -92,9 +92,19 @@ pub fn layers(name: &RepoName) -> Prefix {
     Prefix::new(format!("{TOP}/repositories/{name}/_layers"))
 }
 
-/// Directory of the links to all that a tag once stood for.
-pub fn tag_index(name: &RepoName, tag_name: &Tag) -> Prefix {
-    tag(name, tag_name).below("index")
+/// Directory of the links to all that a tag once stood for, by the tag's own.
+pub fn tag_index_in(tag: &Prefix) -> Prefix {
+    tag.below("index")
+}
+
+/// Link to the manifest that a tag stands for, by the tag's directory.
+pub fn tag_current_link_in(tag: &Prefix) -> Key {
+    tag.below("current").key("link")
+}
+
+/// Link that every directory named after a digest has.
+pub fn link_in(directory: &Prefix) -> Key {
+    directory.key("link")
 }
 
 /// Directory of the link that makes a manifest part of a repository.
@@ -119,12 +129,17 @@ pub fn tag(name: &RepoName, tag: &Tag) -> Prefix {
 
 /// Link to the manifest that a tag stands for.
 pub fn tag_current_link(name: &RepoName, tag_name: &Tag) -> Key {
-    tag(name, tag_name).below("current").key("link")
+    tag_current_link_in(&tag(name, tag_name))
+}
+
+/// The same, by the tag's directory.
+pub fn tag_index_link_in(tag: &Prefix, digest: &Digest) -> Key {
+    of_digest(&tag_index_in(tag), digest).key("link")
 }
 
 /// Link that records that a tag once stood for a manifest.
 pub fn tag_index_link(name: &RepoName, tag_name: &Tag, digest: &Digest) -> Key {
-    of_digest(&tag_index(name, tag_name), digest).key("link")
+    tag_index_link_in(&tag(name, tag_name), digest)
 }
 
 /// Directory of a repository's unfinished uploads.

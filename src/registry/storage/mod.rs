@@ -1,6 +1,7 @@
 //! Storage: a driver keeps bytes under keys, `layout` gives the keys
 //! meaning, blobs and uploads are built on both.
 
+pub mod alias;
 mod barrier;
 pub mod blobs;
 mod change;

@@ -5,9 +5,12 @@ use std::collections::{HashMap, HashSet};
 use crate::registry::oci::Digest;
 
 /// A manifest of a repository, by what it belongs to.
+#[derive(Debug, Default)]
 pub struct Node {
     /// What it names.
     pub references: Vec<Digest>,
+    /// Which of that are manifests, of an index.
+    pub entries: Vec<Digest>,
     /// What it is attached to.
     pub subject: Option<Digest>,
 }
@@ -77,6 +80,7 @@ mod tests {
         let node = |references: &[u8], subject: Option<u8>| Node {
             references: references.iter().copied().chain(subject).map(digest).collect(),
             subject: subject.map(digest),
+            ..Node::default()
         };
         let nodes = HashMap::from([
             (digest(1), node(&[2], None)),     // a nested index with a tag

@@ -12,9 +12,11 @@ use jiff::Timestamp;
 
 use super::graph::{Node, reachable, topological_order};
 use crate::registry::metadata::Stored;
-use crate::registry::metadata::files::links::{self, Current, Link, State};
-use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Storage, StorageError};
+use crate::registry::metadata::files::links::{Found, Link, State};
+use crate::registry::metadata::files::walk::{self, TagPlace};
+use crate::registry::oci::manifest::{Descriptor, Kind};
+use crate::registry::oci::{Algorithm, Digest, RepoName, media_type};
+use crate::registry::storage::{Blobs, Key, Storage, StorageError};
 
 /// What the marking found in one repository.
 #[derive(Debug, Default)]
@@ -54,6 +56,9 @@ impl UnreferencedManifest {
     }
 }
 
+/// More bytes than any manifest has.
+const LARGEST: u64 = 64 << 20;
+
 /// How to mark.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
@@ -63,16 +68,32 @@ pub struct Rule {
     pub cutoff: Timestamp,
 }
 
-/// Returns what a stored manifest names, and its subject.
+/// Returns what a stored manifest belongs to.
 ///
 /// Of what is not understood everything is taken that looks like a digest:
 /// too much is kept rather than too little.
-pub fn references(stored: &Stored) -> (Vec<Digest>, Option<Digest>) {
+fn node(stored: &Stored) -> Node {
     let Some(manifest) = stored.manifest() else {
-        return (digests_in(&stored.content), None);
+        return Node {
+            references: digests_in(&stored.content),
+            ..Node::default()
+        };
     };
-    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-    (manifest.references().cloned().collect(), subject)
+    let entries = match &manifest.kind {
+        Kind::Index { manifests } => manifests.as_slice(),
+        Kind::Image { .. } => &[],
+    };
+    // Build caches are indexes of layers, which are not read.
+    let is_manifest = |entry: &&Descriptor| media_type::is_manifest(&entry.media_type);
+    Node {
+        references: manifest.references().cloned().collect(),
+        entries: entries
+            .iter()
+            .filter(is_manifest)
+            .map(|entry| entry.digest.clone())
+            .collect(),
+        subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+    }
 }
 
 /// Finds everything that looks like a digest.
@@ -102,8 +123,7 @@ enum Content {
 async fn read_whole(driver: &Storage, digest: &Digest) -> Result<Content, StorageError> {
     Ok(match Blobs::new(driver.clone()).read(digest).await? {
         Some(content) if Digest::of(digest.algorithm(), &content) == *digest => {
-            let (references, subject) = references(&Stored::new(content));
-            Content::Whole(Node { references, subject })
+            Content::Whole(node(&Stored::new(content)))
         }
         Some(_) => Content::Wrong,
         None => Content::Missing,
@@ -138,8 +158,7 @@ pub async fn repository(storage: &Storage, name: &RepoName, rule: Rule) -> Resul
         marked: Marked::default(),
     };
     marking.revisions().await?;
-    let names = links::tag_names(storage, name).await?;
-    let tags: Vec<Tag> = names.iter().filter_map(|tag| tag.parse().ok()).collect();
+    let tags = walk::tags(storage, name).await?;
     for tag in &tags {
         marking.tag(tag).await?;
     }
@@ -147,18 +166,27 @@ pub async fn repository(storage: &Storage, name: &RepoName, rule: Rule) -> Resul
 }
 
 impl Marking<'_> {
+    fn warn(&mut self, message: String) {
+        self.marked.warnings.push(message);
+    }
+
+    fn damage(&mut self, message: String) {
+        self.marked.damaged.push(message);
+    }
+
     /// Reads the manifests that belong to the repository.
     async fn revisions(&mut self) -> Result<(), StorageError> {
         let (storage, name) = (self.storage, self.name);
-        for digest in links::revisions(storage, name).await? {
+        let found = walk::revisions(storage, name).await?;
+        self.strange(found.strange).await?;
+        for digest in found.digests {
             let link = Link::revision(name, &digest);
             let state = link.state(storage).await?;
             if state == State::Missing {
                 continue;
             }
-            if state == State::Corrupt {
-                let warning = format!("{} does not name its manifest", link.key());
-                self.marked.warnings.push(warning);
+            if state != State::Valid {
+                self.warn(format!("{} does not name its manifest", link.key()));
                 self.roots.push(digest.clone());
             }
             if self.rule.delete_untagged && link.is_used_since(storage, self.rule.cutoff).await? {
@@ -166,90 +194,168 @@ impl Marking<'_> {
             }
             match read_whole(storage, &digest).await? {
                 Content::Whole(node) => drop(self.nodes.insert(digest, node)),
-                Content::Wrong => self
-                    .marked
-                    .damaged
-                    .push(format!("the manifest {digest} in {name} is not what its digest says")),
+                Content::Wrong => self.damage(format!("the manifest {digest} in {name} is not what its digest says")),
                 // A link that never was whole, of a push that a power loss cut off.
-                Content::Missing if state == State::Corrupt => {}
-                Content::Missing => self
-                    .marked
-                    .damaged
-                    .push(format!("the manifest {digest} in {name} is missing")),
+                Content::Missing if state != State::Valid => {}
+                Content::Missing => self.damage(format!("the manifest {digest} in {name} is missing")),
             }
         }
         Ok(())
     }
 
+    /// Takes what links under names that are no digests' lead to as roots.
+    async fn strange(&mut self, links: Vec<(Key, Found)>) -> Result<(), StorageError> {
+        for (key, named) in links {
+            match named {
+                Found::Names(digest) if self.know(&digest).await? => {
+                    self.warn(format!("{key} is where no digest is; what it names is kept"));
+                    self.roots.push(digest);
+                }
+                _ => self.damage(format!("{key} is where no digest is, and names nothing that is there")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether a manifest is stored, and knows it from then on.
+    async fn know(&mut self, digest: &Digest) -> Result<bool, StorageError> {
+        if !self.nodes.contains_key(digest) {
+            // What a damaged link names may be anything.
+            let size = Blobs::new(self.storage.clone()).head(digest).await?;
+            if size.is_none_or(|size| size > LARGEST) {
+                return Ok(false);
+            }
+            let Content::Whole(node) = read_whole(self.storage, digest).await? else {
+                return Ok(false);
+            };
+            self.nodes.insert(digest.clone(), node);
+        }
+        Ok(true)
+    }
+
     /// Takes what a tag stands for as a root.
-    async fn tag(&mut self, tag: &Tag) -> Result<(), StorageError> {
+    async fn tag(&mut self, tag: &TagPlace) -> Result<(), StorageError> {
         let (storage, name) = (self.storage, self.name);
-        match links::current(storage, name, tag).await? {
-            Current::Missing => {}
-            Current::Names(digest) => {
-                if !self.nodes.contains_key(&digest) {
-                    // Its own link was lost, which names it once more when it is mended.
-                    match read_whole(storage, &digest).await? {
-                        Content::Whole(node) => {
-                            if links::is_own_link_lost(storage, name, tag, &digest).await? {
-                                self.marked.warnings.push(format!(
-                                    "the tag {name}:{tag} names {digest}, whose own link is missing"
-                                ));
-                            }
-                            self.nodes.insert(digest.clone(), node);
+        let text = &tag.text;
+        let current = tag.current(storage).await?;
+        if tag.tag().is_none() && current != Found::Nothing {
+            self.warn(format!("{} is no tag's; what it names is kept", tag.key()));
+        }
+        match current {
+            Found::Names(digest) => {
+                let was_known = self.nodes.contains_key(&digest);
+                if !self.know(&digest).await? {
+                    self.damage(format!(
+                        "the tag {name}:{text} names {digest}, which is missing or not what its digest says"
+                    ));
+                } else if !was_known && tag.is_own_link_lost(storage, name, &digest).await? {
+                    // It names it once more when it is mended.
+                    self.warn(format!(
+                        "the tag {name}:{text} names {digest}, whose own link is missing"
+                    ));
+                }
+                if self.rule.delete_untagged && !tag.once_was(storage, &digest).await? {
+                    // It never was moved there: perhaps it stood for something else.
+                    let before = self.roots.len();
+                    let history = tag.history(storage).await?;
+                    for past in history.digests {
+                        if past != digest && self.know(&past).await? {
+                            self.roots.push(past);
                         }
-                        Content::Wrong | Content::Missing => self.marked.damaged.push(format!(
-                            "the tag {name}:{tag} names {digest}, which is missing or not what its digest says"
-                        )),
+                    }
+                    if self.roots.len() > before {
+                        self.warn(format!(
+                            "{} names {digest}, for which the tag never stood; all that it did is kept",
+                            tag.key()
+                        ));
                     }
                 }
                 self.roots.push(digest);
             }
-            Current::Corrupt => {
-                let key = links::current_key(name, tag);
-                // Its history has what it stood for, and perhaps more.
-                let history = links::history(storage, name, tag).await?;
-                if history.is_empty() {
-                    let damage = format!("the tag {name}:{tag} is broken ({key})");
-                    self.marked.damaged.push(damage);
-                } else {
-                    self.marked.warnings.push(format!(
-                        "{key} names no manifest; all that the tag ever stood for is kept"
+            Found::Garbled | Found::Nothing => {
+                // Its history has what it stood for, and perhaps more. A tag
+                // that never was has none, nor has one that was deleted.
+                let history = tag.history(storage).await?;
+                let mut kept = 0;
+                for digest in history.digests {
+                    if self.know(&digest).await? {
+                        self.roots.push(digest);
+                        kept += 1;
+                    }
+                }
+                if current == Found::Garbled && (kept == 0 || !history.strange.is_empty()) {
+                    self.damage(format!("the tag {name}:{text} is broken ({})", tag.key()));
+                } else if kept > 0 {
+                    self.warn(format!(
+                        "{} names no manifest; all that the tag ever stood for is kept",
+                        tag.key()
                     ));
                 }
-                self.roots.extend(history);
+                self.strange(history.strange).await?;
             }
         }
         Ok(())
     }
 
+    /// Returns what is reachable from roots. What an index names is alive with
+    /// it, also where its own link was lost.
+    async fn alive(&mut self, roots: &[Digest]) -> Result<HashSet<Digest>, StorageError> {
+        let mut looked_for = HashSet::new();
+        loop {
+            let alive = reachable(&self.nodes, roots.to_vec());
+            let entries = alive.iter().filter_map(|digest| self.nodes.get(digest));
+            let lost: Vec<Digest> = entries
+                .flat_map(|node| &node.entries)
+                .filter(|entry| !self.nodes.contains_key(entry) && looked_for.insert((*entry).clone()))
+                .cloned()
+                .collect();
+            if lost.is_empty() {
+                return Ok(alive);
+            }
+            for digest in lost {
+                self.know(&digest).await?;
+            }
+        }
+    }
+
+    /// Returns where the content of layers is whose links are aliases, among
+    /// what a manifest names.
+    async fn aliases(&self, named: &[Digest]) -> Result<Vec<Digest>, StorageError> {
+        let mut found = Vec::new();
+        for digest in named {
+            // Go registries store all content under SHA-256.
+            if digest.algorithm() != Algorithm::Sha256
+                && let State::Alias(stored) = Link::layer(self.name, digest).state(self.storage).await?
+            {
+                found.push(stored);
+            }
+        }
+        Ok(found)
+    }
+
     /// Tells what is reachable from the roots, and what is not.
-    async fn end(self, tags: &[Tag]) -> Result<Marked, StorageError> {
-        let Self {
-            storage,
-            name,
-            rule,
-            nodes,
-            young,
-            mut roots,
-            mut marked,
-        } = self;
-        let alive: HashSet<Digest> = if rule.delete_untagged {
-            let tagged = reachable(&nodes, roots.clone());
-            roots.extend(young);
-            let alive = reachable(&nodes, roots);
-            marked.young = alive.len() - tagged.len();
+    async fn end(mut self, tags: &[TagPlace]) -> Result<Marked, StorageError> {
+        let alive: HashSet<Digest> = if self.rule.delete_untagged {
+            let mut roots = std::mem::take(&mut self.roots);
+            let tagged = self.alive(&roots).await?;
+            roots.extend(std::mem::take(&mut self.young));
+            let alive = self.alive(&roots).await?;
+            self.marked.young = alive.len() - tagged.len();
             alive
         } else {
-            nodes.keys().cloned().collect()
+            let all: Vec<Digest> = self.nodes.keys().cloned().collect();
+            self.alive(&all).await?
         };
+        let nodes = std::mem::take(&mut self.nodes);
         let mut dead = HashMap::new();
         for (digest, node) in nodes {
             if alive.contains(&digest) {
-                marked.live.push((digest, node.references));
+                let mut references = node.references;
+                references.extend(self.aliases(&references).await?);
+                self.marked.live.push((digest, references));
             } else {
                 let unreferenced = UnreferencedManifest {
-                    name: name.clone(),
+                    name: self.name.clone(),
                     digest: digest.clone(),
                     history: Vec::new(),
                     references: node.references,
@@ -259,13 +365,15 @@ impl Marking<'_> {
             }
         }
         let tags = if dead.is_empty() { &[][..] } else { tags };
-        for tag in tags {
-            for digest in links::history(storage, name, tag).await? {
+        for place in tags {
+            let Some(tag) = place.tag() else { continue };
+            for digest in place.history(self.storage).await?.digests {
                 if let Some(dead) = dead.get_mut(&digest) {
-                    dead.history.push(Link::history(name, tag, &digest));
+                    dead.history.push(Link::history(self.name, &tag, &digest));
                 }
             }
         }
+        let mut marked = self.marked;
         marked.live.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         marked.dead = topological_order(dead, |dead| &dead.references);
         Ok(marked)

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, PoisonError};
 
 use super::collection::Collection;
 use super::digest_key::{DigestKey, key};
@@ -70,7 +71,6 @@ pub fn collect(collection: &Collection<'_>, options: Options) -> Result<Summary,
 }
 
 /// What the marking of all repositories came to.
-#[derive(Default)]
 struct MarkResult {
     alive: HashSet<DigestKey>,
     dead: Vec<UnreferencedManifest>,
@@ -98,6 +98,8 @@ fn mark_all(
         }
     }
     let done = AtomicUsize::new(0);
+    // In one set at once: many repositories name the same.
+    let alive = Mutex::new(HashSet::new());
     let found: Vec<Found> = pool.each(&names, async |name| {
         let marked = mark::repository(driver, name, rule).await?;
         if options.verbose {
@@ -109,12 +111,18 @@ fn mark_all(
             });
         }
         progress(*report, &done, 1, names.len());
+        alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(keys(&marked));
         Ok::<_, CollectError>(Found::of(marked))
     })?;
     summary.repositories = names.len();
-    let mut all = MarkResult::default();
+    let mut all = MarkResult {
+        alive: alive.into_inner().unwrap_or_else(PoisonError::into_inner),
+        dead: Vec::new(),
+    };
     for mut part in found {
-        all.alive.extend(part.keys);
         all.dead.append(&mut part.dead);
         damaged.append(&mut part.damaged);
         summary.warnings += part.warnings;
@@ -181,9 +189,15 @@ fn tell(
     }
 }
 
+/// Returns the keys of what is alive in a repository.
+fn keys(marked: &Marked) -> impl Iterator<Item = DigestKey> {
+    let all = marked.live.iter();
+    all.flat_map(|(digest, references)| std::iter::once(digest).chain(references))
+        .map(key)
+}
+
 /// What is kept of a repository's marking.
 struct Found {
-    keys: Vec<DigestKey>,
     dead: Vec<UnreferencedManifest>,
     young: usize,
     warnings: usize,
@@ -192,14 +206,7 @@ struct Found {
 
 impl Found {
     fn of(marked: Marked) -> Self {
-        let keys = marked
-            .live
-            .iter()
-            .flat_map(|(digest, references)| std::iter::once(digest).chain(references))
-            .map(key)
-            .collect();
         Self {
-            keys,
             dead: marked.dead,
             young: marked.young,
             warnings: marked.warnings.len(),

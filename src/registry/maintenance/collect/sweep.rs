@@ -16,7 +16,8 @@ use crate::registry::maintenance::error::CollectError;
 use crate::registry::maintenance::events::Summary;
 use crate::registry::maintenance::progress::progress;
 use crate::registry::maintenance::workers::WorkerPool;
-use crate::registry::metadata::files::links::{self, Link};
+use crate::registry::metadata::files::links::Link;
+use crate::registry::metadata::files::walk;
 use crate::registry::oci::{Digest, RepoName};
 use crate::registry::storage::{Blobs, Durability, StorageError};
 
@@ -162,7 +163,7 @@ impl<'a> Sweep<'a> {
     }
 
     async fn layer_links(&self, name: &RepoName, keys: &HashSet<DigestKey>) -> Result<(), CollectError> {
-        let links = links::layers(self.collection.driver, name).await?;
+        let links = walk::layers(self.collection.driver, name).await?.digests;
         let dead: Vec<&Digest> = links.iter().filter(|digest| keys.contains(&key(digest))).collect();
         for slice in dead.chunks(SLICE) {
             let _closed = self.closed().await;

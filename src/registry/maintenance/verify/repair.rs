@@ -1,8 +1,11 @@
 //! What is mended, where that is asked for.
 
+use bytes::Bytes;
+
 use crate::registry::metadata::files::links::Link;
+use crate::registry::metadata::files::walk::TagPlace;
 use crate::registry::oci::Digest;
-use crate::registry::storage::{Blobs, Durability, Storage, StorageError, Target};
+use crate::registry::storage::{Blobs, Change, Durability, Storage, StorageError, Target};
 
 /// Mends, or only would.
 pub struct Repair<'a> {
@@ -29,6 +32,19 @@ impl Repair<'_> {
         }
         self.storage.commit(vec![link.put()], Durability::Durable).await?;
         Ok(Some("linked"))
+    }
+
+    /// Lets a tag stand for what it stood for; says what was done.
+    pub async fn tag(&self, place: &TagPlace, digest: &Digest) -> Result<Option<&'static str>, StorageError> {
+        if !self.is_on {
+            return Ok(None);
+        }
+        let change = Change::PutVerified {
+            key: place.key(),
+            content: Bytes::from(digest.to_string()),
+        };
+        self.storage.commit(vec![change], Durability::Durable).await?;
+        Ok(Some("restored"))
     }
 
     /// Moves a blob out of the layout; says what was done.

@@ -6,11 +6,15 @@ use super::finding::{Finding, Part};
 use super::repair::Repair;
 use crate::registry::maintenance::collect::digest_key::{DigestKey, key};
 use crate::registry::metadata::Stored;
-use crate::registry::metadata::files::links::{self, Current, Link, State};
+use crate::registry::metadata::files::links::{Found, Link, State};
+use crate::registry::metadata::files::walk::{self, TagPlace};
 use crate::registry::oci::manifest::Manifest;
 use crate::registry::oci::references::{Holds, Platforms, Required, required};
-use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, StorageError};
+use crate::registry::oci::{Digest, RepoName};
+use crate::registry::storage::{Blobs, Key, StorageError};
+
+/// What to do where nothing here can tell what was lost.
+const AGAIN: &str = "push it again, or delete it";
 
 /// A repository while it is checked.
 pub struct Repository<'a> {
@@ -51,7 +55,7 @@ impl<'a> Repository<'a> {
     pub async fn check(mut self) -> Result<Part, StorageError> {
         self.layers().await?;
         self.revisions().await?;
-        for tag in links::tag_names(self.repair.storage, self.name).await? {
+        for tag in walk::tags(self.repair.storage, self.name).await? {
             self.tag(&tag).await?;
         }
         self.references().await?;
@@ -72,24 +76,44 @@ impl<'a> Repository<'a> {
         self.valid.contains(&key(digest))
     }
 
+    fn strange(&mut self, links: Vec<(Key, Found)>) {
+        for (key, named) in links {
+            let detail = match named {
+                Found::Names(digest) => format!("names {digest}, and lies where no digest does"),
+                Found::Garbled | Found::Nothing => "lies where no digest does".to_owned(),
+            };
+            self.find("leftover", key.to_string(), detail, None);
+        }
+    }
+
     async fn layers(&mut self) -> Result<(), StorageError> {
         let storage = self.repair.storage;
-        for digest in links::layers(storage, self.name).await? {
+        let found = walk::layers(storage, self.name).await?;
+        self.strange(found.strange);
+        for digest in found.digests {
             let link = Link::layer(self.name, &digest);
             match link.state(storage).await? {
                 State::Missing => {}
                 State::Corrupt => {
                     let is_stub = link.is_empty(storage).await?;
-                    let repaired = self.repair.discard(link.target()).await?;
+                    let repaired = if self.is_valid(&digest) {
+                        self.repair.link(&link).await?
+                    } else {
+                        self.repair.discard(link.target()).await?
+                    };
                     if !is_stub {
                         let detail = "a layer's link does not name its digest".into();
                         self.find("broken-link", link.key().to_string(), detail, repaired);
                     }
+                    if repaired.is_some() && self.is_valid(&digest) {
+                        self.layers.insert(digest);
+                    }
                 }
                 State::Valid if self.is_valid(&digest) => drop(self.layers.insert(digest)),
+                State::Alias(stored) if self.is_valid(&stored) => drop(self.layers.insert(digest)),
                 // A push that was killed leaves as much. What an image needs
                 // is found with its manifest.
-                State::Valid => drop(self.repair.discard(link.target()).await?),
+                State::Valid | State::Alias(_) => drop(self.repair.discard(link.target()).await?),
             }
         }
         Ok(())
@@ -97,20 +121,22 @@ impl<'a> Repository<'a> {
 
     async fn revisions(&mut self) -> Result<(), StorageError> {
         let storage = self.repair.storage;
-        for digest in links::revisions(storage, self.name).await? {
+        let found = walk::revisions(storage, self.name).await?;
+        self.strange(found.strange);
+        for digest in found.digests {
             let link = Link::revision(self.name, &digest);
             let state = link.state(storage).await?;
             if state == State::Missing {
                 continue;
             }
-            if state == State::Corrupt && link.is_empty(storage).await? {
+            if state != State::Valid && link.is_empty(storage).await? {
                 if self.is_mended(&link, self.is_valid(&digest)).await? {
                     self.manifests.insert(digest);
                 }
             } else if !self.is_valid(&digest) {
-                let repaired = self.repair.discard(link.target()).await?;
-                let detail = "its link leads to nothing".into();
-                self.find("missing-manifest", digest.to_string(), detail, repaired);
+                // As long as it is known what is missing, nothing that it named is taken for garbage.
+                let detail = format!("its link leads to nothing; {AGAIN}");
+                self.find("missing-manifest", digest.to_string(), detail, None);
             } else if state == State::Valid {
                 self.manifests.insert(digest);
             } else {
@@ -125,35 +151,69 @@ impl<'a> Repository<'a> {
         Ok(())
     }
 
-    async fn tag(&mut self, text: &str) -> Result<(), StorageError> {
-        let Ok(tag) = text.parse::<Tag>() else {
-            let subject = format!("{}/{text}", links::tags_prefix(self.name));
-            self.find("leftover", subject, "not a tag's name".into(), None);
+    async fn tag(&mut self, place: &TagPlace) -> Result<(), StorageError> {
+        let storage = self.repair.storage;
+        let current = place.current(storage).await?;
+        if place.tag().is_none() {
+            let detail = match current {
+                Found::Names(digest) => format!("not a tag's name; it stands for {digest}"),
+                Found::Garbled | Found::Nothing => "not a tag's name".to_owned(),
+            };
+            self.find("leftover", place.key().to_string(), detail, None);
             return Ok(());
-        };
-        match links::current(self.repair.storage, self.name, &tag).await? {
-            // A push or deletion that was killed leaves as much.
-            Current::Missing => drop(self.repair.discard(links::tag(self.name, &tag)).await?),
-            Current::Names(digest) if self.manifests.contains(&digest) => {}
-            Current::Names(digest) if self.is_valid(&digest) => {
+        }
+        match current {
+            Found::Names(digest) if self.manifests.contains(&digest) => {}
+            Found::Names(digest) if self.is_valid(&digest) => {
                 let repaired = self.repair.link(&Link::revision(self.name, &digest)).await?;
                 let detail = format!("the link of {digest} is missing");
-                self.find("dangling-tag", text.to_owned(), detail, repaired);
+                self.find("dangling-tag", place.text.clone(), detail, repaired);
                 if repaired.is_some() {
                     self.manifests.insert(digest);
                 }
             }
-            Current::Names(digest) => {
-                let repaired = self.repair.discard(links::current_target(self.name, &tag)).await?;
-                let detail = format!("{digest} does not exist");
-                self.find("dangling-tag", text.to_owned(), detail, repaired);
+            Found::Names(digest) => {
+                // What it stands for is in its history, unless it was garbled.
+                let history = place.history(storage).await?;
+                if history.digests.contains(&digest) {
+                    let detail = format!("{digest} does not exist; {AGAIN}");
+                    self.find("dangling-tag", place.text.clone(), detail, None);
+                } else {
+                    self.lost_tag(place, true).await?;
+                }
             }
-            Current::Corrupt => {
-                let repaired = self.repair.discard(links::tag(self.name, &tag)).await?;
-                let detail = "its link is empty or garbled".into();
-                self.find("dangling-tag", text.to_owned(), detail, repaired);
-            }
+            Found::Garbled | Found::Nothing => self.lost_tag(place, current == Found::Garbled).await?,
         }
+        Ok(())
+    }
+
+    /// Handles a tag whose link tells nothing: what it stood for may be told
+    /// from its history, where there is one entry.
+    async fn lost_tag(&mut self, place: &TagPlace, is_garbled: bool) -> Result<(), StorageError> {
+        let history = place.history(self.repair.storage).await?;
+        let there = history.digests.iter().filter(|digest| self.is_valid(digest)).count();
+        if there == 0 && !is_garbled && history.strange.is_empty() {
+            // A push or deletion that was killed leaves as much.
+            self.repair.discard(place.target()).await?;
+            return Ok(());
+        }
+        let what = if is_garbled {
+            "its link is empty or garbled"
+        } else {
+            "its link is gone"
+        };
+        let (detail, repaired) = match &history.digests[..] {
+            [only] if there == 1 && history.strange.is_empty() => {
+                let repaired = self.repair.tag(place, only).await?;
+                if repaired.is_some() && !self.manifests.contains(only) {
+                    self.repair.link(&Link::revision(self.name, only)).await?;
+                    self.manifests.insert(only.clone());
+                }
+                (format!("{what}; it only ever stood for {only}"), repaired)
+            }
+            _ => (format!("{what}; {AGAIN}"), None),
+        };
+        self.find("dangling-tag", place.text.clone(), detail, repaired);
         Ok(())
     }
 

@@ -164,12 +164,15 @@ impl Files {
 }
 
 impl Files {
-    /// Says whether a blob belongs to a repository, whether or not its data are there.
+    /// Returns what the content of a repository's blob is stored under,
+    /// whether or not it is there: its digest, or, where a Go registry made
+    /// the link, another algorithm's.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn has_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        Ok(self.link(&layout::layer_link(name, digest)).await?.as_ref() == Some(digest))
+    pub async fn stored_as(&self, name: &RepoName, digest: &Digest) -> Result<Option<Digest>, MetadataError> {
+        let named = self.link(&layout::layer_link(name, digest)).await?;
+        Ok(named.filter(|named| named == digest || named.algorithm() != digest.algorithm()))
     }
 
     /// Checks that all is there that a manifest needs.
@@ -178,9 +181,16 @@ impl Files {
         for Required { digest, size, holds } in required {
             let or_manifest = *holds == Holds::Either;
             // A link alone is not enough: a garbage collection may have left it behind.
-            let linked = (or_manifest && self.has_manifest(name, digest).await?) || self.has_blob(name, digest).await?;
-            match self.blobs.head(digest).await? {
-                Some(stored) if linked => {
+            let mut place = self.stored_as(name, digest).await?;
+            if or_manifest && self.has_manifest(name, digest).await? {
+                place = Some(digest.clone());
+            }
+            let stored = match place {
+                Some(place) => self.blobs.head(&place).await?,
+                None => None,
+            };
+            match stored {
+                Some(stored) => {
                     if !or_manifest && stored != *size {
                         return Err(MetadataError::WrongSize {
                             digest: digest.clone(),
@@ -189,7 +199,7 @@ impl Files {
                         });
                     }
                 }
-                _ => missing.push(digest.clone()),
+                None => missing.push(digest.clone()),
             }
         }
         if missing.is_empty() {
@@ -281,7 +291,8 @@ impl Metadata for Files {
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         let _alone = self.guard(name).write().await;
-        if self.resolve(name, tag).await?.is_none() {
+        // One that is broken can go, too.
+        if self.driver.get(&layout::tag_current_link(name, tag)).await?.is_none() {
             return Ok(false);
         }
         self.remove(Target::Object(layout::tag_current_link(name, tag))).await?;
@@ -341,11 +352,12 @@ impl Metadata for Files {
     }
 
     async fn blob(&self, name: &RepoName, digest: &Digest) -> Result<Option<BlobRecord>, MetadataError> {
-        if !self.has_blob(name, digest).await? {
+        let Some(place) = self.stored_as(name, digest).await? else {
             return Ok(None);
-        }
-        let size = self.blobs.head(digest).await?;
-        Ok(size.map(|size| BlobRecord { size }))
+        };
+        let size = self.blobs.head(&place).await?;
+        let alias_of = (place != *digest).then_some(place);
+        Ok(size.map(|size| BlobRecord { size, alias_of }))
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
@@ -357,7 +369,7 @@ impl Metadata for Files {
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
-        if !self.has_blob(name, digest).await? {
+        if self.stored_as(name, digest).await?.is_none() {
             return Ok(false);
         }
         Ok(self.remove(Target::All(layout::layer(name, digest))).await?)

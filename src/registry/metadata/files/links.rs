@@ -1,17 +1,19 @@
-//! The links of a repository as they are, with their damage: for whoever
-//! checks, collects or imports.
+//! A link as it is, with its damage: for whoever collects, checks or imports.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Change, Key, Prefix, Storage, StorageError, Target, layout};
+use crate::registry::oci::{Digest, RepoName, Tag};
+use crate::registry::storage::{Change, Key, Storage, StorageError, Target, layout};
 
 /// What a link is found to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It names the digest that its path says.
     Valid,
+    /// A layer's: it names the same content under another algorithm's digest,
+    /// as the Go registries write it.
+    Alias(Digest),
     /// It names something else, or nothing.
     Corrupt,
     /// It is not there; a deletion leaves its directory.
@@ -23,6 +25,8 @@ pub enum State {
 pub struct Link {
     key: Key,
     digest: Digest,
+    /// Whether it may name another algorithm's digest.
+    may_alias: bool,
 }
 
 impl Link {
@@ -31,6 +35,7 @@ impl Link {
         Self {
             key: layout::revision_link(name, digest),
             digest: digest.clone(),
+            may_alias: false,
         }
     }
 
@@ -39,6 +44,7 @@ impl Link {
         Self {
             key: layout::layer_link(name, digest),
             digest: digest.clone(),
+            may_alias: true,
         }
     }
 
@@ -47,6 +53,7 @@ impl Link {
         Self {
             key: layout::tag_index_link(name, tag, digest),
             digest: digest.clone(),
+            may_alias: false,
         }
     }
 
@@ -73,7 +80,20 @@ impl Link {
     /// # Errors
     /// When it cannot be read.
     pub async fn state(&self, storage: &Storage) -> Result<State, StorageError> {
-        state(storage, &self.key, &self.digest).await
+        let judge = |found: &Found| match found {
+            Found::Nothing => State::Missing,
+            Found::Names(named) if *named == self.digest => State::Valid,
+            Found::Names(named) if self.may_alias && named.algorithm() != self.digest.algorithm() => {
+                State::Alias(named.clone())
+            }
+            Found::Names(_) | Found::Garbled => State::Corrupt,
+        };
+        let state = judge(&read(storage, &self.key).await?);
+        if state != State::Corrupt {
+            return Ok(state);
+        }
+        // A push may be writing it: reading again waits for that.
+        Ok(judge(&read(storage, &self.key).await?))
     }
 
     /// Says whether it is empty: a push that was killed in between leaves as
@@ -94,123 +114,26 @@ impl Link {
     }
 }
 
-async fn state(storage: &Storage, key: &Key, digest: &Digest) -> Result<State, StorageError> {
-    let named = digest.to_string();
-    let is_valid = |text: &Bytes| text.trim_ascii() == named.as_bytes();
-    let mut found = storage.get(key).await?;
-    if found.as_ref().is_some_and(|text| !is_valid(text)) {
-        // A push may be writing it: reading again waits for that.
-        found = storage.get(key).await?;
-    }
-    Ok(match found {
-        None => State::Missing,
-        Some(text) if is_valid(&text) => State::Valid,
-        Some(_) => State::Corrupt,
-    })
-}
-
-/// What a tag is found to stand for.
+/// What is found at a link's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Current {
-    /// This manifest.
+pub enum Found {
+    /// A digest.
     Names(Digest),
-    /// Nobody knows.
-    Corrupt,
-    /// Nothing: it is no tag.
-    Missing,
+    /// Something else, or no bytes at all: nobody knows what it named.
+    Garbled,
+    /// No link.
+    Nothing,
 }
 
-/// Looks at what a tag stands for.
+/// Reads a link.
 ///
 /// # Errors
 /// When it cannot be read.
-pub async fn current(storage: &Storage, name: &RepoName, tag: &Tag) -> Result<Current, StorageError> {
-    let Some(text) = storage.get(&current_key(name, tag)).await? else {
-        return Ok(Current::Missing);
+pub async fn read(storage: &Storage, key: &Key) -> Result<Found, StorageError> {
+    let Some(text) = storage.get(key).await? else {
+        return Ok(Found::Nothing);
     };
     let digest = std::str::from_utf8(&text).ok();
     let digest = digest.and_then(|text| text.trim().parse().ok());
-    Ok(digest.map_or(Current::Corrupt, Current::Names))
-}
-
-/// Returns the key of what a tag stands for.
-pub fn current_key(name: &RepoName, tag: &Tag) -> Key {
-    layout::tag_current_link(name, tag)
-}
-
-/// Returns what a tag stands for as what is removed.
-pub fn current_target(name: &RepoName, tag: &Tag) -> Target {
-    Target::Object(current_key(name, tag))
-}
-
-/// Returns a tag, with its history, as what is removed.
-pub fn tag(name: &RepoName, tag: &Tag) -> Target {
-    Target::All(layout::tag(name, tag))
-}
-
-/// Says whether a manifest that a tag names has no link of its own.
-///
-/// # Errors
-/// When the links cannot be read.
-pub async fn is_own_link_lost(
-    storage: &Storage,
-    name: &RepoName,
-    tag: &Tag,
-    digest: &Digest,
-) -> Result<bool, StorageError> {
-    // One that was pushed a moment ago has its link.
-    if Link::revision(name, digest).state(storage).await? == State::Valid {
-        return Ok(false);
-    }
-    // Of one that was deleted a moment ago the tag went first.
-    Ok(state(storage, &current_key(name, tag), digest).await? == State::Valid)
-}
-
-/// Returns what has the place of a tag in a repository, whether that can be one or not.
-///
-/// # Errors
-/// When it cannot be listed.
-pub async fn tag_names(storage: &Storage, name: &RepoName) -> Result<Vec<String>, StorageError> {
-    let names = storage.list(&layout::tags(name)).await?;
-    Ok(names.iter().flat_map(|names| names.iter()).cloned().collect())
-}
-
-/// Returns where tags of a repository lie.
-pub fn tags_prefix(name: &RepoName) -> Prefix {
-    layout::tags(name)
-}
-
-/// Returns the manifests that have a place in a repository.
-///
-/// # Errors
-/// When they cannot be listed.
-pub async fn revisions(storage: &Storage, name: &RepoName) -> Result<Vec<Digest>, StorageError> {
-    digests_below(storage, &layout::revisions(name)).await
-}
-
-/// Returns the blobs that have a place in a repository.
-///
-/// # Errors
-/// When they cannot be listed.
-pub async fn layers(storage: &Storage, name: &RepoName) -> Result<Vec<Digest>, StorageError> {
-    digests_below(storage, &layout::layers(name)).await
-}
-
-/// Returns the manifests that a tag once stood for.
-///
-/// # Errors
-/// When they cannot be listed.
-pub async fn history(storage: &Storage, name: &RepoName, tag: &Tag) -> Result<Vec<Digest>, StorageError> {
-    digests_below(storage, &layout::tag_index(name, tag)).await
-}
-
-/// Returns the digests that directories below `top` are named after.
-async fn digests_below(storage: &Storage, top: &Prefix) -> Result<Vec<Digest>, StorageError> {
-    let mut found = Vec::new();
-    for algorithm in Algorithm::ALL {
-        let names = storage.list(&top.below(algorithm.name())).await?;
-        let names = names.iter().flat_map(|names| names.iter());
-        found.extend(names.filter_map(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok()));
-    }
-    Ok(found)
+    Ok(digest.map_or(Found::Garbled, Found::Names))
 }

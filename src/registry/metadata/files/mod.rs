@@ -3,5 +3,6 @@
 mod face;
 mod judged;
 pub mod links;
+pub mod walk;
 
 pub use face::Files;

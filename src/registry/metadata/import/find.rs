@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::importer::Importer;
 use super::options::Event;
+use crate::registry::metadata::files::links::Found as Link;
+use crate::registry::metadata::files::walk;
 use crate::registry::metadata::postgres::manifest_row::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
-use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
-use crate::registry::storage::{Blobs, layout};
+use crate::registry::oci::{Digest, ParsedManifest, RepoName, Tag};
+use crate::registry::storage::{Blobs, alias};
 
 /// What a repository's files say.
 pub(super) struct Found {
@@ -27,12 +29,12 @@ impl Importer<'_> {
     /// Returns the tags of a repository that lead to something.
     pub(super) async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
         let mut tags = HashMap::new();
-        let listing = self.driver.list(&layout::tags(name)).await?;
-        for text in listing.iter().flat_map(|names| names.iter()) {
-            let Ok(tag) = text.parse::<Tag>() else { continue };
-            match self.files.resolve(name, &tag).await? {
-                Some(digest) => drop(tags.insert(tag, digest)),
-                None => self.skip(format!("{name}:{tag}"), "its link leads to nothing"),
+        for place in walk::tags(&self.driver, name).await? {
+            let text = &place.text;
+            match (place.tag(), place.current(&self.driver).await?) {
+                (Some(tag), Link::Names(digest)) => drop(tags.insert(tag, digest)),
+                (Some(_), _) => self.skip(format!("{name}:{text}"), "its link leads to nothing"),
+                (None, _) => self.skip(format!("{name}:{text}"), "it is not a tag's name"),
             }
         }
         Ok(tags)
@@ -75,19 +77,7 @@ impl Importer<'_> {
 
     /// Returns what a repository's links say of its manifests.
     pub(super) async fn revisions(&self, name: &RepoName) -> Result<Vec<Digest>, MetadataError> {
-        let mut all = Vec::new();
-        for algorithm in Algorithm::ALL {
-            let prefix = layout::revisions(name).below(algorithm.name());
-            let listing = self.driver.list(&prefix).await?;
-            let digest = |hex: &str| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok();
-            all.extend(
-                listing
-                    .iter()
-                    .flat_map(|names| names.iter())
-                    .filter_map(|hex| digest(hex)),
-            );
-        }
-        Ok(all)
+        Ok(walk::revisions(&self.driver, name).await?.digests)
     }
 
     /// Returns a repository's manifests that have a subject, by it; and how
@@ -141,8 +131,14 @@ impl Importer<'_> {
                 }
                 continue;
             }
-            let parsed = ParsedManifest::read(digest.clone(), stored.content.clone())
-                .map_err(|error| MetadataError::MediaType(error.to_string()))?;
+            let parsed = match ParsedManifest::read(digest.clone(), stored.content.clone()) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    self.skip(what(), error.to_string());
+                    found.refused.insert(digest);
+                    continue;
+                }
+            };
             let row = self.database.manifest_row(parsed).await?;
             if let Some(kind) = self.unknown_type(&row) {
                 self.skip(
@@ -160,8 +156,9 @@ impl Importer<'_> {
                 }
                 // What another repository holds is no part of this one: a
                 // layer with URLs may name it without ever having been pushed here.
-                let linked = self.files.has_blob(name, &part.digest).await?;
-                match Blobs::new(self.driver.clone()).head(&part.digest).await? {
+                let place = self.files.stored_as(name, &part.digest).await?;
+                let linked = place.is_some();
+                match self.size_of(name, &part.digest, place.as_ref()).await? {
                     Some(_) if !linked && (row.is_index() || !part.urls.is_empty()) => {}
                     Some(_) if !linked => unlinked = Some(part.digest.clone()),
                     Some(size) => drop(sizes.insert(part.digest.clone(), size)),
@@ -191,6 +188,25 @@ impl Importer<'_> {
             found.rows.push(row);
         }
         Ok(())
+    }
+
+    /// Returns a blob's size. A database knows no aliases: content that a Go
+    /// registry stored under SHA-256 alone gets a name of its own.
+    async fn size_of(
+        &self,
+        name: &RepoName,
+        digest: &Digest,
+        place: Option<&Digest>,
+    ) -> Result<Option<u64>, MetadataError> {
+        let blobs = Blobs::new(self.driver.clone());
+        let own = blobs.head(digest).await?;
+        let Some(place) = place.filter(|place| own.is_none() && *place != digest) else {
+            return Ok(own);
+        };
+        if self.options.dry_run {
+            return Ok(blobs.head(place).await?);
+        }
+        Ok(alias::give_name(&self.driver, name, place, digest).await?)
     }
 
     /// Returns a media type of a manifest that may not be used.

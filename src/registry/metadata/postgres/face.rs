@@ -315,7 +315,7 @@ impl Metadata for Postgres {
             return Ok(None);
         }
         let size = Blobs::new(self.driver.clone()).head(digest).await?;
-        Ok(size.map(|size| BlobRecord { size }))
+        Ok(size.map(|size| BlobRecord { size, alias_of: None }))
     }
 
     async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {

@@ -446,6 +446,12 @@ fn a_storage_whose_metadata_are_in_a_database_is_left_alone() {
     }
     verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
     assert_eq!(tree(&store(&registry)), before);
+    // Whatever became of what it says.
+    for damaged in ["", r#"{"vers"#, "\0\0"] {
+        std::fs::write(locks.join("database-in-use"), damaged).expect("written");
+        let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+        assert!(refused.contains("in a database"), "{refused}");
+    }
     // The lock file is binding where GitLab's registry minds it.
     let config = registry.directory.path().join("config.yml");
     let mut serve = Command::new(KDK);

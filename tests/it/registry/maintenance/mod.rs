@@ -1,3 +1,4 @@
 //! Collections.
 
+mod damage;
 mod garbage;

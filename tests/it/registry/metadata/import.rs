@@ -546,3 +546,69 @@ fn media_types_are_added_only_where_they_may_be() {
     }
     postgres.forget("known_types");
 }
+
+/// Go registries store all content under SHA-256, and link it under the
+/// digest by which it was pushed.
+#[test]
+fn content_under_another_algorithms_digest_is_served_kept_and_imported() {
+    let registry = TestRegistry::start();
+    let content = b"a layer with two digests";
+    let stored = registry.push_blob("a/b", content);
+    let alias = Digest::of(Algorithm::Sha512, content).to_string();
+    let config = registry.push_blob("a/b", b"{}");
+    let store = registry.directory.path().join("storage/docker/registry/v2");
+    let links = store.join("repositories/a/b/_layers");
+    let link = links.join("sha512").join(&alias[7..]).join("link");
+    std::fs::create_dir_all(link.parent().expect("a directory")).expect("made");
+    std::fs::write(&link, &stored).expect("written");
+    // The Go registries link it under its own digest, too; nothing rests on that.
+    std::fs::remove_dir_all(links.join("sha256").join(&stored[7..])).expect("removed");
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": alias, "size": content.len()}]});
+    let manifest = manifest.to_string();
+    let put = registry.put_manifest("a/b", "t", OCI_MANIFEST, manifest.as_bytes());
+    assert_eq!(put.status(), 201, "{:?}", put.text());
+    let blob = format!("/v2/a/b/blobs/{alias}");
+    let check = |registry: &TestRegistry| {
+        let got = registry.get(&blob);
+        assert_eq!(
+            (got.status().as_u16(), header(&got, "docker-content-digest")),
+            (200, alias.clone())
+        );
+        assert_eq!(got.bytes().expect("read"), content.as_slice());
+        let head = registry.send("HEAD", &blob);
+        assert_eq!(header(&head, "content-length"), content.len().to_string());
+    };
+    check(&registry);
+    // It is no part of another repository, nor is it mounted there.
+    let mount = format!("/v2/c/d/blobs/uploads/?mount={alias}&from=a/b");
+    assert_eq!(registry.send("POST", &mount).status(), 202);
+    let directory = prepare(registry, "aliases");
+    let offline = |arguments: &[&str]| {
+        let mut command = Command::new(KDK);
+        command
+            .arg("registry")
+            .args(arguments)
+            .arg(directory.path().join("config.yml"));
+        Output::of(&mut command).ok()
+    };
+    offline(&["garbage-collect", "-m", "--grace", "0s"]);
+    offline(&["verify", "--repair", "--yes"]);
+    assert!(link.exists(), "a link to content that is there is whole");
+    let directory = serve_files_and_stop(directory, check);
+    Output::of(&mut import(&directory, &[])).ok();
+    let registry = serve(directory, "aliases");
+    check(&registry);
+    assert_eq!(
+        registry.get("/v2/a/b/manifests/t").bytes().expect("read"),
+        manifest.as_bytes()
+    );
+}
+
+fn serve_files_and_stop(directory: tempfile::TempDir, check: impl FnOnce(&TestRegistry)) -> tempfile::TempDir {
+    let mut registry = TestRegistry::with(directory, "", &[]);
+    check(&registry);
+    registry.stop();
+    std::mem::replace(&mut registry.directory, temporary())
+}

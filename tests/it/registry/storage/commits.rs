@@ -87,7 +87,11 @@ impl Images {
         let other = "other".parse().expect("a tag");
         let tag = async |tag| self.metadata.resolve(&self.name, tag).await.expect("read");
         (
-            self.metadata.has_blob(&self.name, &self.layer).await.expect("read"),
+            self.metadata
+                .stored_as(&self.name, &self.layer)
+                .await
+                .expect("read")
+                .is_some(),
             [tag(&self.tag).await, tag(&other).await],
             self.metadata
                 .manifest(&self.name, manifest)

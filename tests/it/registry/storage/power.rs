@@ -398,7 +398,11 @@ async fn observe(root: &Utf8Path, key: &Key) -> Option<String> {
     match key {
         Key::Blob(name, digest) => {
             let digest: Digest = digest.parse().expect("a digest");
-            let linked = metadata.has_blob(&repository(name), &digest).await.expect("read");
+            let linked = metadata
+                .stored_as(&repository(name), &digest)
+                .await
+                .expect("read")
+                .is_some();
             let content = blobs.read(&digest).await.expect("read");
             let content = content.filter(|_| linked)?;
             assert_eq!(Digest::of(Algorithm::Sha256, &content), digest, "a blob is not whole");
@@ -419,7 +423,7 @@ async fn observe(root: &Utf8Path, key: &Key) -> Option<String> {
             let stored = metadata.manifest(&name, &digest).await.expect("read");
             let stored = stored.unwrap_or_else(|| panic!("the tag {tag} stands for nothing"));
             for reference in stored.manifest().expect("understood").references() {
-                let there = metadata.has_blob(&name, reference).await.expect("read")
+                let there = metadata.stored_as(&name, reference).await.expect("read").is_some()
                     && blobs.head(reference).await.expect("read").is_some();
                 assert!(there, "the tag {tag} stands for an image without {reference}");
             }

@@ -29,8 +29,9 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
     let shared = &context.shared;
     let blob = shared.metadata.blob(name, digest).await?;
     let blob = blob.ok_or_else(|| unknown(digest))?;
+    let place = blob.alias_of.as_ref().unwrap_or(digest);
     // Whoever asks may be about to push a manifest that names it.
-    shared.barrier.protect([digest]);
+    shared.barrier.protect([digest, place]);
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     if matches_etag(context, &text) {
@@ -49,7 +50,7 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
         describe(&mut response, BLOB_TYPE, blob.size, &text, &etag);
         return Ok(response);
     }
-    let content = shared.blobs.open(digest).await?.ok_or_else(|| unknown(digest))?;
+    let content = shared.blobs.open(place).await?.ok_or_else(|| unknown(digest))?;
     let size = content.size;
     let mut response = match wanted(context, &content, &text) {
         ByteRange::Unsatisfiable => {

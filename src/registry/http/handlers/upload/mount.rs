@@ -19,7 +19,9 @@ pub async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<O
     };
     let metadata = &context.shared.metadata;
     let _passing = context.shared.barrier.enter().await;
-    let Some(blob) = metadata.blob(&from, &digest).await? else {
+    let blob = metadata.blob(&from, &digest).await?;
+    // Its content has no name of its own under this digest: it is to be pushed.
+    let Some(blob) = blob.filter(|blob| blob.alias_of.is_none()) else {
         return Ok(None);
     };
     context.shared.barrier.protect([&digest]);
