@@ -37,6 +37,13 @@ pub fn is_manifest(media_type: &str) -> bool {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&media_type)
 }
 
+/// Says whether a layer's type says that it may not be distributed (OCI
+/// image-spec 1.1, "Non-Distributable Layers"; Docker's foreign layers).
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        || media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
+}
+
 /// Returns a media type without memory of its own, where it is a known one.
 pub fn shared(name: String) -> Cow<'static, str> {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST]

@@ -192,28 +192,24 @@ impl<'a> Repository<'a> {
     async fn lost_tag(&mut self, place: &TagPlace, is_garbled: bool) -> Result<(), StorageError> {
         let history = place.history(self.repair.storage).await?;
         let there = history.digests.iter().filter(|digest| self.is_valid(digest)).count();
-        if there == 0 && !is_garbled && history.strange.is_empty() {
-            // A push or deletion that was killed leaves as much.
-            self.repair.discard(place.target()).await?;
-            return Ok(());
-        }
-        let what = if is_garbled {
-            "its link is empty or garbled"
-        } else {
-            "its link is gone"
-        };
         let (detail, repaired) = match &history.digests[..] {
             [only] if there == 1 && history.strange.is_empty() => {
                 let repaired = self.repair.tag(place, only).await?;
-                if repaired.is_some() && !self.manifests.contains(only) {
+                if repaired.is_some() && self.manifests.insert(only.clone()) {
                     self.repair.link(&Link::revision(self.name, only)).await?;
-                    self.manifests.insert(only.clone());
                 }
-                (format!("{what}; it only ever stood for {only}"), repaired)
+                (format!("it only ever stood for {only}"), repaired)
             }
-            _ => (format!("{what}; {AGAIN}"), None),
+            _ if there == 0 && !is_garbled && history.strange.is_empty() => {
+                (String::new(), self.repair.discard(place.target()).await?)
+            }
+            _ => (AGAIN.to_owned(), None),
         };
-        self.find("dangling-tag", place.text.clone(), detail, repaired);
+        // A push or deletion that was killed leaves no link, too.
+        if is_garbled {
+            let detail = format!("its link is empty or garbled; {detail}");
+            self.find("dangling-tag", place.text.clone(), detail, repaired);
+        }
         Ok(())
     }
 

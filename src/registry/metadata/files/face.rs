@@ -151,16 +151,6 @@ impl Files {
         self.subjects.put(name, Arc::clone(&fresh));
         Ok(fresh)
     }
-
-    /// Returns the names of all repositories, sorted bytewise.
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn all_repositories(&self) -> Result<Vec<String>, StorageError> {
-        let mut found = tree::holding(&self.driver, "_manifests").await?;
-        found.retain(|name| name.parse::<RepoName>().is_ok());
-        Ok(found)
-    }
 }
 
 impl Files {

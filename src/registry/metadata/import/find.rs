@@ -139,7 +139,7 @@ impl Importer<'_> {
                     continue;
                 }
             };
-            let row = self.database.manifest_row(parsed).await?;
+            let mut row = self.database.manifest_row(parsed).await?;
             if let Some(kind) = self.unknown_type(&row) {
                 self.skip(
                     what(),
@@ -184,6 +184,7 @@ impl Importer<'_> {
                 continue;
             }
             found.blobs.extend(sizes);
+            row.note_sizes(|digest| found.blobs.get(digest).copied());
             found.digests.insert(digest);
             found.rows.push(row);
         }

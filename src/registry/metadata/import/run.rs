@@ -12,7 +12,7 @@ use crate::registry::metadata::MetadataError;
 use crate::registry::metadata::postgres::bulk::Part;
 use crate::registry::metadata::postgres::import::{Counts, Step};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, marks};
+use crate::registry::storage::{Blobs, marks, tree};
 use crate::sys::failpoint;
 
 /// Batches that are written at once, while the next is read.
@@ -28,13 +28,13 @@ impl Importer<'_> {
     /// # Errors
     /// When the storage or the database fails, or it is interrupted.
     pub async fn run(mut self) -> Result<Counts, MetadataError> {
-        let names: Vec<RepoName> = self
-            .files
-            .all_repositories()
-            .await?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let mut names: Vec<RepoName> = Vec::new();
+        for name in tree::holding(&self.driver, "_manifests").await? {
+            match name.parse() {
+                Ok(name) => names.push(name),
+                Err(_) => self.skip(name, "it is not a repository's name"),
+            }
+        }
         let images = self.options.manifests || self.options.tags;
         let marked = marks::is_database_in_use(&self.driver).await?;
         let import = if self.options.dry_run {
@@ -46,7 +46,8 @@ impl Importer<'_> {
             }
             None
         } else {
-            Some(self.database.begin_import(images, marked).await?)
+            let is_second = self.options.tags && !self.options.manifests;
+            Some(self.database.begin_import(images, marked, is_second).await?)
         };
         failpoint::pass("import");
         self.direct = import.as_ref().is_some_and(|import| import.direct);

@@ -12,7 +12,9 @@ const LOCK: i64 = 0x6b64_6b5f_696d_706f;
 /// Tenths of a second that are waited for it.
 const PATIENCE: u32 = 50;
 
-/// An import leaves the time empty.
+/// An import leaves the time empty until it ends.
+/// Whether anything has a name.
+const HAS_TAGS: &str = "SELECT FROM tags LIMIT 1";
 const PUSHED_TO: &str = "SELECT FROM repositories WHERE last_published_at IS NOT NULL LIMIT 1";
 /// How to go on with a database that the storage does not speak of.
 const MARK_LOST: &str = " (if one does, the storage only lacks the file docker/registry/lockfiles/database-in-use: make it again, holding {\"version\":1}, and set database.enabled)";
@@ -71,11 +73,13 @@ pub struct Import {
 impl Postgres {
     /// Begins an import, or goes on with one that did not come to its end.
     /// `images` says whether more than blobs is to be brought in, `marked`
-    /// whether the storage says that its metadata are in a database.
+    /// whether the storage says that its metadata are in a database,
+    /// `is_second` whether it begins with step two: then the first may have
+    /// been another registry's, which left manifests and no tag.
     ///
     /// # Errors
     /// When the database has tags of its own, somebody else imports, or it fails.
-    pub async fn begin_import(&self, images: bool, marked: bool) -> Result<Import, MetadataError> {
+    pub async fn begin_import(&self, images: bool, marked: bool, is_second: bool) -> Result<Import, MetadataError> {
         let client = self.database.client().await?;
         // What is noted here is durable, and with it all that was committed before.
         self.execute(&client, "SET synchronous_commit = on", &[]).await?;
@@ -102,7 +106,8 @@ impl Postgres {
             )
             .await?;
         let tags_are_done = unfinished.as_ref().is_some_and(|row| row.get(1));
-        if images && unfinished.is_none() && self.is_used().await? {
+        let may_be_used = is_second && self.row(&client, HAS_TAGS, &[]).await?.is_none();
+        if images && unfinished.is_none() && !may_be_used && self.is_used().await? {
             return Err(MetadataError::Import(format!(
                 "the metadata database has repositories already: an import into it is done, or a registry uses it{}; to import once more, empty it first, with: kdk reset-registry-data",
                 if marked { "" } else { MARK_LOST }
@@ -226,6 +231,15 @@ impl Postgres {
             &[&import.id, &repositories, &tags, &manifests, &blobs, &bytes, &whole],
         )
         .await?;
+        if whole {
+            // When repositories were last pushed to, as far as is known. What
+            // was done to them since their tags are there is not the import's.
+            let sql = "UPDATE repositories SET last_published_at = coalesce(last_published_at, updated_at),
+                    updated_at = NULL
+                WHERE updated_at <= (SELECT coalesce(tag_import_finished_at, finished_at)
+                    FROM import_statistics WHERE id = $1)";
+            self.execute(&import.client, sql, &[&import.id]).await?;
+        }
         if whole && !kept {
             let sql = "DELETE FROM import_statistics WHERE id = $1";
             self.execute(&import.client, sql, &[&import.id]).await?;

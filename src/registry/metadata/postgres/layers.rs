@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::client::encode;
 use super::repository::Repository;
 use crate::registry::oci::manifest::Descriptor;
+use crate::registry::oci::media_type;
 
 /// Columns of layers.
 #[derive(Default)]
@@ -20,14 +21,15 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Adds a layer of a manifest.
-    pub(super) fn add(&mut self, at: Repository, manifest: i64, layer: &Descriptor, media_type: Option<i16>) {
+    pub(super) fn add(&mut self, at: Repository, manifest: i64, layer: &Descriptor, size: u64, type_id: Option<i16>) {
         self.namespace.push(at.namespace);
         self.repository.push(at.id);
         self.manifest.push(manifest);
         self.digest.push(encode(&layer.digest));
-        self.media_type.push(media_type);
-        self.size.push(i64::try_from(layer.size).unwrap_or(i64::MAX));
-        self.optional.push(!layer.urls.is_empty());
+        self.media_type.push(type_id);
+        self.size.push(i64::try_from(size).unwrap_or(i64::MAX));
+        self.optional
+            .push(!layer.urls.is_empty() || media_type::is_foreign(&layer.media_type));
     }
 
     /// Says whether some of them may be elsewhere.
@@ -35,13 +37,12 @@ impl Layers {
         self.optional.iter().any(|optional| *optional)
     }
 
-    /// Drops those that may be elsewhere and are not known.
-    pub(super) fn keep(&mut self, known: &HashSet<Vec<u8>>) {
-        let kept: Vec<bool> = self
-            .digest
-            .iter()
+    /// Drops those that may be elsewhere and are no part of their repository.
+    pub(super) fn keep(&mut self, known: &HashSet<(i64, Vec<u8>)>) {
+        let places = self.repository.iter().zip(&self.digest);
+        let kept: Vec<bool> = places
             .zip(&self.optional)
-            .map(|(digest, optional)| !optional || known.contains(digest))
+            .map(|((repository, digest), optional)| !optional || known.contains(&(*repository, digest.clone())))
             .collect();
         filter(&mut self.namespace, &kept);
         filter(&mut self.repository, &kept);

@@ -1,11 +1,13 @@
 //! A manifest as rows hold it.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::client::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
-use crate::registry::oci::{Digest, ParsedManifest};
+use crate::registry::oci::{Digest, ParsedManifest, media_type};
 use crate::registry::storage::Blobs;
 
 /// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
@@ -21,6 +23,8 @@ pub struct ManifestRow {
     pub(super) manifest: Manifest,
     pub(super) artifact_type: Option<String>,
     pub(super) configuration: Option<Bytes>,
+    /// Sizes of blobs for which it names others.
+    sizes: HashMap<Digest, u64>,
 }
 
 impl ManifestRow {
@@ -66,9 +70,27 @@ impl ManifestRow {
         !self.is_index() && self.manifest.subject.is_none()
     }
 
-    /// Says whether some of its layers are fetched from elsewhere.
+    /// Says whether some of its layers may not be distributed, by their types.
     pub(super) fn has_foreign_layers(&self) -> bool {
-        self.entries().iter().any(|entry| !entry.urls.is_empty())
+        !self.is_index()
+            && self
+                .entries()
+                .iter()
+                .any(|entry| media_type::is_foreign(&entry.media_type))
+    }
+
+    /// Notes the sizes that blobs really have.
+    pub fn note_sizes(&mut self, stored: impl Fn(&Digest) -> Option<u64>) {
+        let wrong = |part: &Descriptor| {
+            let size = stored(&part.digest).filter(|size| *size != part.size)?;
+            Some((part.digest.clone(), size))
+        };
+        self.sizes = self.blobs_or_entries().filter_map(wrong).collect();
+    }
+
+    /// Returns the size of something that it names, in bytes.
+    pub(super) fn size_of(&self, part: &Descriptor) -> u64 {
+        self.sizes.get(&part.digest).copied().unwrap_or(part.size)
     }
 
     /// Returns all media types that its rows name.
@@ -88,7 +110,8 @@ impl ManifestRow {
             .collect()
     }
 
-    /// Returns the size of all it stands for, in bytes.
+    /// Returns the size of all it stands for, in bytes; of an index, that is
+    /// what its entries stand for.
     pub(super) fn total_size(&self) -> i64 {
         let parts = self.config().into_iter().chain(self.entries());
         let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
@@ -131,6 +154,7 @@ impl Postgres {
             artifact_type,
             manifest,
             content,
+            sizes: HashMap::new(),
         })
     }
 }

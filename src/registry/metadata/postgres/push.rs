@@ -80,7 +80,8 @@ const PUT_LAYERS: &str = "INSERT INTO layers
         AS x(n, r, manifest_id, digest, media_type_id, size)
     ORDER BY x.digest
     ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING";
-const KNOWN_BLOBS: &str = "SELECT digest FROM blobs WHERE digest = ANY($1)";
+const KNOWN_BLOBS: &str = "SELECT repository_id, blob_digest FROM repository_blobs
+    WHERE top_level_namespace_id = ANY($1) AND repository_id = ANY($2) AND blob_digest = ANY($3)";
 const PUT_REFERENCES: &str = "INSERT INTO manifest_references
         (top_level_namespace_id, repository_id, parent_id, child_id)
     SELECT $1, $2, $3, m.id FROM manifests AS m
@@ -212,9 +213,16 @@ impl Postgres {
         };
         let mut layers = Layers::default();
         for layer in &parts {
-            layers.add(at, 0, layer, id_of(entry_type(layer)));
+            layers.add(at, 0, layer, row.size_of(layer), id_of(entry_type(layer)));
         }
         self.drop_unknown(transaction, &mut layers).await?;
+        // Build caches are indexes of blobs.
+        let is_cache = row.is_index() && !parts.is_empty();
+        let total_size = if row.is_index() && !is_cache {
+            0
+        } else {
+            row.total_size()
+        };
         let parameters: [&(dyn ToSql + Sync); 17] = [
             &at.namespace,
             &at.id,
@@ -225,9 +233,8 @@ impl Postgres {
             &row.config().and_then(|config| id_of(config_type(config))),
             &config,
             &configuration,
-            &row.total_size(),
-            // Build caches are indexes of blobs.
-            &(row.is_index() && !parts.is_empty()),
+            &total_size,
+            &is_cache,
             &non_distributable,
             &subject,
             &layers.digest,
@@ -325,8 +332,9 @@ impl Postgres {
     /// Drops layers that may be fetched from elsewhere and are not here.
     async fn drop_unknown(&self, transaction: &Transaction<'_>, rows: &mut Layers) -> Result<(), MetadataError> {
         if rows.has_optional() {
-            let known = self.rows(transaction, KNOWN_BLOBS, &[&rows.digest]).await?;
-            rows.keep(&known.iter().map(|row| row.get(0)).collect());
+            let parameters: [&(dyn ToSql + Sync); 3] = [&rows.namespace, &rows.repository, &rows.digest];
+            let known = self.rows(transaction, KNOWN_BLOBS, &parameters).await?;
+            rows.keep(&known.iter().map(|row| (row.get(0), row.get(1))).collect());
         }
         Ok(())
     }

@@ -612,3 +612,133 @@ fn serve_files_and_stop(directory: tempfile::TempDir, check: impl FnOnce(&TestRe
     registry.stop();
     std::mem::replace(&mut registry.directory, temporary())
 }
+
+/// Rows as GitLab's registry writes them, whoever reads them next.
+#[test]
+fn rows_are_those_of_gitlabs_import() {
+    let postgres = TestPostgres::shared();
+    let urls = "validation:\n  manifests:\n    urls:\n      allow: [\"^https://example.test/\"]\n";
+    let registry = TestRegistry::with(temporary(), urls, &[]);
+    let (content, entry) = registry.push_image("a/b", "t", "rows");
+    let list = index(&[(OCI_MANIFEST, &entry, content.len())]);
+    assert_eq!(
+        registry.put_manifest("a/b", "i", OCI_INDEX, list.as_bytes()).status(),
+        201
+    );
+    let config = registry.push_blob("a/b", b"{}");
+    let (here, elsewhere) = (registry.push_blob("a/b", b"foreign, here"), digest(b"elsewhere"));
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let plain = "application/vnd.oci.image.layer.v1.tar";
+    let image = |layers: Value| {
+        json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": layers,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2}})
+        .to_string()
+    };
+    let foreign = image(json!([
+        {"mediaType": foreign, "digest": elsewhere, "size": 9, "urls": ["https://example.test/elsewhere"]},
+        {"mediaType": foreign, "digest": here, "size": 13, "urls": ["https://example.test/here"]},
+    ]));
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "foreign", OCI_MANIFEST, foreign.as_bytes())
+            .status(),
+        201
+    );
+    // A type says whether it may be distributed; an address alone does not.
+    let addressed = image(json!([{"mediaType": plain, "digest": here, "size": 13, "urls": ["https://example.test/"]}]));
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "addressed", OCI_MANIFEST, addressed.as_bytes())
+            .status(),
+        201
+    );
+    // A size that is wrong is refused today; Go registries took it.
+    let right = image(json!([{"mediaType": plain, "digest": here, "size": 13}]));
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "wrong", OCI_MANIFEST, right.as_bytes())
+            .status(),
+        201
+    );
+    let wrong = right.replace("\"size\":13", "\"size\":14");
+    let directory = prepare(registry, "rows");
+    let store = directory.path().join("storage/docker/registry/v2");
+    let own = digest(wrong.as_bytes());
+    let put = |path: String, content: &str| {
+        let path = store.join(path);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(path, content).expect("written");
+    };
+    put(format!("blobs/sha256/{}/{}/data", &own[7..9], &own[7..]), &wrong);
+    put(
+        format!("repositories/a/b/_manifests/revisions/sha256/{}/link", &own[7..]),
+        &own,
+    );
+    put("repositories/a/b/_manifests/tags/wrong/current/link".to_owned(), &own);
+    // Names that none can have.
+    put("repositories/a/b/_manifests/tags/-no/current/link".to_owned(), &entry);
+    put("repositories/A/_manifests/tags/t/current/link".to_owned(), &entry);
+    let done = Output::of(&mut import(&directory, &["--step-one"]));
+    for named in ["a/b:-no", "A is left out: it is not a repository's name"] {
+        assert!(done.stderr.contains(named), "{}", done.stderr);
+    }
+    done.ok();
+    // Had another registry taken the first step, it would know of no import of ours.
+    postgres.sql(
+        "rows",
+        "DELETE FROM import_statistics; UPDATE repositories SET updated_at = NULL",
+    );
+    let all = Output::of(&mut import(&directory, &[])).refused();
+    assert!(all.contains("has repositories already"), "{all}");
+    Output::of(&mut import(&directory, &["--step-two"])).ok();
+    Output::of(&mut import(&directory, &["--step-three"])).ok();
+    let rows = |sql: &str| postgres.sql("rows", sql).trim().replace('\n', " ");
+    let of = |tag: &str| format!("FROM manifests AS m JOIN tags AS t ON t.manifest_id = m.id AND t.name = '{tag}'");
+    assert_eq!(rows(&format!("SELECT total_size {}", of("i"))), "0");
+    assert_eq!(rows(&format!("SELECT non_distributable_layers {}", of("foreign"))), "t");
+    assert_eq!(
+        rows(&format!("SELECT non_distributable_layers {}", of("addressed"))),
+        "f"
+    );
+    let layers = |tag: &str| {
+        let layers = "JOIN layers AS l ON l.manifest_id = m.id";
+        rows(&format!(
+            "SELECT encode(l.digest, 'escape') <> '', l.size {} {layers}",
+            of(tag)
+        ))
+    };
+    // The one that was pushed is kept from the collection.
+    assert_eq!(layers("foreign"), "t|13");
+    assert_eq!(layers("wrong"), "t|13");
+    let times = rows("SELECT count(*) FROM repositories WHERE updated_at IS NULL");
+    assert_eq!(times, "1");
+    postgres.forget("rows");
+    // An import in one go says when they were last pushed to.
+    postgres.database("rows_once");
+    let config = directory.path().join("import.yml");
+    let text = std::fs::read_to_string(&config)
+        .expect("read")
+        .replace("dbname: rows", "dbname: rows_once");
+    std::fs::write(&config, text).expect("written");
+    std::fs::remove_file(
+        directory
+            .path()
+            .join("storage/docker/registry/lockfiles/database-in-use"),
+    )
+    .expect("removed");
+    Output::of(&mut import(&directory, &[])).ok();
+    let sql = "SELECT updated_at IS NULL, last_published_at > now() - interval '5 minutes' FROM repositories";
+    assert_eq!(postgres.sql("rows_once", sql).trim(), "t|t");
+    // And a push writes the same.
+    let registry = serve(directory, "rows_once");
+    let list = list.replace("\"schemaVersion\":2", "\"schemaVersion\": 2");
+    assert_eq!(
+        registry
+            .put_manifest("a/b", "pushed", OCI_INDEX, list.as_bytes())
+            .status(),
+        201
+    );
+    let size = format!("SELECT total_size {}", of("pushed"));
+    assert_eq!(postgres.sql("rows_once", &size).trim(), "0");
+    postgres.forget("rows_once");
+}
