@@ -3,8 +3,8 @@
 use super::access::{database_of, lease, runtime, stop_on_signal, storage_of};
 use super::error::CommandError;
 use crate::registry::config::Source;
+use crate::registry::maintenance::import::{self, Importer};
 use crate::registry::metadata::Postgres;
-use crate::registry::metadata::import::{self, Importer};
 use crate::registry::metadata::postgres::Database;
 use crate::registry::metadata::postgres::import::Counts;
 use crate::registry::storage::{Storage, Work};

@@ -8,6 +8,7 @@ pub mod collect;
 pub mod error;
 pub mod events;
 mod grace;
+pub mod import;
 pub mod messages;
 pub mod online;
 mod progress;

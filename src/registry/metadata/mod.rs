@@ -5,7 +5,6 @@
 
 mod error;
 pub mod files;
-pub mod import;
 pub mod locate;
 mod port;
 pub mod postgres;

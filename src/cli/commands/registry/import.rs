@@ -13,7 +13,7 @@ use crate::cli::commands::database;
 use crate::cli::error::CommandError;
 use crate::registry::admin;
 use crate::registry::config::{Source, duration};
-use crate::registry::metadata::import::{Event, Options};
+use crate::registry::maintenance::import::{Event, Options};
 use crate::sys::clock::Clock;
 
 /// What is left out is shown up to this many times; the log has it all.

@@ -139,7 +139,7 @@ impl<'a> Manifests<'a> {
             .push(config.and_then(|config| id_of(config_type(config))));
         self.config.push(config.map(|config| encode(&config.digest)));
         self.configuration.push(row.kept_configuration());
-        self.total_size.push(row.total_size());
+        self.total_size.push(row.total_size(false));
         self.foreign.push(row.has_foreign_layers());
     }
 }

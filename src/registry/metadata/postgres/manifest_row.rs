@@ -110,9 +110,12 @@ impl ManifestRow {
             .collect()
     }
 
-    /// Returns the size of all it stands for, in bytes; of an index, that is
-    /// what its entries stand for.
-    pub(super) fn total_size(&self) -> i64 {
+    /// Returns the size of all it stands for, in bytes. An index counts for
+    /// nothing, but for a build cache, whose entries are blobs.
+    pub(super) fn total_size(&self, is_cache: bool) -> i64 {
+        if self.is_index() && !is_cache {
+            return 0;
+        }
         let parts = self.config().into_iter().chain(self.entries());
         let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
         i64::try_from(sum).unwrap_or(i64::MAX)

@@ -218,11 +218,6 @@ impl Postgres {
         self.drop_unknown(transaction, &mut layers).await?;
         // Build caches are indexes of blobs.
         let is_cache = row.is_index() && !parts.is_empty();
-        let total_size = if row.is_index() && !is_cache {
-            0
-        } else {
-            row.total_size()
-        };
         let parameters: [&(dyn ToSql + Sync); 17] = [
             &at.namespace,
             &at.id,
@@ -233,7 +228,7 @@ impl Postgres {
             &row.config().and_then(|config| id_of(config_type(config))),
             &config,
             &configuration,
-            &total_size,
+            &row.total_size(is_cache),
             &is_cache,
             &non_distributable,
             &subject,

@@ -147,48 +147,60 @@ impl Importer<'_> {
                 );
                 continue;
             }
-            let mut sizes = BTreeMap::new();
-            let (mut missing, mut unlinked) = (None, None);
-            for part in row.blobs_or_entries() {
-                let child = row.is_index() && found.digests.contains(&part.digest);
-                if child || found.blobs.contains_key(&part.digest) {
+            let sizes = match self.blobs_of(&row, found).await? {
+                Ok(sizes) => sizes,
+                Err(reason) => {
+                    self.skip(what(), reason);
+                    found.refused.insert(digest);
                     continue;
                 }
-                // What another repository holds is no part of this one: a
-                // layer with URLs may name it without ever having been pushed here.
-                let place = self.files.stored_as(name, &part.digest).await?;
-                let linked = place.is_some();
-                match self.size_of(name, &part.digest, place.as_ref()).await? {
-                    Some(_) if !linked && (row.is_index() || !part.urls.is_empty()) => {}
-                    Some(_) if !linked => unlinked = Some(part.digest.clone()),
-                    Some(size) => drop(sizes.insert(part.digest.clone(), size)),
-                    None if row.is_index() => (self.report)(Event::Skipped {
-                        what: what(),
-                        reason: format!("its entry {}, which is missing", part.digest),
-                        partly: true,
-                    }),
-                    None if !part.urls.is_empty() => {}
-                    None => missing = Some(part.digest.clone()),
-                }
-            }
-            let reason = match (missing, unlinked) {
-                (Some(missing), _) => Some(format!("its blob {missing} is missing")),
-                (None, Some(unlinked)) => Some(format!(
-                    "its blob {unlinked} is no part of the repository; push the image again"
-                )),
-                (None, None) => None,
             };
-            if let Some(reason) = reason {
-                self.skip(what(), reason);
-                found.refused.insert(digest);
-                continue;
-            }
             found.blobs.extend(sizes);
             row.note_sizes(|digest| found.blobs.get(digest).copied());
             found.digests.insert(digest);
             found.rows.push(row);
         }
         Ok(())
+    }
+
+    /// Returns the sizes of the blobs that a manifest brings along, or why it
+    /// cannot be brought in.
+    async fn blobs_of(
+        &self,
+        row: &ManifestRow,
+        found: &Found,
+    ) -> Result<Result<BTreeMap<Digest, u64>, String>, MetadataError> {
+        let name = &found.name;
+        let mut sizes = BTreeMap::new();
+        let mut unlinked = None;
+        for part in row.blobs_or_entries() {
+            let child = row.is_index() && found.digests.contains(&part.digest);
+            if child || found.blobs.contains_key(&part.digest) {
+                continue;
+            }
+            // What another repository holds is no part of this one: a
+            // layer with URLs may name it without ever having been pushed here.
+            let place = self.files.stored_as(name, &part.digest).await?;
+            let linked = place.is_some();
+            match self.size_of(name, &part.digest, place.as_ref()).await? {
+                Some(_) if !linked && (row.is_index() || !part.urls.is_empty()) => {}
+                Some(_) if !linked => unlinked = Some(part.digest.clone()),
+                Some(size) => drop(sizes.insert(part.digest.clone(), size)),
+                None if row.is_index() => (self.report)(Event::Skipped {
+                    what: format!("{name}@{}", row.digest()),
+                    reason: format!("its entry {}, which is missing", part.digest),
+                    partly: true,
+                }),
+                None if !part.urls.is_empty() => {}
+                None => return Ok(Err(format!("its blob {} is missing", part.digest))),
+            }
+        }
+        Ok(match unlinked {
+            Some(unlinked) => Err(format!(
+                "its blob {unlinked} is no part of the repository; push the image again"
+            )),
+            None => Ok(sizes),
+        })
     }
 
     /// Returns a blob's size. A database knows no aliases: content that a Go
