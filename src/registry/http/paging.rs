@@ -13,7 +13,7 @@ use crate::serve::Body;
 
 /// Reads `n`.
 pub fn page_size(context: &Context) -> Result<Option<usize>, ApiError> {
-    match context.query_one("n") {
+    match context.query_one("n").filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text
             .parse::<usize>()

@@ -12,6 +12,9 @@ use crate::sys::generations::Generations;
 
 /// Bytes that each of the two generations holds at most.
 const BUDGET: usize = 4 << 20;
+/// Bytes of the largest that is kept: a few of the largest that there can be
+/// would drive all others out.
+const LARGEST: usize = 1 << 20;
 /// What an entry costs besides its content.
 const OVERHEAD: usize = 300;
 
@@ -35,6 +38,9 @@ impl Proven {
     /// Keeps a manifest whose content has the digest.
     pub fn put(&self, digest: &Digest, stored: &Arc<Stored>) {
         let cost = OVERHEAD + stored.content.len();
+        if cost > LARGEST {
+            return;
+        }
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         generations.put(digest.clone(), Arc::clone(stored), cost);
     }

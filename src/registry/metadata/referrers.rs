@@ -2,7 +2,7 @@
 
 use super::types::Stored;
 use crate::registry::oci::Digest;
-use crate::registry::oci::manifest::Referrer;
+use crate::registry::oci::referrer::Referrer;
 
 /// Bytes that an answer may have, which is what clients take of a manifest:
 /// annotations are as long as whoever pushes them likes.
@@ -30,6 +30,15 @@ pub struct Referrers {
 }
 
 impl Referrers {
+    /// Says whether there is room for a manifest of so many bytes, of which as
+    /// much may be listed; if not, the page ends before it.
+    pub fn has_room(&mut self, size: u64) -> bool {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        // The first fits by itself: its manifest did.
+        self.more = !self.found.is_empty() && self.bytes.saturating_add(size) > LARGEST;
+        !self.more
+    }
+
     /// Adds a manifest that is attached; says whether there is room for another.
     pub fn add_stored(&mut self, page: ReferrerPage<'_>, digest: &Digest, stored: &Stored) -> bool {
         let manifest = stored.manifest();
@@ -44,8 +53,7 @@ impl Referrers {
         if !is_wanted || page.after.is_some_and(|after| referrer.digest.as_str() <= after) {
             return true;
         }
-        let size = serde_json::to_string(&referrer).map_or(0, |text| text.len());
-        // The first fits by itself: its manifest did.
+        let size = referrer.length();
         if self.found.len() == page.limit || !self.found.is_empty() && self.bytes + size > LARGEST {
             self.more = true;
             return false;

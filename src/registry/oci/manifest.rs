@@ -1,7 +1,7 @@
 //! Manifests: what they are and what they refer to. The bytes are kept as
 //! they came; nothing here writes JSON.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::digest::Digest;
 use super::media_type::{DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, OCI_INDEX, OCI_MANIFEST};
@@ -161,6 +161,15 @@ impl Manifest {
         })
     }
 
+    /// Says whether it is an index that names something as a manifest.
+    pub fn names_as_manifest(&self, digest: &Digest) -> bool {
+        let Kind::Index { manifests } = &self.kind else {
+            return false;
+        };
+        let mut own = manifests.iter().filter(|entry| entry.digest == *digest);
+        own.any(|entry| super::media_type::is_manifest(&entry.media_type))
+    }
+
     /// Returns the digests of everything that the manifest names.
     pub fn references(&self) -> impl Iterator<Item = &Digest> {
         self.descriptors().map(|descriptor| &descriptor.digest)
@@ -186,81 +195,6 @@ impl Manifest {
                 .as_ref()
                 .is_some_and(|(its_os, its_architecture)| its_os == os && its_architecture == architecture)
         })
-    }
-}
-
-/// Describes a manifest in the list of what refers to another (OCI
-/// distribution-spec, "Listing Referrers").
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Referrer {
-    /// Its media type.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What kind of artifact it is: an image's type falls back to its configuration's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Its annotations.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-impl Referrer {
-    /// Describes stored content; `manifest` is what was understood of it.
-    pub fn of(digest: &Digest, content: &[u8], manifest: &Manifest) -> Self {
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase")]
-        struct Described {
-            artifact_type: Option<String>,
-            annotations: Option<serde_json::Map<String, serde_json::Value>>,
-        }
-        let described: Described = serde_json::from_slice(content).unwrap_or_default();
-        let fallback = match &manifest.kind {
-            Kind::Image { config, .. } => Some(config.media_type.clone()),
-            Kind::Index { .. } => None,
-        };
-        let named = described.artifact_type.filter(|name| !name.is_empty());
-        Self {
-            media_type: manifest.media_type.clone(),
-            digest: digest.to_string(),
-            size: content.len() as u64,
-            artifact_type: named.or(fallback).filter(|name| !name.is_empty()),
-            annotations: described.annotations,
-        }
-    }
-
-    /// Reads the entries of an index that a client keeps under the fallback
-    /// tag (OCI distribution-spec, "Referrers Tag Schema").
-    pub fn of_fallback(content: &[u8]) -> Vec<Self> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Entry {
-            media_type: String,
-            digest: String,
-            size: u64,
-            artifact_type: Option<String>,
-            annotations: Option<serde_json::Map<String, serde_json::Value>>,
-        }
-        #[derive(Deserialize)]
-        struct Index {
-            manifests: Vec<Entry>,
-        }
-        let index: Option<Index> = serde_json::from_slice(content).ok();
-        index
-            .into_iter()
-            .flat_map(|index| index.manifests)
-            .filter(|entry| entry.digest.parse::<Digest>().is_ok())
-            .map(|entry| Self {
-                media_type: entry.media_type,
-                digest: entry.digest,
-                size: entry.size,
-                artifact_type: entry.artifact_type,
-                annotations: entry.annotations,
-            })
-            .collect()
     }
 }
 

@@ -9,6 +9,7 @@ pub mod parsed;
 pub mod range;
 pub mod reference;
 pub mod references;
+pub mod referrer;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::ErrorCode;

@@ -2,7 +2,9 @@
 
 #![no_main]
 
-use kdk::registry::oci::manifest::{Manifest, Referrer};
+use bytes::Bytes;
+use kdk::registry::oci::manifest::Manifest;
+use kdk::registry::oci::referrer::Referrer;
 use kdk::registry::oci::{Algorithm, Digest, media_type};
 use libfuzzer_sys::fuzz_target;
 
@@ -18,10 +20,14 @@ fuzz_target!(|content: &[u8]| {
         if let Ok(manifest) = Manifest::parse(content, kind) {
             let _ = manifest.for_platform("linux", "amd64");
             let _ = manifest.references().count();
-            let referrer = Referrer::of(&digest, content, &manifest);
+            let referrer = Referrer::of(&digest, &Bytes::copy_from_slice(content), &manifest);
             assert_eq!(referrer.size, content.len() as u64);
+            // What is passed on as it came is JSON.
+            serde_json::to_string(&referrer).expect("written");
         }
     }
-    let _ = Referrer::of_fallback(content);
+    for entry in Referrer::of_fallback(&Bytes::copy_from_slice(content)) {
+        serde_json::to_string(&entry).expect("written");
+    }
     let _ = media_type::of_unknown(content);
 });

@@ -4,6 +4,7 @@ mod api;
 mod faults;
 mod maintenance;
 mod metadata;
+mod peers;
 mod server;
 mod settings;
 mod signs;

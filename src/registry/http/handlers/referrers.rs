@@ -2,19 +2,28 @@
 
 use hyper::{Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::paging::page_size;
 use crate::registry::http::respond;
 use crate::registry::metadata::{Metadata as _, ReferrerPage, Referrers};
-use crate::registry::oci::manifest::Referrer;
-use crate::registry::oci::{Digest, RepoName, Tag, media_type};
+use crate::registry::oci::referrer::Referrer;
+use crate::registry::oci::{Digest, ErrorCode, RepoName, Tag, media_type};
 use crate::serve::Body;
 
 /// Entries of a page of referrers.
 const REFERRERS_LIMIT: usize = 1000;
+
+/// The answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    schema_version: u8,
+    media_type: &'static str,
+    manifests: &'a [Referrer],
+}
 
 /// Lists what refers to a manifest, whether that exists or not.
 pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<Response<Body>, ApiError> {
@@ -29,27 +38,33 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
         limit,
     };
     let attached = metadata.referrers(name, subject, page).await?;
-    let kept = kept_by_clients(context, name, subject).await?;
+    let mut kept = kept_by_clients(context, name, subject).await?;
     // Where more follows, what comes after it is not on this page.
     let end = attached.found.last().filter(|_| attached.more);
     let end = end.map(|last| last.digest.clone());
-    let mut all = attached.found;
-    for entry in kept {
-        let is_on_page = end.as_ref().is_none_or(|end| entry.digest < *end);
-        if is_on_page && !all.iter().any(|known| known.digest == entry.digest) {
-            all.push(entry);
-        }
-    }
-    all.sort_by(|a, b| a.digest.cmp(&b.digest));
+    kept.retain(|entry| {
+        let is_on_page =
+            end.as_ref().is_none_or(|end| entry.digest < *end) && last.as_ref().is_none_or(|last| entry.digest > *last);
+        is_on_page && !attached.found.iter().any(|known| known.digest == entry.digest)
+    });
+    let mut all: Vec<(Referrer, bool)> = attached.found.into_iter().map(|entry| (entry, true)).collect();
+    all.extend(kept.into_iter().map(|entry| (entry, false)));
+    all.sort_by(|(a, _), (b, _)| a.digest.cmp(&b.digest));
     let mut merged = Referrers::default();
-    for referrer in all {
-        if !merged.add(page, referrer) {
+    for (mut referrer, is_there) in all {
+        // What clients keep may name what was deleted; it is looked for as long as there is room.
+        if (is_there || complete(context, name, &mut referrer).await?) && !merged.add(page, referrer) {
             break;
         }
     }
     let (found, more) = (merged.found, merged.more || attached.more);
-    let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": found});
-    let mut response = respond::bytes(StatusCode::OK, media_type::OCI_INDEX, body.to_string());
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type::OCI_INDEX,
+        manifests: &found,
+    };
+    let body = serde_json::to_vec(&index).map_err(|error| ApiError::new(ErrorCode::Unknown).caused_by(error))?;
+    let mut response = respond::bytes(StatusCode::OK, media_type::OCI_INDEX, body);
     if wanted.is_some() {
         respond::set(&mut response, &[("oci-filters-applied", "artifactType")]);
     }
@@ -66,27 +81,26 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
     Ok(response)
 }
 
-/// Returns what a client put under the fallback tag before, or for want of this API.
+/// Returns what a client put under the fallback tag before, or for want of
+/// this API. It may name what was deleted since.
 async fn kept_by_clients(context: &Context, name: &RepoName, subject: &Digest) -> Result<Vec<Referrer>, ApiError> {
     let metadata = &context.shared.metadata;
-    let Some((_, index)) = metadata.tagged(name, &Tag::fallback(subject)).await? else {
-        return Ok(Vec::new());
+    let found = metadata.tagged(name, &Tag::fallback(subject)).await?;
+    Ok(found.map_or_else(Vec::new, |(_, index)| Referrer::of_fallback(&index.content)))
+}
+
+/// Adds to an entry what its manifest says; says whether that is there.
+async fn complete(context: &Context, name: &RepoName, entry: &mut Referrer) -> Result<bool, ApiError> {
+    let Ok(digest) = entry.digest.parse::<Digest>() else {
+        return Ok(false);
     };
-    let mut kept = Vec::new();
-    for mut entry in Referrer::of_fallback(&index.content) {
-        let Ok(digest) = entry.digest.parse::<Digest>() else {
-            continue;
-        };
-        // The index may name what was deleted since.
-        let Some(stored) = metadata.manifest(name, &digest).await? else {
-            continue;
-        };
-        if entry.artifact_type.is_none()
-            && let Some(manifest) = stored.manifest()
-        {
-            entry.artifact_type = Referrer::of(&digest, &stored.content, &manifest).artifact_type;
-        }
-        kept.push(entry);
+    let Some(stored) = context.shared.metadata.manifest(name, &digest).await? else {
+        return Ok(false);
+    };
+    if entry.artifact_type.is_none()
+        && let Some(manifest) = stored.manifest()
+    {
+        entry.artifact_type = Referrer::of(&digest, &stored.content, &manifest).artifact_type;
     }
-    Ok(kept)
+    Ok(true)
 }

@@ -65,7 +65,7 @@ pub fn collect(collection: &Collection<'_>, options: Options) -> Result<Summary,
     if !(dead.is_empty() && blobs.is_empty()) {
         report(Event::Stage { name: "sweep".into() });
         failpoint::pass("collect:sweep");
-        Sweep::new(collection, &pool, rule.cutoff).run(&names, &dead, &blobs, &mut summary)?;
+        Sweep::new(collection, &pool, rule.cutoff).run(&dead, &blobs, &mut summary)?;
     }
     Ok(summary)
 }

@@ -19,7 +19,7 @@ use crate::registry::maintenance::workers::WorkerPool;
 use crate::registry::metadata::files::links::Link;
 use crate::registry::metadata::files::walk;
 use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::{Blobs, Durability, StorageError};
+use crate::registry::storage::{Blobs, Durability, StorageError, tree};
 
 /// Items that are removed while the barrier is closed once.
 const SLICE: usize = 64;
@@ -55,7 +55,6 @@ impl<'a> Sweep<'a> {
     /// Removes dead manifests and blobs, with the links to them.
     pub fn run(
         &self,
-        names: &[RepoName],
         dead: &[UnreferencedManifest],
         blobs: &[(Digest, u64)],
         summary: &mut Summary,
@@ -76,8 +75,9 @@ impl<'a> Sweep<'a> {
         summary.manifests_deleted = removed.iter().sum();
         let keys: HashSet<DigestKey> = blobs.iter().map(|(digest, _)| key(digest)).collect();
         if !keys.is_empty() {
+            let names = self.with_layers()?;
             self.pool
-                .each(names, async |name| self.layer_links(name, &keys).await)?;
+                .each(&names, async |name| self.layer_links(name, &keys).await)?;
         }
         self.flush()?;
         let freed = AtomicU64::new(0);
@@ -92,6 +92,13 @@ impl<'a> Sweep<'a> {
         summary.bytes_freed = freed.into_inner();
         summary.links_deleted = self.links.load(Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns the repositories that have blobs, also those without a manifest.
+    fn with_layers(&self) -> Result<Vec<RepoName>, CollectError> {
+        let Collection { driver, handle, .. } = self.collection;
+        let names = handle.block_on(tree::holding(driver, "_layers"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     fn flush(&self) -> Result<(), CollectError> {

@@ -6,6 +6,7 @@ use super::importer::Importer;
 use super::options::Event;
 use crate::registry::metadata::files::links::Found as Link;
 use crate::registry::metadata::files::walk;
+use crate::registry::metadata::postgres::bulk::Since;
 use crate::registry::metadata::postgres::manifest_row::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
@@ -27,12 +28,17 @@ pub(super) struct Found {
 
 impl Importer<'_> {
     /// Returns the tags of a repository that lead to something.
-    pub(super) async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Digest>, MetadataError> {
+    pub(super) async fn tags_of(&self, name: &RepoName) -> Result<HashMap<Tag, Since>, MetadataError> {
         let mut tags = HashMap::new();
         for place in walk::tags(&self.driver, name).await? {
             let text = &place.text;
             match (place.tag(), place.current(&self.driver).await?) {
-                (Some(tag), Link::Names(digest)) => drop(tags.insert(tag, digest)),
+                (Some(tag), Link::Names(digest)) => {
+                    // Those who clean up by age go by it.
+                    let used = self.driver.last_used(&place.key()).await?;
+                    let time = used.map(|used| used.at);
+                    tags.insert(tag, Since { digest, time });
+                }
                 (Some(_), _) => self.skip(format!("{name}:{text}"), "its link leads to nothing"),
                 (None, _) => self.skip(format!("{name}:{text}"), "it is not a tag's name"),
             }
@@ -51,7 +57,7 @@ impl Importer<'_> {
             refused: HashSet::new(),
             untagged: 0,
         };
-        let mut wanted: Vec<Digest> = tags.values().cloned().collect();
+        let mut wanted: Vec<Digest> = tags.values().map(|tag| tag.digest.clone()).collect();
         wanted.sort();
         wanted.dedup();
         let (attached, all) = self.attached(name).await?;

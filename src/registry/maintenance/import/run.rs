@@ -9,7 +9,7 @@ use super::find::Found;
 use super::importer::Importer;
 use super::options::Event;
 use crate::registry::metadata::MetadataError;
-use crate::registry::metadata::postgres::bulk::Part;
+use crate::registry::metadata::postgres::bulk::{Part, Since};
 use crate::registry::metadata::postgres::import::{Counts, Step};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, marks, tree};
@@ -280,15 +280,15 @@ impl Importer<'_> {
     }
 
     /// Lets tags of repositories stand for what was brought in.
-    async fn tags(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<(), MetadataError> {
+    async fn tags(&self, batch: &[(RepoName, HashMap<Tag, Since>)]) -> Result<(), MetadataError> {
         let counts: Vec<usize>;
         if self.options.dry_run {
             let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
             let is_there = |name: &RepoName, digest: &Digest| {
                 !self.options.manifests || planned.contains(&(name.clone(), digest.clone()))
             };
-            let count = |(name, tags): &(RepoName, HashMap<Tag, Digest>)| {
-                tags.values().filter(|digest| is_there(name, digest)).count()
+            let count = |(name, tags): &(RepoName, HashMap<Tag, Since>)| {
+                tags.values().filter(|tag| is_there(name, &tag.digest)).count()
             };
             counts = batch.iter().map(count).collect();
         } else {
@@ -311,7 +311,7 @@ impl Importer<'_> {
 
     /// Finds what is to be brought in of repositories that have manifests of
     /// which the database does not know.
-    async fn late(&self, batch: &[(RepoName, HashMap<Tag, Digest>)]) -> Result<Vec<Found>, MetadataError> {
+    async fn late(&self, batch: &[(RepoName, HashMap<Tag, Since>)]) -> Result<Vec<Found>, MetadataError> {
         let names: Vec<&RepoName> = batch.iter().map(|(name, _)| name).collect();
         let known = self.database.known_manifests(&names).await?;
         let mut late = Vec::new();

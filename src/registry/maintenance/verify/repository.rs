@@ -238,7 +238,8 @@ impl<'a> Repository<'a> {
                 continue;
             }
             let (problem, detail, repaired) = if self.is_valid(needed) {
-                let link = if is_index {
+                // Build caches are indexes of layers.
+                let link = if is_index && manifest.names_as_manifest(needed) {
                     Link::revision(self.name, needed)
                 } else {
                     Link::layer(self.name, needed)

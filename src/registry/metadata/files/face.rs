@@ -331,8 +331,16 @@ impl Metadata for Files {
         let mut found = Referrers::default();
         // Its content is read when its turn comes, and not kept.
         for digest in attached {
-            if page.after.is_none_or(|after| digest.to_string().as_str() > after)
-                && let Some(stored) = self.manifest(name, digest).await?
+            if page.after.is_some_and(|after| digest.to_string().as_str() <= after) {
+                continue;
+            }
+            let Some(size) = self.blobs.head(digest).await? else {
+                continue;
+            };
+            if !found.has_room(size) {
+                break;
+            }
+            if let Some(stored) = self.manifest(name, digest).await?
                 && !found.add_stored(page, digest, &stored)
             {
                 break;

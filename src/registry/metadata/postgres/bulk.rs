@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -47,9 +48,9 @@ const LINK_BLOBS: &str = "INSERT INTO repository_blobs (top_level_namespace_id, 
     SELECT x.n, x.r, x.digest FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS x(n, r, digest)
     ORDER BY x.n, x.r, x.digest
     ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
-const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
-    SELECT x.n, x.r, x.name, m.id
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS x(n, r, name, digest)
+const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id, created_at)
+    SELECT x.n, x.r, x.name, m.id, coalesce(to_timestamp(x.since / 1000.0), now())
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::bigint[]) AS x(n, r, name, digest, since)
     JOIN manifests AS m ON m.top_level_namespace_id = x.n AND m.repository_id = x.r AND m.digest = x.digest
     ORDER BY x.n, x.r, x.name
     ON CONFLICT (top_level_namespace_id, repository_id, name)
@@ -107,6 +108,15 @@ pub struct Part<'a> {
     pub blobs: &'a [Digest],
     /// Manifests, those first that others refer to.
     pub rows: &'a [ManifestRow],
+}
+
+/// What a tag stands for, and since when, where that is known.
+#[derive(Clone, Debug)]
+pub struct Since {
+    /// The manifest.
+    pub digest: Digest,
+    /// When the tag was last put.
+    pub time: Option<Timestamp>,
 }
 
 /// Columns of many manifests.
@@ -372,20 +382,21 @@ impl Postgres {
     /// Those of the database.
     pub async fn import_tags(
         &self,
-        parts: &[(RepoName, HashMap<Tag, Digest>)],
+        parts: &[(RepoName, HashMap<Tag, Since>)],
         direct: bool,
     ) -> Result<Vec<usize>, MetadataError> {
         let names: Vec<&RepoName> = parts.iter().map(|(name, _)| name).collect();
         attempt!(self, mut client, {
             let places = self.make_repositories(&client, &names).await?;
             let (mut namespaces, mut repositories) = (Vec::new(), Vec::new());
-            let (mut tags, mut digests) = (Vec::new(), Vec::new());
+            let (mut tags, mut digests, mut times) = (Vec::new(), Vec::new(), Vec::new());
             for ((_, part), at) in parts.iter().zip(&places) {
-                for (tag, digest) in part {
+                for (tag, Since { digest, time }) in part {
                     namespaces.push(at.namespace);
                     repositories.push(at.id);
                     tags.push(tag.as_str());
                     digests.push(encode(digest));
+                    times.push(time.map(Timestamp::as_millisecond));
                 }
             }
             let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
@@ -393,7 +404,9 @@ impl Postgres {
                 self.batch(&transaction, DIRECT).await?;
             }
             let columns: [&(dyn ToSql + Sync); 4] = [&namespaces, &repositories, &tags, &digests];
-            self.execute(&transaction, PUT_TAGS, &columns).await?;
+            let [n, r, names, manifests] = columns;
+            self.execute(&transaction, PUT_TAGS, &[n, r, names, manifests, &times])
+                .await?;
             let counts: HashMap<i64, i64> = self
                 .rows(&transaction, COUNT_TAGS, &columns)
                 .await?

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use deadpool_postgres::Client;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, TRIES, attempt, decode, encode, page, page_rows, pause, stored, without_nul};
@@ -54,20 +53,6 @@ const TAGS: &str = "SELECT name FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name > $3 ORDER BY name LIMIT $4";
 /// Those of a subject that is there, and those that came before theirs, whose
 /// rows do not name it; with their sizes.
-const REFERRERS: &str = "SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
-        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
-            AND m.subject_id = (SELECT s.id FROM manifests AS s
-                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
-    UNION SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
-        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
-            AND m.subject_id IS NULL AND position('\"subject\"'::bytea IN m.payload) > 0
-            AND position($5::bytea IN m.payload) > 0
-    ORDER BY 1";
-const CONTENTS: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN
-        (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3) ORDER BY m.digest";
-/// Bytes of manifests that are read at once.
-const BATCH: i64 = 4 << 20;
 const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
 const UNLINK_BLOB: &str = "DELETE FROM repository_blobs
@@ -78,23 +63,6 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
     ORDER BY r.path LIMIT $2";
 
 /// Divides digests, each with its size, so that what is read at once is not much.
-fn batches(rows: &[Row]) -> Vec<Vec<Vec<u8>>> {
-    let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
-    let mut bytes = BATCH;
-    for row in rows {
-        let size: i64 = row.get(1);
-        bytes += size;
-        match batches.last_mut() {
-            Some(batch) if bytes <= BATCH => batch.push(row.get(0)),
-            _ => {
-                bytes = size;
-                batches.push(vec![row.get(0)]);
-            }
-        }
-    }
-    batches
-}
-
 impl Postgres {
     /// Deletes a row of a repository by a key of it.
     async fn delete(
@@ -282,31 +250,11 @@ impl Metadata for Postgres {
         subject: &Digest,
         page: ReferrerPage<'_>,
     ) -> Result<Referrers, MetadataError> {
-        let after = page.after.and_then(|after| after.parse::<Digest>().ok());
-        let after = after.as_ref().map_or(Vec::new(), encode);
-        let named = subject.to_string().into_bytes();
         attempt!(self, client, {
-            let mut found = Referrers::default();
-            let Some(at) = self.repository(&client, name).await? else {
-                return Ok(found);
-            };
-            let key: [&(dyn ToSql + Sync); 5] = [&at.namespace, &at.id, &encode(subject), &after, &named];
-            let rows = self.rows(&client, REFERRERS, &key).await?;
-            for batch in batches(&rows) {
-                for row in self.rows(&client, CONTENTS, &[&at.namespace, &at.id, &batch]).await? {
-                    let stored = stored(&row, 1);
-                    let is_attached = stored
-                        .manifest()
-                        .and_then(|manifest| manifest.subject)
-                        .is_some_and(|named| named.digest == *subject);
-                    if let Some(digest) = decode(&row, 0).filter(|_| is_attached)
-                        && !found.add_stored(page, &digest, &stored)
-                    {
-                        return Ok(found);
-                    }
-                }
+            match self.repository(&client, name).await? {
+                None => Ok(Referrers::default()),
+                Some(at) => self.referrers_page(&client, at, subject, page).await,
             }
-            Ok(found)
         })
     }
 

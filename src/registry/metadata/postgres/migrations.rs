@@ -26,12 +26,13 @@ const SCHEMA: &str = include_str!("../../../../migrations/schema.sql");
 /// What adds to it that may follow while a registry serves.
 const POST_SCHEMA: &str = include_str!("../../../../migrations/post-deployment.sql");
 /// What is added to either registry's schema, and mended in it, by id and in order.
-const OWN: [(&str, &str); 5] = [
+const OWN: [(&str, &str); 6] = [
     own!("0001_media_types"),
     own!("0002_configurations"),
     own!("0003_deleted_manifests"),
     own!("0004_waiting_manifests"),
     own!("0005_repository_versions"),
+    own!("0006_referrers"),
 ];
 /// What removes all.
 const DROP: &str = include_str!("../../../../migrations/drop.sql");

@@ -24,6 +24,7 @@ mod layers;
 pub mod manifest_row;
 pub mod migrations;
 pub mod push;
+mod referrers;
 pub mod rename;
 mod repository;
 pub mod review;

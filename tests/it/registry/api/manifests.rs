@@ -1,6 +1,6 @@
-use crate::support::Face;
 use crate::support::face::on_every_face;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, header};
+use crate::support::{Face, TestRegistry, temporary};
 
 on_every_face!(
     a_manifest_comes_back_byte_for_byte,
@@ -11,6 +11,7 @@ on_every_face!(
     indexes_nest_and_name_blobs_too,
     a_client_without_lists_gets_the_amd64_image_of_a_docker_list,
     tags_and_manifests_are_deleted,
+    a_tag_that_moves_while_its_manifest_is_deleted_stays,
     puts_and_deletions_of_one_tag_leave_one_consistent_state,
 );
 
@@ -255,6 +256,68 @@ fn tags_and_manifests_are_deleted(face: Face) {
     }
     let tags: serde_json::Value = tags.json().expect("JSON");
     assert_eq!(tags["tags"], serde_json::json!([]));
+}
+
+/// What a deletion began with may have moved since: the tag stays with its new
+/// manifest.
+fn a_tag_that_moves_while_its_manifest_is_deleted_stays(face: Face) {
+    let registry = face.start();
+    let (other, moved) = registry.push_image("a/b", "other", "other");
+    for round in 0..40 {
+        let (_, old) = registry.push_image("a/b", "t", &format!("old {round}"));
+        let (pushed, deleted) = std::thread::scope(|scope| {
+            let push = scope.spawn(|| registry.put_manifest("a/b", "t", OCI_MANIFEST, &other).status());
+            // Now before, now after, now between.
+            std::thread::sleep(std::time::Duration::from_micros(round % 8 * 300));
+            let delete = registry.send("DELETE", &format!("/v2/a/b/manifests/{old}")).status();
+            (push.join().expect("no panic"), delete)
+        });
+        assert_eq!((pushed.as_u16(), deleted.as_u16()), (201, 202), "round {round}");
+        let now = registry.get("/v2/a/b/manifests/t");
+        assert_eq!(now.status(), 200, "round {round}: the tag is gone");
+        assert_eq!(header(&now, "docker-content-digest"), moved, "round {round}");
+        // Whoever deletes the tag meanwhile takes it whole, or comes before.
+        let (_, second) = registry.push_image("a/b", "t", &format!("second {round}"));
+        let pushed = std::thread::scope(|scope| {
+            let push = scope.spawn(|| registry.put_manifest("a/b", "t", OCI_MANIFEST, &other).status());
+            std::thread::sleep(std::time::Duration::from_micros(round % 8 * 300));
+            assert_eq!(registry.send("DELETE", "/v2/a/b/manifests/t").status(), 202);
+            push.join().expect("no panic")
+        });
+        assert_eq!(pushed, 201);
+        let now = registry.get("/v2/a/b/manifests/t");
+        let is_right = now.status() == 404 || header(&now, "docker-content-digest") == moved;
+        assert!(is_right, "round {round}: it stands for {second} again");
+    }
+}
+
+/// The same, where the deletion stands still between looking and removing.
+#[test]
+fn a_tag_that_moves_between_a_deletions_look_and_its_act_stays() {
+    let release = temporary();
+    let hold = release.path().join("go");
+    std::fs::write(&hold, "").expect("written");
+    let plan = format!("storage:delete=hold:{}", hold.display());
+    let registry = TestRegistry::with(temporary(), "", &[("KDK_FAILPOINTS", &plan)]);
+    let (other, moved) = registry.push_image("a/b", "other", "other");
+    let (_, old) = registry.push_image("a/b", "t", "old");
+    std::fs::remove_file(&hold).expect("removed");
+    let wait = || std::thread::sleep(std::time::Duration::from_millis(400));
+    std::thread::scope(|scope| {
+        let delete = scope.spawn(|| registry.send("DELETE", &format!("/v2/a/b/manifests/{old}")).status());
+        wait();
+        let push = scope.spawn(|| registry.put_manifest("a/b", "t", OCI_MANIFEST, &other).status());
+        wait();
+        assert!(!delete.is_finished(), "it stands still");
+        std::fs::write(&hold, "").expect("written");
+        assert_eq!(delete.join().expect("no panic"), 202);
+        assert_eq!(push.join().expect("no panic"), 201);
+    });
+    let now = registry.get("/v2/a/b/manifests/t");
+    assert_eq!(
+        (now.status().as_u16(), header(&now, "docker-content-digest")),
+        (200, moved)
+    );
 }
 
 fn puts_and_deletions_of_one_tag_leave_one_consistent_state(face: Face) {

@@ -1,0 +1,82 @@
+//! What a check mends, and what a collection leaves.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
+use crate::support::{KDK, Output, TestRegistry, temporary};
+
+fn verb(registry: &TestRegistry, arguments: &[&str]) -> Output {
+    let config = registry.directory.path().join("config.yml");
+    Output::of(Command::new(KDK).arg("registry").args(arguments).arg(config))
+}
+
+const SPARSE: &str = "validation:\n  manifests:\n    indexes:\n      platforms: none\n";
+
+/// A sparse index gives its repository no access to what another project has.
+#[test]
+fn a_repair_links_nothing_that_a_sparse_index_names() {
+    let mut registry = TestRegistry::with(temporary(), SPARSE, &[]);
+    let (content, secret) = registry.push_image("theirs/secret", "t", "secret");
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": OCI_MANIFEST, "digest": secret, "size": content.len()}]});
+    let put = registry.put_manifest("mine/own", "t", OCI_INDEX, index.to_string().as_bytes());
+    assert_eq!(put.status(), 201);
+    registry.stop();
+    for _ in 0..2 {
+        verb(&registry, &["verify", "--repair", "--yes"]).ok();
+        verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
+    }
+    let registry = registry.again(SPARSE, &[]);
+    let path = format!("/v2/mine/own/manifests/{secret}");
+    assert_eq!(registry.get(&path).status(), 404);
+    let layer = format!("/v2/mine/own/blobs/{}", digest(b"layer secret"));
+    assert_eq!(registry.get(&layer).status(), 404);
+    assert_eq!(registry.get("/v2/theirs/secret/manifests/t").status(), 200);
+}
+
+/// An index of layers, as build caches are, gets its layers back as layers.
+#[test]
+fn a_lost_link_of_a_build_cache_is_made_as_a_layers() {
+    let mut registry = TestRegistry::start();
+    let layer = registry.push_blob("a/cache", b"a cached layer");
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 14}]});
+    let put = registry.put_manifest("a/cache", "t", OCI_INDEX, index.to_string().as_bytes());
+    assert_eq!(put.status(), 201, "{:?}", put.text());
+    registry.stop();
+    let repository = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/repositories/a/cache");
+    let link = repository.join("_layers/sha256").join(&layer[7..]);
+    std::fs::remove_dir_all(&link).expect("removed");
+    let found = verb(&registry, &["verify"]).fails(1);
+    assert!(found.contains("verify --repair"), "{found}");
+    verb(&registry, &["verify", "--repair", "--yes"]).ok();
+    assert!(link.join("link").exists());
+    assert!(
+        !repository
+            .join("_manifests/revisions/sha256")
+            .join(&layer[7..])
+            .exists()
+    );
+    let registry = registry.restart();
+    assert_eq!(registry.get(&format!("/v2/a/cache/blobs/{layer}")).status(), 200);
+}
+
+/// A repository without any manifest loses its links to what is collected, so
+/// that no access comes back with the same blob.
+#[test]
+fn what_is_pushed_elsewhere_later_does_not_come_back_to_a_repository_of_blobs() {
+    let mut registry = TestRegistry::start();
+    let blob = registry.push_blob("a/blobs", b"passing");
+    registry.push_image("a/b", "t", "x");
+    registry.stop();
+    verb(&registry, &["garbage-collect", "--grace", "0s"]).ok();
+    let registry = registry.restart();
+    assert_eq!(registry.push_blob("c/d", b"passing"), blob);
+    let old = format!("/v2/a/blobs/blobs/{blob}");
+    assert_eq!(registry.get(&old).status(), 404);
+}
