@@ -13,24 +13,36 @@ use crate::registry::metadata::{
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{Blobs, Change, Durability};
 
+// Without statistics PostgreSQL takes any index that begins with the repository
+// for as good as the key's, and reads the whole repository. Between one value
+// and itself, in order of it: only the key's index has that order.
+
 /// A type of their own have those alone that the others may not take for what
 /// they look like: GitLab's registry stores BuildKit's caches, which are indexes, as images.
 const MANIFEST: &str = "SELECT m.payload, CASE WHEN NOT m.non_conformant THEN
         (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $3";
+    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN $3 AND $3
+    ORDER BY m.digest LIMIT 1";
 const HAS_MANIFEST: &str = "SELECT 1 FROM manifests
-    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
-// A join would be free to find all manifests of the repository first, and does
-// so as long as the database has no statistics.
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest BETWEEN $3 AND $3
+    ORDER BY digest LIMIT 1";
 const TAGGED: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN
-        (SELECT y.media_type FROM media_types AS y WHERE y.id = m.media_type_id) END FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND m.id = (SELECT t.manifest_id FROM tags AS t
-            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3)";
-const RESOLVE: &str = "SELECT m.digest FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
-        AND m.id = (SELECT t.manifest_id FROM tags AS t
-            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3)";
+        (SELECT y.media_type FROM media_types AS y WHERE y.id = m.media_type_id) END
+    FROM (SELECT t.manifest_id FROM tags AS t
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name BETWEEN $3 AND $3
+            ORDER BY t.name LIMIT 1) AS t,
+        LATERAL (SELECT m.* FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+                AND m.id BETWEEN t.manifest_id AND t.manifest_id
+            ORDER BY m.id LIMIT 1) AS m";
+const RESOLVE: &str = "SELECT m.digest
+    FROM (SELECT t.manifest_id FROM tags AS t
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name BETWEEN $3 AND $3
+            ORDER BY t.name LIMIT 1) AS t,
+        LATERAL (SELECT m.digest FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+                AND m.id BETWEEN t.manifest_id AND t.manifest_id
+            ORDER BY m.id LIMIT 1) AS m";
 const DELETE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
 /// Those have to be reviewed again: what kept them is gone.
@@ -38,7 +50,8 @@ const DETACH: &str = "WITH detached AS (
         UPDATE manifests SET subject_id = NULL
         WHERE top_level_namespace_id = $1 AND repository_id = $2
             AND subject_id = (SELECT s.id FROM manifests AS s
-                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
+                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest BETWEEN $3 AND $3
+                ORDER BY s.digest LIMIT 1)
         RETURNING id)
     INSERT INTO gc_manifest_review_queue (top_level_namespace_id, repository_id, manifest_id, review_after, event)
     SELECT $1, $2, id, gc_review_after('manifest_delete'), 'manifest_delete' FROM detached
@@ -46,15 +59,15 @@ const DETACH: &str = "WITH detached AS (
         DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
 const TAGS_OF: &str = "SELECT name FROM tags WHERE top_level_namespace_id = $1 AND repository_id = $2
     AND manifest_id = (SELECT id FROM manifests
-        WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)";
+        WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest BETWEEN $3 AND $3
+        ORDER BY digest LIMIT 1)";
 const DELETE_TAG: &str = "DELETE FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = $3";
 const TAGS: &str = "SELECT name FROM tags
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name > $3 ORDER BY name LIMIT $4";
-/// Those of a subject that is there, and those that came before theirs, whose
-/// rows do not name it; with their sizes.
 const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
-    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest BETWEEN $3 AND $3
+    ORDER BY blob_digest LIMIT 1";
 const UNLINK_BLOB: &str = "DELETE FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
 const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
@@ -62,7 +75,6 @@ const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id)
     ORDER BY r.path LIMIT $2";
 
-/// Divides digests, each with its size, so that what is read at once is not much.
 impl Postgres {
     /// Deletes a row of a repository by a key of it.
     async fn delete(

@@ -107,9 +107,12 @@ const COLUMNS: &str = "t.name, m.digest, m.configuration_blob_digest, c.media_ty
     y.media_type, m.total_size,
     (extract(epoch FROM t.created_at) * 1000000)::bigint, (extract(epoch FROM t.updated_at) * 1000000)::bigint,
     (extract(epoch FROM coalesce(t.updated_at, t.created_at)) * 1000000)::bigint";
+// See the note on indexes in `face`.
 const FROM: &str = "FROM tags AS t
-    JOIN manifests AS m ON m.top_level_namespace_id = t.top_level_namespace_id
-        AND m.repository_id = t.repository_id AND m.id = t.manifest_id
+    CROSS JOIN LATERAL (SELECT m.* FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+            AND m.id BETWEEN t.manifest_id AND t.manifest_id
+        ORDER BY m.id LIMIT 1) AS m
     JOIN media_types AS y ON y.id = m.media_type_id
     LEFT JOIN media_types AS c ON c.id = m.configuration_media_type_id
     WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2";
@@ -319,16 +322,23 @@ impl Postgres {
         name: &RepoName,
         wanted: &Tag,
     ) -> Result<Option<(TagDetails, Vec<TagDetails>)>, MetadataError> {
-        let one = format!("SELECT {COLUMNS} {FROM} AND t.name = $3");
+        let one = format!("SELECT {COLUMNS} {FROM} AND t.name BETWEEN $3 AND $3 ORDER BY t.name LIMIT 1");
         let children = "SELECT '', m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
                 y.media_type, m.total_size, NULL::bigint, NULL::bigint, NULL::bigint
-            FROM tags AS t JOIN manifest_references AS f ON f.top_level_namespace_id = t.top_level_namespace_id
-                AND f.repository_id = t.repository_id AND f.parent_id = t.manifest_id
-            JOIN manifests AS m ON m.top_level_namespace_id = f.top_level_namespace_id
-                AND m.repository_id = f.repository_id AND m.id = f.child_id
+            FROM (SELECT t.manifest_id FROM tags AS t
+                    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name BETWEEN $3 AND $3
+                    ORDER BY t.name LIMIT 1) AS t
+            CROSS JOIN LATERAL (SELECT f.* FROM manifest_references AS f
+                WHERE f.top_level_namespace_id = $1 AND f.repository_id = $2
+                    AND f.parent_id BETWEEN t.manifest_id AND t.manifest_id
+                ORDER BY f.parent_id, f.child_id) AS f
+            CROSS JOIN LATERAL (SELECT m.* FROM manifests AS m
+                WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
+                    AND m.id BETWEEN f.child_id AND f.child_id
+                ORDER BY m.id LIMIT 1) AS m
             JOIN media_types AS y ON y.id = m.media_type_id
             LEFT JOIN media_types AS c ON c.id = m.configuration_media_type_id
-            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = $3 ORDER BY f.id";
+            ORDER BY f.id";
         attempt!(self, client, {
             let Some(at) = self.repository(&client, name).await? else {
                 return Ok(None);

@@ -18,32 +18,40 @@ use crate::registry::storage::Blobs;
 const MOST_NEW_TYPES: usize = 16;
 /// Those of some blobs and manifests that a repository has not.
 pub(super) const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
-    WHERE NOT EXISTS (SELECT FROM repository_blobs AS b
-            WHERE b.top_level_namespace_id = $1 AND b.repository_id = $2 AND b.blob_digest = d)
-        AND NOT ($4 AND EXISTS (SELECT FROM manifests AS m
-            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = d))";
+    WHERE (SELECT 1 FROM repository_blobs AS b
+            WHERE b.top_level_namespace_id = $1 AND b.repository_id = $2 AND b.blob_digest BETWEEN d AND d
+            ORDER BY b.blob_digest LIMIT 1) IS NULL
+        AND NOT ($4 AND (SELECT 1 FROM manifests AS m
+            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN d AND d
+            ORDER BY m.digest LIMIT 1) IS NOT NULL)";
 /// Lets additions pass side by side, and what changes something that is there alone.
-const TAKE_TURN: &str = "SELECT CASE WHEN EXISTS (SELECT FROM manifests
-            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3)
-        OR EXISTS (SELECT FROM tags
-            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND name = ANY($4))
+const TAKE_TURN: &str = "SELECT CASE WHEN (SELECT 1 FROM manifests
+            WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest BETWEEN $3 AND $3
+            ORDER BY digest LIMIT 1) IS NOT NULL
+        OR EXISTS (SELECT FROM unnest($4::text[]) AS n, LATERAL (SELECT FROM tags AS t
+            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name BETWEEN n AND n
+            ORDER BY t.name LIMIT 1) AS t)
         OR $6
         THEN pg_advisory_xact_lock($5) ELSE pg_advisory_xact_lock_shared($5) END,
     to_regclass('media_types')::oid::bigint";
 /// Those of some tags that stand for another manifest.
-const TAKEN: &str = "SELECT t.name FROM tags AS t
-    WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name = ANY($3)
-        AND t.manifest_id IS DISTINCT FROM (SELECT m.id FROM manifests AS m
-            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $4)";
+const TAKEN: &str = "SELECT t.name FROM unnest($3::text[]) AS n, LATERAL (SELECT t.* FROM tags AS t
+        WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2 AND t.name BETWEEN n AND n
+        ORDER BY t.name LIMIT 1) AS t
+    WHERE t.manifest_id IS DISTINCT FROM (SELECT m.id FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN $4 AND $4
+        ORDER BY m.digest LIMIT 1)";
 // Whoever is about to rely on blobs keeps the collection from removing them.
 const HOLD_BLOBS: &str = "SELECT FROM gc_blob_review_queue
     WHERE digest = ANY($1) AND review_after < now() + interval '1 hour' ORDER BY digest FOR UPDATE";
 const HOLD_MANIFESTS: &str = "SELECT FROM gc_manifest_review_queue AS q
-    JOIN manifests AS m ON m.top_level_namespace_id = q.top_level_namespace_id
-        AND m.repository_id = q.repository_id AND m.id = q.manifest_id
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3)
+    WHERE q.top_level_namespace_id = $1 AND q.repository_id = $2
+        AND q.manifest_id = ANY(ARRAY(SELECT m.id FROM unnest($3::bytea[]) AS d,
+            LATERAL (SELECT m.id FROM manifests AS m
+                WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN d AND d
+                ORDER BY m.digest LIMIT 1) AS m))
         AND q.review_after < now() + interval '1 hour'
-    ORDER BY q.manifest_id FOR UPDATE OF q";
+    ORDER BY q.manifest_id FOR UPDATE";
 /// A new manifest with its layers and tags; nothing where it is there already.
 const PUT_MANIFEST: &str = "WITH new AS (
         INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload,
@@ -65,7 +73,8 @@ const PUT_MANIFEST: &str = "WITH new AS (
             DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = now())
     SELECT id FROM new";
 const MANIFEST_ID: &str = "SELECT id FROM manifests
-    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest = $3";
+    WHERE top_level_namespace_id = $1 AND repository_id = $2 AND digest BETWEEN $3 AND $3
+    ORDER BY digest LIMIT 1";
 const PUT_OFF_MANIFEST: &str = "INSERT INTO gc_manifest_review_queue
         (top_level_namespace_id, repository_id, manifest_id, review_after, event)
     VALUES ($1, $2, $3, gc_review_after('manifest_upload'), 'manifest_upload')
@@ -84,8 +93,10 @@ const KNOWN_BLOBS: &str = "SELECT repository_id, blob_digest FROM repository_blo
     WHERE top_level_namespace_id = ANY($1) AND repository_id = ANY($2) AND blob_digest = ANY($3)";
 const PUT_REFERENCES: &str = "INSERT INTO manifest_references
         (top_level_namespace_id, repository_id, parent_id, child_id)
-    SELECT $1, $2, $3, m.id FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($4) AND m.id <> $3
+    SELECT $1, $2, $3, m.id FROM unnest($4::bytea[]) AS d, LATERAL (SELECT m.id FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN d AND d
+        ORDER BY m.digest LIMIT 1) AS m
+    WHERE m.id <> $3
     ON CONFLICT (top_level_namespace_id, repository_id, parent_id, child_id) DO NOTHING";
 const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
     SELECT $1, $2, name, $4 FROM unnest($3::text[]) AS name ORDER BY name

@@ -12,10 +12,13 @@ use super::repository::Repository;
 use crate::registry::metadata::{MetadataError, ReferrerPage, Referrers, Stored};
 use crate::registry::oci::Digest;
 
+/// Those of a subject that is there, and those that came before theirs, whose
+/// rows do not name it; with their sizes. Each part in the order of its index.
 const REFERRERS: &str = "(SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
         WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
             AND m.subject_id = (SELECT s.id FROM manifests AS s
-                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest = $3)
+                WHERE s.top_level_namespace_id = $1 AND s.repository_id = $2 AND s.digest BETWEEN $3 AND $3
+                ORDER BY s.digest LIMIT 1)
         ORDER BY m.digest LIMIT $6)
     UNION (SELECT m.digest, octet_length(m.payload)::bigint FROM manifests AS m
         WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest > $4
@@ -24,8 +27,10 @@ const REFERRERS: &str = "(SELECT m.digest, octet_length(m.payload)::bigint FROM 
         ORDER BY m.digest LIMIT $6)
     ORDER BY 1 LIMIT $6";
 const CONTENTS: &str = "SELECT m.digest, m.payload, CASE WHEN NOT m.non_conformant THEN
-        (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END FROM manifests AS m
-    WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = ANY($3) ORDER BY m.digest";
+        (SELECT t.media_type FROM media_types AS t WHERE t.id = m.media_type_id) END
+    FROM unnest($3::bytea[]) AS d, LATERAL (SELECT m.* FROM manifests AS m
+        WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest BETWEEN d AND d
+        ORDER BY m.digest LIMIT 1) AS m ORDER BY m.digest";
 const PIECE: &str = "SELECT substring(m.payload FROM $4 FOR $5) FROM manifests AS m
     WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.digest = $3";
 /// Bytes of a large manifest that are read at once.

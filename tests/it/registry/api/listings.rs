@@ -44,7 +44,7 @@ fn tags_are_paged_in_order(face: Face) {
         json!([])
     );
     assert_eq!(registry.get("/v2/a/b/tags/list?n=10000").status(), 200);
-    for bad in ["abc", "-1", ""] {
+    for bad in ["abc", "-1"] {
         assert_error(
             registry.get(&format!("/v2/a/b/tags/list?n={bad}")),
             400,

@@ -4,5 +4,6 @@
 mod database;
 mod gitlab;
 mod import;
+mod plans;
 mod rename;
 mod shared;
