@@ -14,13 +14,13 @@ const TAGS: usize = 100_000;
 const PAGES: usize = 200;
 
 /// A root, whose services end with it.
-struct Root<'a> {
-    path: &'a Path,
-    kdk: &'static str,
+pub struct Root<'a> {
+    pub path: &'a Path,
+    pub kdk: &'static str,
 }
 
 impl Root<'_> {
-    fn kdk(&self, arguments: &[&str]) -> Output {
+    pub fn kdk(&self, arguments: &[&str]) -> Output {
         let output = Command::new(self.kdk)
             .arg("--root")
             .arg(self.path)
@@ -32,7 +32,7 @@ impl Root<'_> {
         output
     }
 
-    fn timed(&self, arguments: &[&str]) -> f64 {
+    pub fn timed(&self, arguments: &[&str]) -> f64 {
         let began = Instant::now();
         self.kdk(arguments);
         began.elapsed().as_secs_f64()

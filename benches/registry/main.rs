@@ -17,6 +17,7 @@ mod client;
 mod compare;
 mod database;
 mod front;
+mod growth;
 mod server;
 mod workloads;
 
@@ -108,6 +109,14 @@ fn main() {
         for row in own.rows {
             println!("| {} | {:.2} {} |", row.name, row.values[0], row.unit);
         }
+    }
+    if table.wants("growth") {
+        eprintln!("growth:");
+        let lines = growth::measure(&directory.join("growth"));
+        println!(
+            "\n| growth | 1,000 | 10,000 | 100,000 | costs more |\n|---|---:|---:|---:|---:|\n{}",
+            lines.join("\n")
+        );
     }
     if table.wants("front") {
         eprintln!("docker-registry behind kdk's front:");

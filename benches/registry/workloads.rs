@@ -53,7 +53,7 @@ fn spread(address: &str, connections: usize, count: usize, work: impl Fn(&mut Cl
 }
 
 /// Runs `work` over and over for a while; returns how often per second.
-fn repeat(address: &str, connections: usize, work: impl Fn(&mut Client, usize) + Sync) -> f64 {
+pub fn repeat(address: &str, connections: usize, work: impl Fn(&mut Client, usize) + Sync) -> f64 {
     let began = Instant::now();
     timed(address, connections, work).len() as f64 / began.elapsed().as_secs_f64()
 }
@@ -362,6 +362,84 @@ pub fn lay_out_repositories(storage: &Path, repositories: usize) {
         fs::create_dir_all(repository.join("_layers")).expect("made");
         fs::create_dir_all(repository.join("_manifests")).expect("made");
     }
+}
+
+/// Makes a store that has so many of each thing: tags, manifests that are
+/// attached to one, blobs of a repository, repositories. Returns the digests of
+/// the manifests, the one that the others are attached to first.
+pub fn lay_out_growth(storage: &Path, count: usize) -> Vec<String> {
+    let top = storage.join("docker/registry/v2");
+    let put = |path: String, content: &[u8]| {
+        let path = top.join(path);
+        fs::create_dir_all(path.parent().expect("below")).expect("made");
+        fs::write(path, content).expect("written");
+    };
+    let blob = |content: &[u8]| {
+        let digest = digest(content);
+        let hex = &digest[7..];
+        put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), content);
+        digest
+    };
+    let link = |place: String, digest: &str| put(format!("repositories/{place}/link"), digest.as_bytes());
+    let config = blob(b"{}");
+    let manifest = |more: &str| {
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[]{more}}}"#
+        );
+        blob(manifest.as_bytes())
+    };
+    let subject = manifest("");
+    for name in ["tags", "manifests", "blobs"] {
+        link(format!("grow/{name}/_layers/sha256/{}", &config[7..]), &config);
+        link(
+            format!("grow/{name}/_manifests/revisions/sha256/{}", &subject[7..]),
+            &subject,
+        );
+        link(format!("grow/{name}/_manifests/tags/v000000/current"), &subject);
+        link(
+            format!("grow/{name}/_manifests/tags/v000000/index/sha256/{}", &subject[7..]),
+            &subject,
+        );
+    }
+    let mut manifests = vec![subject.clone()];
+    for number in 1..count {
+        link(format!("grow/tags/_manifests/tags/v{number:06}/current"), &subject);
+        let attached = manifest(&format!(
+            r#","subject":{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{subject}","size":1}},"annotations":{{"number":"{number}"}}"#
+        ));
+        link(
+            format!("grow/manifests/_manifests/revisions/sha256/{}", &attached[7..]),
+            &attached,
+        );
+        manifests.push(attached);
+    }
+    for number in 0..count {
+        let one = blob(format!("blob {number:06}").as_bytes());
+        link(format!("grow/blobs/_layers/sha256/{}", &one[7..]), &one);
+        let repository = top.join(format!("repositories/many/r{number:06}"));
+        fs::create_dir_all(repository.join("_layers")).expect("made");
+        fs::create_dir_all(repository.join("_manifests")).expect("made");
+    }
+    manifests
+}
+
+/// Returns what an import leaves out of that: repositories without an image,
+/// and blobs that no image needs.
+pub fn growth_rows(count: usize) -> String {
+    format!(
+        "WITH n AS (INSERT INTO top_level_namespaces (name) VALUES ('many')
+                ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id)
+        INSERT INTO repositories (top_level_namespace_id, name, path)
+        SELECT n.id, 'r' || lpad(x::text, 6, '0'), 'many/r' || lpad(x::text, 6, '0')
+        FROM n, generate_series(0, {count} - 1) AS x ON CONFLICT (path) DO NOTHING;
+        INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload, schema_version, media_type_id,
+            total_size)
+        SELECT r.top_level_namespace_id, r.id, '\\x01'::bytea || sha256(r.path::bytea), '{{}}', 2, m.media_type_id, 2
+        FROM repositories AS r, (SELECT media_type_id FROM manifests LIMIT 1) AS m WHERE r.path LIKE 'many/%';
+        INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
+        SELECT r.top_level_namespace_id, r.id, b.digest FROM repositories AS r, blobs AS b
+        WHERE r.path = 'grow/blobs' ON CONFLICT DO NOTHING"
+    )
 }
 
 /// Makes a store with 2,000 repositories of five manifests each, half of them without a tag.

@@ -90,7 +90,7 @@ impl Worker {
         } else {
             self.shared.config.manifests_interval
         };
-        given.max(Duration::from_millis(10))
+        given.max(Duration::from_millis(1))
     }
 
     async fn run(self, stop: CancellationToken) {

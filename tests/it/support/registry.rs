@@ -282,6 +282,11 @@ impl TestRegistry {
         self.again("", &[])
     }
 
+    /// Returns the database that goes with it.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("small")
     }

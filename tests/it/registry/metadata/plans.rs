@@ -82,6 +82,9 @@ impl Plans {
     }
 }
 
+/// A request to a repository, which returns its status.
+type Request<'a> = Box<dyn Fn(&str) -> u16 + 'a>;
+
 #[test]
 fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
     let postgres = TestPostgres::start();
@@ -111,7 +114,6 @@ fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
         log: postgres.socket.join("log"),
         at: 0,
     };
-    type Request<'a> = Box<dyn Fn(&str) -> u16 + 'a>;
     let get = |path: &'static str| -> Request<'_> {
         let registry = &registry;
         Box::new(move |repository| registry.get(&path.replace("{name}", repository)).status().as_u16())
