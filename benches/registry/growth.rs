@@ -111,34 +111,31 @@ fn at(size: usize, directory: &Path, lines: &mut Lines) {
     in_database(size, directory, &storage, &manifests, lines);
 }
 
-/// Brings all of it into a database, and reads it there.
+/// Makes the same in a database, and reads it there.
 fn in_database(size: usize, directory: &Path, storage: &Path, manifests: &[String], lines: &mut Lines) {
     let path = directory.join("root");
-    std::fs::create_dir_all(path.join("registry")).expect("made");
-    std::fs::rename(storage, path.join("registry/storage")).expect("moved");
+    std::fs::create_dir_all(&path).expect("made");
     let (registry, rails) = (free_port(), free_port());
-    let settings = |more: &str| {
-        let text =
-            format!("port: {rails}\nregistry:\n  enabled: true\n  port: {registry}\n  auth_enabled: false\n{more}");
-        std::fs::write(path.join("kdk.yml"), text).expect("written");
-    };
-    settings("  read_only_maintenance_enabled: true\n");
+    let text = format!(
+        "port: {rails}\nregistry:\n  enabled: true\n  port: {registry}\n  auth_enabled: false\n  database:\n    enabled: true\n"
+    );
+    std::fs::write(path.join("kdk.yml"), text).expect("written");
     let root = Root {
         path: &path,
         kdk: Kind::Kdk.program(),
     };
     root.kdk(&["reconfigure"]);
     root.kdk(&["config", "set", "postgresql.enabled", "true"]);
+    // What is stored is the same.
+    let top = path.join("registry/storage/docker/registry/v2");
+    std::fs::create_dir_all(&top).expect("made");
+    std::fs::rename(storage.join("docker/registry/v2/blobs"), top.join("blobs")).expect("moved");
     root.kdk(&["start"]);
-    root.kdk(&["import-registry-data", "--dry-run", "--row-count"]);
-    workloads::rest();
-    let seconds = root.timed(&["import-registry-data", "--yes"]);
-    lines.add("import, each", "µs", seconds * 1e6 / size as f64);
+    let address = format!("127.0.0.1:{registry}");
+    workloads::push_growth(&address);
     root.kdk(&["psql", "-c", &workloads::growth_rows(size)]);
-    settings("  database:\n    enabled: true\n");
-    root.kdk(&["reconfigure"]);
-    root.kdk(&["restart"]);
-    reads(&format!("127.0.0.1:{registry}"), "database", size, manifests, lines);
+    workloads::rest();
+    reads(&address, "database", size, manifests, lines);
 }
 
 /// Something to read, with its name.
@@ -153,7 +150,11 @@ fn reads(address: &str, face: &str, size: usize, manifests: &[String], lines: &m
         assert_eq!(got.0, 200, "{path}");
     };
     let place = |number: usize| number * 7 % READ * step;
+    // Pages of a hundred, or of ten.
+    let page = |number: usize, entries: usize| number * 7 % (READ / entries) * (size * entries / READ);
     let subject = &manifests[0];
+    let mut sorted = manifests.to_vec();
+    sorted.sort();
     let reads: Vec<Read<'_>> = vec![
         (
             "manifest by tag",
@@ -182,7 +183,7 @@ fn reads(address: &str, face: &str, size: usize, manifests: &[String], lines: &m
                 get(
                     client,
                     "GET",
-                    format!("/v2/grow/tags/tags/list?n=100&last=v{:06}", place(number)),
+                    format!("/v2/grow/tags/tags/list?n=100&last=v{:06}", page(number, 100)),
                 );
             }),
         ),
@@ -192,14 +193,14 @@ fn reads(address: &str, face: &str, size: usize, manifests: &[String], lines: &m
                 get(
                     client,
                     "GET",
-                    format!("/v2/_catalog?n=100&last=many/r{:06}", place(number)),
+                    format!("/v2/_catalog?n=100&last=many/r{:06}", page(number, 100)),
                 );
             }),
         ),
         (
             "referrers, pages of 10",
             Box::new(|client, number| {
-                let last = &manifests[place(number)];
+                let last = &sorted[page(number, 10)];
                 get(
                     client,
                     "GET",

@@ -364,6 +364,24 @@ pub fn lay_out_repositories(storage: &Path, repositories: usize) {
     }
 }
 
+/// The image that all others of [`lay_out_growth`] are like; `more` goes to its end.
+fn growth_image(more: &str) -> String {
+    let config = digest(b"{}");
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[]{more}}}"#
+    )
+}
+
+/// What attaches an image to the first one, with a number.
+fn growth_attached(number: &str) -> String {
+    let subject = digest(growth_image("").as_bytes());
+    format!(
+        r#","subject":{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{subject}","size":1}},"annotations":{{"number":"{number}"}}"#
+    )
+}
+
+const GROWING: [&str; 3] = ["tags", "manifests", "blobs"];
+
 /// Makes a store that has so many of each thing: tags, manifests that are
 /// attached to one, blobs of a repository, repositories. Returns the digests of
 /// the manifests, the one that the others are attached to first.
@@ -382,31 +400,22 @@ pub fn lay_out_growth(storage: &Path, count: usize) -> Vec<String> {
     };
     let link = |place: String, digest: &str| put(format!("repositories/{place}/link"), digest.as_bytes());
     let config = blob(b"{}");
-    let manifest = |more: &str| {
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[]{more}}}"#
-        );
-        blob(manifest.as_bytes())
-    };
-    let subject = manifest("");
-    for name in ["tags", "manifests", "blobs"] {
+    let subject = blob(growth_image("").as_bytes());
+    let hex = &subject[7..];
+    for name in GROWING {
         link(format!("grow/{name}/_layers/sha256/{}", &config[7..]), &config);
-        link(
-            format!("grow/{name}/_manifests/revisions/sha256/{}", &subject[7..]),
-            &subject,
-        );
+        link(format!("grow/{name}/_manifests/revisions/sha256/{hex}"), &subject);
         link(format!("grow/{name}/_manifests/tags/v000000/current"), &subject);
         link(
-            format!("grow/{name}/_manifests/tags/v000000/index/sha256/{}", &subject[7..]),
+            format!("grow/{name}/_manifests/tags/v000000/index/sha256/{hex}"),
             &subject,
         );
     }
     let mut manifests = vec![subject.clone()];
     for number in 1..count {
         link(format!("grow/tags/_manifests/tags/v{number:06}/current"), &subject);
-        let attached = manifest(&format!(
-            r#","subject":{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{subject}","size":1}},"annotations":{{"number":"{number}"}}"#
-        ));
+        let attached = growth_image(&growth_attached(&number.to_string()));
+        let attached = blob(attached.as_bytes());
         link(
             format!("grow/manifests/_manifests/revisions/sha256/{}", &attached[7..]),
             &attached,
@@ -416,6 +425,9 @@ pub fn lay_out_growth(storage: &Path, count: usize) -> Vec<String> {
     for number in 0..count {
         let one = blob(format!("blob {number:06}").as_bytes());
         link(format!("grow/blobs/_layers/sha256/{}", &one[7..]), &one);
+    }
+    // docker-registry lists what has layers, others what has manifests.
+    for number in 0..count {
         let repository = top.join(format!("repositories/many/r{number:06}"));
         fs::create_dir_all(repository.join("_layers")).expect("made");
         fs::create_dir_all(repository.join("_manifests")).expect("made");
@@ -423,22 +435,53 @@ pub fn lay_out_growth(storage: &Path, count: usize) -> Vec<String> {
     manifests
 }
 
-/// Returns what an import leaves out of that: repositories without an image,
-/// and blobs that no image needs.
+/// Pushes the first of each thing.
+pub fn push_growth(address: &str) {
+    let mut client = Client::connect(address).expect("connected");
+    let image = growth_image("");
+    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+    for name in GROWING {
+        for blob in [&b"{}"[..], b"blob"] {
+            let path = format!("/v2/grow/{name}/blobs/uploads/?digest={}", digest(blob));
+            assert_eq!(client.request("POST", &path, "", blob).expect("answered").status, 201);
+        }
+        let path = format!("/v2/grow/{name}/manifests/v000000");
+        let put = client.request("PUT", &path, kind, image.as_bytes());
+        assert_eq!(put.expect("answered").status, 201);
+    }
+}
+
+/// Returns what makes as many rows of what was pushed as [`lay_out_growth`]
+/// makes files, but for the blobs' contents.
 pub fn growth_rows(count: usize) -> String {
+    let image = growth_image(&growth_attached("NUMBER"));
     format!(
-        "WITH n AS (INSERT INTO top_level_namespaces (name) VALUES ('many')
-                ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id)
+        "INSERT INTO tags (top_level_namespace_id, repository_id, name, manifest_id)
+        SELECT t.top_level_namespace_id, t.repository_id, 'v' || lpad(x::text, 6, '0'), t.manifest_id
+        FROM tags AS t JOIN repositories AS r ON r.id = t.repository_id, generate_series(1, {count} - 1) AS x
+        WHERE r.path = 'grow/tags';
+        INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload, schema_version, media_type_id,
+            total_size, subject_id, configuration_media_type_id, configuration_blob_digest, configuration_payload)
+        SELECT m.top_level_namespace_id, m.repository_id, '\\x01'::bytea || sha256(convert_to(y.text, 'UTF8')),
+            convert_to(y.text, 'UTF8'), 2, m.media_type_id, 2, m.id, m.configuration_media_type_id,
+            m.configuration_blob_digest, m.configuration_payload
+        FROM manifests AS m JOIN repositories AS r ON r.id = m.repository_id, generate_series(1, {count} - 1) AS x,
+            LATERAL (SELECT replace('{image}', 'NUMBER', x::text) AS text) AS y
+        WHERE r.path = 'grow/manifests' AND m.subject_id IS NULL;
+        INSERT INTO blobs (digest, media_type_id, size)
+        SELECT '\\x01'::bytea || sha256(convert_to('blob ' || lpad(x::text, 6, '0'), 'UTF8')), b.media_type_id, 11
+        FROM generate_series(0, {count} - 1) AS x, (SELECT media_type_id FROM blobs LIMIT 1) AS b;
+        INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
+        SELECT r.top_level_namespace_id, r.id, b.digest FROM repositories AS r, blobs AS b
+        WHERE r.path = 'grow/blobs' ON CONFLICT DO NOTHING;
+        WITH n AS (INSERT INTO top_level_namespaces (name) VALUES ('many') RETURNING id)
         INSERT INTO repositories (top_level_namespace_id, name, path)
         SELECT n.id, 'r' || lpad(x::text, 6, '0'), 'many/r' || lpad(x::text, 6, '0')
-        FROM n, generate_series(0, {count} - 1) AS x ON CONFLICT (path) DO NOTHING;
+        FROM n, generate_series(0, {count} - 1) AS x;
         INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload, schema_version, media_type_id,
             total_size)
         SELECT r.top_level_namespace_id, r.id, '\\x01'::bytea || sha256(r.path::bytea), '{{}}', 2, m.media_type_id, 2
-        FROM repositories AS r, (SELECT media_type_id FROM manifests LIMIT 1) AS m WHERE r.path LIKE 'many/%';
-        INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
-        SELECT r.top_level_namespace_id, r.id, b.digest FROM repositories AS r, blobs AS b
-        WHERE r.path = 'grow/blobs' ON CONFLICT DO NOTHING"
+        FROM repositories AS r, (SELECT media_type_id FROM manifests LIMIT 1) AS m WHERE r.path LIKE 'many/%'"
     )
 }
 

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::registry::oci::{Digest, RepoName};
+use crate::registry::storage::Names;
 
 /// Repositories that are remembered at most.
 const REPOSITORIES: usize = 200;
@@ -17,22 +18,22 @@ const REPOSITORIES: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// The listings of revisions that all this is about.
-    pub listings: Vec<Arc<[String]>>,
+    pub listings: Vec<Names>,
     /// Manifests whose content was read.
     pub read: HashSet<Digest>,
-    /// Manifests by subject.
+    /// Manifests by subject, sorted.
     pub by_subject: HashMap<Digest, Vec<Digest>>,
 }
 
 impl Known {
     /// Says whether the listings are still these.
-    pub fn is_of(&self, listings: &[Arc<[String]>]) -> bool {
+    pub fn is_of(&self, listings: &[Names]) -> bool {
         self.listings.len() == listings.len()
             && self
                 .listings
                 .iter()
                 .zip(listings)
-                .all(|(known, listing)| Arc::ptr_eq(known, listing))
+                .all(|(known, listing)| known.is_same(listing))
     }
 }
 

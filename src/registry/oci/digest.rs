@@ -55,7 +55,7 @@ pub enum DigestError {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    hex: String,
+    hex: Box<str>,
 }
 
 impl Digest {
@@ -92,7 +92,7 @@ impl Digest {
         };
         (hash.len() * 2 == algorithm.hex_len()).then(|| Self {
             algorithm,
-            hex: HEXLOWER.encode(hash),
+            hex: HEXLOWER.encode(hash).into(),
         })
     }
 
@@ -129,7 +129,7 @@ impl FromStr for Digest {
         }
         Ok(Self {
             algorithm,
-            hex: hex.to_owned(),
+            hex: hex.into(),
         })
     }
 }
@@ -210,7 +210,10 @@ impl Hasher {
             Self::Sha256(state) => (Algorithm::Sha256, HEXLOWER.encode(&state.finalize())),
             Self::Sha512(state) => (Algorithm::Sha512, HEXLOWER.encode(&state.finalize())),
         };
-        Digest { algorithm, hex }
+        Digest {
+            algorithm,
+            hex: hex.into(),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::error::StorageError;
 use super::faults::{Faults, Plan};
 use super::key::{Key, Prefix};
 use super::lease::{Holder, LeaseError};
+use super::names::Names;
 use super::object::{Object, PATIENCE};
 use super::writer::Resumed;
 use crate::sys::task;
@@ -165,7 +166,7 @@ impl Storage {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
+    pub async fn list(&self, prefix: &Prefix) -> Result<Option<Names>, StorageError> {
         call!(self.list(prefix), prefix)
     }
 

@@ -5,7 +5,6 @@
 //! be done, retries) is its own affair.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use super::change::{Aside, Change, Durability, Target};
 use super::error::StorageError;
 use super::key::{Key, Prefix};
 use super::lease::{Holder, LeaseError};
+use super::names::Names;
 use super::object::Object;
 use super::writer::Resumed;
 use crate::sys::usage::Space;
@@ -63,7 +63,7 @@ pub trait Driver: Clone + Send + Sync + 'static {
     /// Returns the names of the next part after a prefix, sorted bytewise;
     /// nothing when there is none. The same listing again may be the same
     /// allocation while nothing changed, and never is when something did.
-    fn list(&self, prefix: &Prefix) -> impl Future<Output = Result<Option<Arc<[String]>>, StorageError>> + Send;
+    fn list(&self, prefix: &Prefix) -> impl Future<Output = Result<Option<Names>, StorageError>> + Send;
     /// Returns when an object, also an unfinished one, was last used.
     fn last_used(&self, key: &Key) -> impl Future<Output = Result<Option<LastUsed>, StorageError>> + Send;
 

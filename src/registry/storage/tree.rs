@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use super::dispatch::Storage;
 use super::error::StorageError;
 use super::key::Prefix;
 use super::layout;
+use super::names::Names;
 use crate::registry::oci::RepoName;
 
 /// Returns all that a registry keeps of images.
@@ -66,7 +66,7 @@ pub async fn holding_after(
             Some(Next::Name(name)) => {
                 // Its directory is listed again from memory when what is below it follows.
                 let names = driver.list(&layout::repository(&name)).await?;
-                let holds = names.is_some_and(|names| names.binary_search_by(|name| name.as_str().cmp(entry)).is_ok());
+                let holds = names.is_some_and(|names| names.contains(entry));
                 if holds && name.parse::<RepoName>().is_ok() {
                     found.push(name);
                     if found.len() == limit {
@@ -83,7 +83,7 @@ pub async fn holding_after(
 /// full names: `a-b` comes between `a` and what is below it, `a/b`.
 struct Level {
     group: String,
-    names: Arc<[String]>,
+    names: Names,
     at: usize,
     /// Those of which all that is below them follows, each with a slash at its end.
     below: BinaryHeap<Reverse<String>>,
@@ -96,7 +96,7 @@ enum Next {
 
 impl Level {
     /// Begins with what comes after `last`.
-    fn new(group: &str, names: Arc<[String]>, last: &str) -> Self {
+    fn new(group: &str, names: Names, last: &str) -> Self {
         let at = names.partition_point(|name| join(group, name).as_str() <= last);
         // Of the names before, only such can be followed by what is below them
         // that are the beginning of `last`.
@@ -104,7 +104,7 @@ impl Level {
         let rest = last.strip_prefix(own.as_str()).unwrap_or_default();
         let below = rest.char_indices().map(|(at, letter)| &rest[..at + letter.len_utf8()]);
         let below = below
-            .filter(|name| names.binary_search_by(|known| known.as_str().cmp(name)).is_ok())
+            .filter(|name| names.contains(name))
             .filter(|name| is_name(name))
             .map(|name| format!("{own}{name}/"))
             .filter(|below| below.as_str() > last || last.starts_with(below.as_str()))

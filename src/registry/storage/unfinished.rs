@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::change::{Durability, Target};
 use super::error::StorageError;
 use super::layout;
+use super::names::Names;
 use super::uploads::Uploads;
 
 impl Uploads {
@@ -14,7 +15,7 @@ impl Uploads {
     /// When they cannot be listed.
     pub async fn ids(&self, group: &str) -> Result<Vec<String>, StorageError> {
         let ids = self.storage().list(&layout::uploads(group)).await?;
-        Ok(ids.iter().flat_map(|ids| ids.iter()).cloned().collect())
+        Ok(ids.iter().flat_map(Names::iter).map(ToOwned::to_owned).collect())
     }
 
     /// Returns when an upload was begun, or last added to.

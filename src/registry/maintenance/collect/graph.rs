@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::digest_key::{DigestKey, key};
 use crate::registry::oci::Digest;
 
 /// A manifest of a repository, by what it belongs to.
@@ -11,8 +12,15 @@ pub struct Node {
     pub references: Vec<Digest>,
     /// Which of that are manifests, of an index.
     pub entries: Vec<Digest>,
-    /// What it is attached to.
-    pub subject: Option<Digest>,
+    /// Whether the last of what it names is what it is attached to.
+    pub is_attached: bool,
+}
+
+impl Node {
+    /// Returns what it is attached to.
+    pub fn subject(&self) -> Option<&Digest> {
+        self.references.last().filter(|_| self.is_attached)
+    }
 }
 
 /// Orders manifests so that each comes before those that it names.
@@ -46,22 +54,23 @@ pub fn topological_order<T>(mut dead: HashMap<Digest, T>, names_of: impl Fn(&T) 
 }
 
 /// Returns everything that belongs to the roots.
-pub fn reachable(nodes: &HashMap<Digest, Node>, mut open: Vec<Digest>) -> HashSet<Digest> {
+pub fn reachable(nodes: &HashMap<Digest, Node>, roots: &[Digest]) -> HashSet<DigestKey> {
     let mut attached: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
     for (digest, node) in nodes {
-        if let Some(subject) = &node.subject {
+        if let Some(subject) = node.subject() {
             attached.entry(subject).or_default().push(digest);
         }
     }
     let mut alive = HashSet::new();
+    let mut open: Vec<&Digest> = roots.iter().collect();
     while let Some(digest) = open.pop() {
-        if !alive.insert(digest.clone()) {
+        if !alive.insert(key(digest)) {
             continue;
         }
-        if let Some(node) = nodes.get(&digest) {
-            open.extend(node.references.iter().filter(|next| nodes.contains_key(next)).cloned());
+        if let Some(node) = nodes.get(digest) {
+            open.extend(node.references.iter().filter(|next| nodes.contains_key(next)));
         }
-        open.extend(attached.get(&digest).into_iter().flatten().map(|next| (*next).clone()));
+        open.extend(attached.get(digest).into_iter().flatten());
     }
     alive
 }
@@ -79,7 +88,7 @@ mod tests {
     fn what_a_tag_leads_to_is_alive() {
         let node = |references: &[u8], subject: Option<u8>| Node {
             references: references.iter().copied().chain(subject).map(digest).collect(),
-            subject: subject.map(digest),
+            is_attached: subject.is_some(),
             ..Node::default()
         };
         let nodes = HashMap::from([
@@ -91,13 +100,13 @@ mod tests {
             (digest(6), node(&[90], None)),    // an image without a tag
             (digest(7), node(&[93], Some(6))), // and its signature
         ]);
-        let alive = reachable(&nodes, vec![digest(1)]);
+        let alive = reachable(&nodes, &[digest(1)]);
         for seed in 1..=5 {
-            assert!(alive.contains(&digest(seed)), "{seed}");
+            assert!(alive.contains(&key(&digest(seed))), "{seed}");
         }
-        assert!(!alive.contains(&digest(6)) && !alive.contains(&digest(7)));
+        assert!(!alive.contains(&key(&digest(6))) && !alive.contains(&key(&digest(7))));
         // A tagged artifact keeps its subject.
-        assert!(reachable(&nodes, vec![digest(7)]).contains(&digest(6)));
+        assert!(reachable(&nodes, &[digest(7)]).contains(&key(&digest(6))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::digest_key::{DigestKey, key};
 use super::graph::{Node, reachable, topological_order};
 use crate::registry::metadata::Stored;
 use crate::registry::metadata::files::links::{Found, Link, State};
@@ -92,7 +93,7 @@ fn node(stored: &Stored) -> Node {
             .filter(is_manifest)
             .map(|entry| entry.digest.clone())
             .collect(),
-        subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+        is_attached: manifest.subject.is_some(),
     }
 }
 
@@ -205,13 +206,15 @@ impl Marking<'_> {
 
     /// Takes what links under names that are no digests' lead to as roots.
     async fn strange(&mut self, links: Vec<(Key, Found)>) -> Result<(), StorageError> {
-        for (key, named) in links {
+        for (place, named) in links {
             match named {
                 Found::Names(digest) if self.know(&digest).await? => {
-                    self.warn(format!("{key} is where no digest is; what it names is kept"));
+                    self.warn(format!("{place} is where no digest is; what it names is kept"));
                     self.roots.push(digest);
                 }
-                _ => self.damage(format!("{key} is where no digest is, and names nothing that is there")),
+                _ => self.damage(format!(
+                    "{place} is where no digest is, and names nothing that is there"
+                )),
             }
         }
         Ok(())
@@ -299,14 +302,14 @@ impl Marking<'_> {
 
     /// Returns what is reachable from roots. What an index names is alive with
     /// it, also where its own link was lost.
-    async fn alive(&mut self, roots: &[Digest]) -> Result<HashSet<Digest>, StorageError> {
+    async fn alive(&mut self, roots: &[Digest]) -> Result<HashSet<DigestKey>, StorageError> {
         let mut looked_for = HashSet::new();
         loop {
-            let alive = reachable(&self.nodes, roots.to_vec());
-            let entries = alive.iter().filter_map(|digest| self.nodes.get(digest));
+            let alive = reachable(&self.nodes, roots);
+            let entries = self.nodes.iter().filter(|(digest, _)| alive.contains(&key(digest)));
             let lost: Vec<Digest> = entries
-                .flat_map(|node| &node.entries)
-                .filter(|entry| !self.nodes.contains_key(entry) && looked_for.insert((*entry).clone()))
+                .flat_map(|(_, node)| &node.entries)
+                .filter(|entry| !self.nodes.contains_key(entry) && looked_for.insert(key(entry)))
                 .cloned()
                 .collect();
             if lost.is_empty() {
@@ -335,12 +338,12 @@ impl Marking<'_> {
 
     /// Tells what is reachable from the roots, and what is not.
     async fn end(mut self, tags: &[TagPlace]) -> Result<Marked, StorageError> {
-        let alive: HashSet<Digest> = if self.rule.delete_untagged {
+        let alive = if self.rule.delete_untagged {
             let mut roots = std::mem::take(&mut self.roots);
-            let tagged = self.alive(&roots).await?;
+            let tagged = self.alive(&roots).await?.len();
             roots.extend(std::mem::take(&mut self.young));
             let alive = self.alive(&roots).await?;
-            self.marked.young = alive.len() - tagged.len();
+            self.marked.young = alive.len() - tagged;
             alive
         } else {
             let all: Vec<Digest> = self.nodes.keys().cloned().collect();
@@ -349,7 +352,7 @@ impl Marking<'_> {
         let nodes = std::mem::take(&mut self.nodes);
         let mut dead = HashMap::new();
         for (digest, node) in nodes {
-            if alive.contains(&digest) {
+            if alive.contains(&key(&digest)) {
                 let mut references = node.references;
                 references.extend(self.aliases(&references).await?);
                 self.marked.live.push((digest, references));
@@ -358,8 +361,8 @@ impl Marking<'_> {
                     name: self.name.clone(),
                     digest: digest.clone(),
                     history: Vec::new(),
+                    subject: node.subject().cloned(),
                     references: node.references,
-                    subject: node.subject,
                 };
                 dead.insert(digest, unreferenced);
             }

@@ -20,7 +20,9 @@ use crate::registry::metadata::{
 };
 use crate::registry::oci::references::{Holds, Required};
 use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
-use crate::registry::storage::{Blobs, Change, Durability, Expected, Key, Storage, StorageError, Target, layout, tree};
+use crate::registry::storage::{
+    Blobs, Change, Durability, Expected, Key, Names, Storage, StorageError, Target, layout, tree,
+};
 
 /// Locks that repositories share by their names' hashes.
 const STRIPES: usize = 64;
@@ -108,7 +110,7 @@ impl Files {
             let Some(listing) = self.driver.list(&prefix).await? else {
                 continue;
             };
-            revisions.push((algorithm, Arc::clone(&listing)));
+            revisions.push((algorithm, listing.clone()));
             listings.push(listing);
         }
         let known = self.subjects.get(name);
@@ -146,6 +148,9 @@ impl Files {
         }
         if !whole {
             fresh.listings.clear();
+        }
+        for attached in fresh.by_subject.values_mut().filter(|all| !all.is_sorted()) {
+            attached.sort_unstable();
         }
         let fresh = Arc::new(fresh);
         self.subjects.put(name, Arc::clone(&fresh));
@@ -261,7 +266,7 @@ impl Metadata for Files {
         }
         let listing = self.driver.list(&layout::tags(name)).await?;
         let mut own = Vec::new();
-        for tag in listing.iter().flat_map(|names| names.iter()) {
+        for tag in listing.iter().flat_map(Names::iter) {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
             if self.resolve(name, &tag).await?.as_ref() == Some(digest) {
                 own.push(tag);
@@ -296,12 +301,13 @@ impl Metadata for Files {
             return Ok(known.then(Page::default));
         };
         // Only what is on the page is judged, and where it begins again.
-        let begin = last.map_or(0, |last| all.partition_point(|name| name.as_str() <= last));
+        let begin = last.map_or(0, |last| all.partition_point(|name| name <= last));
         let mut judged = self
             .judged
             .get(name, &all, begin..begin.saturating_add(limit).saturating_add(1));
         let mut page = Page::default();
-        for (at, text) in all.iter().enumerate().skip(begin) {
+        for at in begin..all.len() {
+            let Some(text) = all.get(at) else { break };
             if !judged.contains(at) {
                 let Ok(tag) = text.parse::<Tag>() else { continue };
                 if self.resolve(name, &tag).await?.is_none() {
@@ -313,7 +319,7 @@ impl Metadata for Files {
                 page.more = true;
                 break;
             }
-            page.names.push(text.clone());
+            page.names.push(text.to_owned());
         }
         self.judged.put(name, &all, judged);
         Ok(Some(page))
@@ -326,14 +332,14 @@ impl Metadata for Files {
         page: ReferrerPage<'_>,
     ) -> Result<Referrers, MetadataError> {
         let known = self.known_subjects(name).await?;
-        let mut attached: Vec<&Digest> = known.by_subject.get(subject).into_iter().flatten().collect();
-        attached.sort_unstable();
+        let attached = known.by_subject.get(subject).map_or(&[][..], Vec::as_slice);
+        // In order of their texts, too.
+        let begin = page.after.map_or(0, |after| {
+            attached.partition_point(|digest| digest.to_string().as_str() <= after)
+        });
         let mut found = Referrers::default();
         // Its content is read when its turn comes, and not kept.
-        for digest in attached {
-            if page.after.is_some_and(|after| digest.to_string().as_str() <= after) {
-                continue;
-            }
+        for digest in &attached[begin..] {
             let Some(size) = self.blobs.head(digest).await? else {
                 continue;
             };

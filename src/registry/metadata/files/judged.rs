@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::registry::oci::RepoName;
+use crate::registry::storage::Names;
 
 /// Listings that are remembered at most.
 const LISTINGS: usize = 1000;
@@ -19,7 +20,7 @@ pub struct Judged(Arc<Mutex<HashMap<String, Known>>>);
 /// A listing, and which of its names are tags.
 #[derive(Debug)]
 struct Known {
-    listing: Arc<[String]>,
+    listing: Names,
     tags: Vec<bool>,
 }
 
@@ -45,11 +46,9 @@ impl Part {
 
 impl Judged {
     /// Returns what is known of a part of a repository's listing.
-    pub fn get(&self, name: &RepoName, listing: &Arc<[String]>, part: Range<usize>) -> Part {
+    pub fn get(&self, name: &RepoName, listing: &Names, part: Range<usize>) -> Part {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all
-            .get(name.as_str())
-            .filter(|known| Arc::ptr_eq(&known.listing, listing));
+        let known = all.get(name.as_str()).filter(|known| known.listing.is_same(listing));
         let end = part.end.min(listing.len());
         Part {
             begin: part.start,
@@ -61,7 +60,7 @@ impl Judged {
     }
 
     /// Keeps what was found.
-    pub fn put(&self, name: &RepoName, listing: &Arc<[String]>, part: Part) {
+    pub fn put(&self, name: &RepoName, listing: &Names, part: Part) {
         if part.found.is_empty() {
             return;
         }
@@ -70,11 +69,11 @@ impl Judged {
             all.clear();
         }
         let fresh = || Known {
-            listing: Arc::clone(listing),
+            listing: listing.clone(),
             tags: vec![false; listing.len()],
         };
         let known = all.entry(name.to_string()).or_insert_with(fresh);
-        if !Arc::ptr_eq(&known.listing, listing) {
+        if !known.listing.is_same(listing) {
             *known = fresh();
         }
         for at in part.found {

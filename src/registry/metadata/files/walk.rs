@@ -7,7 +7,7 @@
 
 use super::links::{self, Found, Link, State};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
-use crate::registry::storage::{Key, Prefix, Storage, StorageError, Target, layout};
+use crate::registry::storage::{Key, Names, Prefix, Storage, StorageError, Target, layout};
 
 /// What lies where digests are expected.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ async fn below(storage: &Storage, top: &Prefix) -> Result<Entries, StorageError>
 
 async fn names_in(storage: &Storage, place: &Prefix) -> Result<Vec<String>, StorageError> {
     let names = storage.list(place).await?;
-    Ok(names.iter().flat_map(|names| names.iter()).cloned().collect())
+    Ok(names.iter().flat_map(Names::iter).map(ToOwned::to_owned).collect())
 }
 
 /// What has the place of a tag in a repository, whether its name can be one or not.

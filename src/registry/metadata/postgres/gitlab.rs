@@ -368,8 +368,8 @@ impl Postgres {
             FROM repositories AS r
             WHERE r.top_level_namespace_id = (SELECT id FROM top_level_namespaces WHERE name = split_part($1, '/', 1))
                 AND (r.path = $1 OR starts_with(r.path, $1 || '/')) AND r.path > $2 AND r.deleted_at IS NULL
-                AND EXISTS (SELECT FROM tags AS t WHERE t.top_level_namespace_id = r.top_level_namespace_id
-                    AND t.repository_id = r.id)
+                AND (SELECT 1 FROM tags AS t WHERE t.top_level_namespace_id = r.top_level_namespace_id
+                    AND t.repository_id = r.id ORDER BY t.name LIMIT 1) IS NOT NULL
             ORDER BY r.path LIMIT $3";
         attempt!(self, client, {
             let last = super::client::without_nul(last);

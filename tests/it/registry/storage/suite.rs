@@ -178,9 +178,9 @@ async fn names_are_listed_in_order(kind: DriverKind) {
     expected.sort_unstable();
     for storage in [&test.storage, &test.anew()] {
         let listing = storage.list(&prefix("top")).await.expect("listed").expect("there");
-        assert_eq!(listing.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        assert_eq!(listing.iter().collect::<Vec<_>>(), expected);
         let below = storage.list(&prefix("top").below(&long)).await.expect("listed");
-        assert_eq!(below.expect("there").to_vec(), ["x", "y"]);
+        assert_eq!(below.expect("there").iter().collect::<Vec<_>>(), ["x", "y"]);
     }
     // What changed is listed anew, also right afterwards.
     for round in 0..20 {
@@ -619,7 +619,7 @@ async fn deletions_take_what_they_name(kind: DriverKind) {
         }
         assert_eq!(storage.unfinished(&key("a/b/up/data")).await.expect("looked"), None);
         let listing = storage.list(&prefix("a")).await.expect("listed").expect("there");
-        assert_eq!(listing.to_vec(), ["b-c", "bb"]);
+        assert_eq!(listing.iter().collect::<Vec<_>>(), ["b-c", "bb"]);
     }
     // It begins anew, without a note.
     let resumed = storage.resume(&key("a/b/up/data")).await.expect("opened");

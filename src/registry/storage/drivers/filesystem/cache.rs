@@ -11,13 +11,14 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use camino::Utf8Path;
 
 use super::stamp::Stamp;
+use crate::registry::storage::Names;
 use crate::sys::clock::monotonic;
 use crate::sys::generations::Generations;
 
@@ -27,8 +28,11 @@ const BUDGET: usize = 5 << 20;
 const OVERHEAD: usize = 200;
 /// Largest content that is kept: links are, manifests are kept elsewhere.
 const LARGEST_CONTENT: usize = 256;
-/// Largest listing that is kept.
-const LARGEST: usize = 4 << 20;
+/// Listings that are larger than this are kept by themselves: one would drive
+/// all else out.
+const LARGE: usize = 1 << 20;
+/// Bytes that each of the two generations of those holds at most.
+const LARGE_BUDGET: usize = 16 << 20;
 /// How long an entry answers without being looked at.
 const TRUSTED: Duration = Duration::from_secs(5);
 /// Paths share this many counts of changes.
@@ -40,7 +44,7 @@ pub enum Kept {
     /// A file's content.
     Content(Bytes),
     /// The names in a directory, sorted.
-    Names(Arc<[String]>),
+    Names(Names),
     /// A file's size in bytes.
     Size(u64),
     /// Nothing is there.
@@ -51,7 +55,7 @@ impl Kept {
     fn size(&self) -> usize {
         match self {
             Self::Content(content) => content.len(),
-            Self::Names(names) => names.iter().map(|name| name.len() + size_of::<String>()).sum(),
+            Self::Names(names) => names.size(),
             Self::Size(_) | Self::Absent => 0,
         }
     }
@@ -59,7 +63,7 @@ impl Kept {
     fn is_too_large(&self) -> bool {
         let largest = match self {
             Self::Content(_) => LARGEST_CONTENT,
-            _ => LARGEST,
+            _ => LARGE_BUDGET,
         };
         self.size() > largest
     }
@@ -86,6 +90,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Cache {
     generations: Mutex<Generations<Key, Entry>>,
+    /// Large listings.
+    large: Mutex<Generations<Key, Entry>>,
     /// Two keyed hashes stand for a path: nobody can make two paths collide.
     keys: [RandomState; 2],
     /// Changes by this process, of paths that share a place.
@@ -102,6 +108,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             generations: Mutex::new(Generations::new(BUDGET)),
+            large: Mutex::new(Generations::new(LARGE_BUDGET)),
             keys: Default::default(),
             changes: (0..COUNTS).map(|_| AtomicU64::new(0)).collect(),
             trees: AtomicU64::new(0),
@@ -125,10 +132,12 @@ impl Cache {
         }
         let key = self.key(path);
         let changes = self.changes_of(key);
-        let mut generations = self.generations();
-        let entry = generations.get(&key)?;
-        let holds = entry.seen.changes == changes && monotonic().duration_since(entry.seen.at) < TRUSTED;
-        holds.then(|| entry.kept.clone())
+        let judge = |entry: &mut Entry| {
+            let holds = entry.seen.changes == changes && monotonic().duration_since(entry.seen.at) < TRUSTED;
+            holds.then(|| entry.kept.clone())
+        };
+        let small = lock(&self.generations).get(&key).map(judge);
+        small.or_else(|| lock(&self.large).get(&key).map(judge)).flatten()
     }
 
     /// Takes note of a path before it is looked at.
@@ -142,14 +151,16 @@ impl Cache {
     /// Returns what is kept of a path that is found to be as it was.
     pub fn unchanged(&self, path: &Utf8Path, before: Before, found: Option<Stamp>) -> Option<Kept> {
         let found = found?;
-        let mut generations = self.generations();
         let key = self.key(path);
-        let entry = generations.get(&key)?;
-        if entry.stamp != Some(found) {
-            return None;
-        }
-        entry.seen = before;
-        Some(entry.kept.clone())
+        let judge = |entry: &mut Entry| {
+            if entry.stamp != Some(found) {
+                return None;
+            }
+            entry.seen = before;
+            Some(entry.kept.clone())
+        };
+        let small = lock(&self.generations).get(&key).and_then(judge);
+        small.or_else(|| lock(&self.large).get(&key).and_then(judge))
     }
 
     /// Keeps what was read from a file, which had this settled stamp before the reading.
@@ -164,7 +175,8 @@ impl Cache {
             seen: before,
             kept,
         };
-        self.generations().put(self.key(path), entry, cost);
+        let place = if cost > LARGE { &self.large } else { &self.generations };
+        lock(place).put(self.key(path), entry, cost);
     }
 
     /// Hears that this process has changed a path, or tried to.
@@ -189,14 +201,14 @@ impl Cache {
         ]
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations<Key, Entry>> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn key(&self, path: &Utf8Path) -> Key {
         // Paths that differ in writing only may have two entries; that does no harm.
         [0, 1].map(|number| self.keys[number].hash_one(path.as_str()))
     }
+}
+
+fn lock(entries: &Mutex<Generations<Key, Entry>>) -> MutexGuard<'_, Generations<Key, Entry>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn place(key: Key) -> usize {
@@ -239,7 +251,7 @@ mod tests {
             above,
             cache.before(above),
             None,
-            Kept::Names(Arc::from(["b".to_owned()])),
+            Kept::Names(vec!["b".to_owned()].into()),
         );
         cache.changed(other);
         assert!(cache.fresh(above).is_none());

@@ -24,7 +24,7 @@ use crate::registry::storage::lease::{Holder, LeaseError};
 use crate::registry::storage::object::Object;
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
-use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Names, Prefix, StorageError, Target};
 use crate::sys::usage::{Space, space};
 
 /// A directory tree on a local disk.
@@ -227,7 +227,7 @@ impl Driver for Filesystem {
         .await
     }
 
-    async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
+    async fn list(&self, prefix: &Prefix) -> Result<Option<Names>, StorageError> {
         match self.fresh(prefix.as_str()) {
             Some(Kept::Names(names)) => return Ok(Some(names)),
             Some(Kept::Absent) => return Ok(None),
@@ -239,12 +239,11 @@ impl Driver for Filesystem {
                 return Ok(Some(names));
             }
             let names = absent_is_none(fs::read_dir(path).and_then(|entries| {
-                let mut names = entries
+                let names = entries
                     .map(|entry| Ok(entry?.file_name().into_string().ok()))
                     .filter_map(io::Result::transpose)
                     .collect::<io::Result<Vec<_>>>()?;
-                names.sort_unstable();
-                Ok(Arc::<[String]>::from(names))
+                Ok(Names::from(names))
             }))?;
             let kept = names.clone().map_or(Kept::Absent, Kept::Names);
             inner.cache.put(path, before, settled, kept);

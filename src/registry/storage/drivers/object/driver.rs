@@ -16,7 +16,7 @@ use super::writer::{PartWriter, Writing};
 use crate::registry::storage::object::{Object, Source};
 use crate::registry::storage::pending::Pending;
 use crate::registry::storage::writer::Resumed;
-use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Prefix, StorageError, Target};
+use crate::registry::storage::{Aside, Change, Driver, Durability, Key, LastUsed, Names, Prefix, StorageError, Target};
 use crate::sys::usage::Space;
 
 /// Objects in a store.
@@ -85,7 +85,7 @@ impl Driver for Objects {
         }))
     }
 
-    async fn list(&self, prefix: &Prefix) -> Result<Option<Arc<[String]>>, StorageError> {
+    async fn list(&self, prefix: &Prefix) -> Result<Option<Names>, StorageError> {
         let names = named("list", prefix, self.store.names(prefix).await)?;
         Ok((!names.is_empty()).then(|| names.into()))
     }
