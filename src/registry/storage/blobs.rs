@@ -8,6 +8,7 @@ use super::driver::LastUsed;
 use super::error::StorageError;
 use super::key::Prefix;
 use super::layout;
+use super::names::Names;
 use super::object::Object;
 use crate::registry::oci::{Algorithm, Digest};
 
@@ -51,7 +52,7 @@ impl Blobs {
         for algorithm in Algorithm::ALL {
             let top = layout::blobs_of(algorithm);
             let names = self.driver.list(&top).await?;
-            let names = names.iter().flat_map(|names| names.iter());
+            let names = names.iter().flat_map(Names::iter);
             found.extend(names.map(|name| (algorithm, top.below(name))));
         }
         Ok(found)
@@ -64,7 +65,7 @@ impl Blobs {
     /// Those of the storage.
     pub async fn digests(&self, (algorithm, prefix): &Shard) -> Result<Vec<Digest>, StorageError> {
         let names = self.driver.list(prefix).await?;
-        let names = names.iter().flat_map(|names| names.iter());
+        let names = names.iter().flat_map(Names::iter);
         Ok(names
             .filter_map(|hex| format!("{}:{hex}", algorithm.name()).parse().ok())
             .collect())

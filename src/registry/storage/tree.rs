@@ -29,7 +29,7 @@ pub async fn holding(driver: &Storage, entry: &str) -> Result<Vec<String>, Stora
         } else {
             layout::repository(&group)
         };
-        for name in driver.list(&directory).await?.iter().flat_map(|names| names.iter()) {
+        for name in driver.list(&directory).await?.iter().flat_map(Names::iter) {
             if name == entry {
                 found.push(group.clone());
             } else if is_name(name) {

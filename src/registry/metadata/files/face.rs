@@ -117,6 +117,12 @@ impl Files {
         if known.is_of(&listings) {
             return Ok(known);
         }
+        // Reading takes long where there are many; others wait for it.
+        let _reading = self.subjects.reading(name).await;
+        let known = self.subjects.get(name);
+        if known.is_of(&listings) {
+            return Ok(known);
+        }
         let mut fresh = Known {
             read: known.read.clone(),
             by_subject: known.by_subject.clone(),
