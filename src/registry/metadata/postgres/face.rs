@@ -70,10 +70,11 @@ const HAS_BLOB: &str = "SELECT 1 FROM repository_blobs
     ORDER BY blob_digest LIMIT 1";
 const UNLINK_BLOB: &str = "DELETE FROM repository_blobs
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND blob_digest = $3";
+/// In order of the digests: in that of the ids there is an index of all repositories' manifests.
 const REPOSITORIES: &str = "SELECT r.path FROM repositories AS r
     WHERE r.path > $1 AND r.deleted_at IS NULL AND (SELECT 1 FROM manifests AS m
         WHERE m.top_level_namespace_id = r.top_level_namespace_id AND m.repository_id = r.id
-        ORDER BY m.id LIMIT 1) IS NOT NULL
+        ORDER BY m.digest LIMIT 1) IS NOT NULL
     ORDER BY r.path LIMIT $2";
 
 impl Postgres {

@@ -267,6 +267,34 @@ fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
         assert!(common > 0, "{what}: nothing was asked");
         seen += common;
     }
+    // A page of the catalog touches its repositories, however many there are.
+    postgres.sql(
+        "registry_dev",
+        "WITH n AS (INSERT INTO top_level_namespaces (name) VALUES ('many') RETURNING id)
+        INSERT INTO repositories (top_level_namespace_id, name, path)
+        SELECT n.id, 'r' || lpad(x::text, 6, '0'), 'many/r' || lpad(x::text, 6, '0') FROM n, generate_series(1, 20000) AS x;
+        INSERT INTO manifests (top_level_namespace_id, repository_id, digest, payload, schema_version, media_type_id,
+            total_size)
+        SELECT r.top_level_namespace_id, r.id, '\\x01'::bytea || sha256(r.path::bytea), '{}', 2, m.media_type_id, 2
+        FROM repositories AS r, (SELECT media_type_id FROM manifests LIMIT 1) AS m WHERE r.path LIKE 'many/%'",
+    );
+    for statistics in [false, true] {
+        if statistics {
+            postgres.sql("registry_dev", "ANALYZE");
+        }
+        plans.read();
+        assert_eq!(registry.get("/v2/_catalog?n=10&last=many/r010000").status(), 200);
+        let pages = plans.read();
+        let page = pages
+            .iter()
+            .find(|(query, _)| query.starts_with("SELECT r.path FROM repositories"));
+        let (query, blocks) = page.expect("it was asked for");
+        if *blocks > 100 {
+            wrong.push(format!(
+                "catalog, with statistics {statistics}: {blocks} blocks: {query}"
+            ));
+        }
+    }
     assert!(seen > 40, "{seen} statements were seen");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
