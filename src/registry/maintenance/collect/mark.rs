@@ -279,16 +279,19 @@ impl Marking<'_> {
                 // Its history has what it stood for, and perhaps more. A tag
                 // that never was has none, nor has one that was deleted.
                 let history = tag.history(storage).await?;
-                let mut kept = 0;
+                let (mut kept, mut young) = (0, 0);
                 for digest in history.digests {
                     if self.know(&digest).await? {
+                        // A push that goes on has not come to the tag itself.
+                        let is_young = tag.was_since(storage, &digest, self.rule.cutoff).await?;
+                        young += usize::from(is_young);
                         self.roots.push(digest);
                         kept += 1;
                     }
                 }
                 if current == Found::Garbled && (kept == 0 || !history.strange.is_empty()) {
                     self.damage(format!("the tag {name}:{text} is broken ({})", tag.key()));
-                } else if kept > 0 {
+                } else if kept > young {
                     self.warn(format!(
                         "{} names no manifest; all that the tag ever stood for is kept",
                         tag.key()

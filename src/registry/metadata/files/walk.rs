@@ -5,6 +5,8 @@
 //! names something is found here too, so that nobody takes for absent what is
 //! only damaged.
 
+use jiff::Timestamp;
+
 use super::links::{self, Found, Link, State};
 use crate::registry::oci::{Algorithm, Digest, RepoName, Tag};
 use crate::registry::storage::{Key, Names, Prefix, Storage, StorageError, Target, layout};
@@ -121,6 +123,15 @@ impl TagPlace {
     pub async fn once_was(&self, storage: &Storage, digest: &Digest) -> Result<bool, StorageError> {
         let key = layout::tag_index_link_in(&self.place, digest);
         Ok(storage.head(&key).await?.is_some())
+    }
+
+    /// Says whether it was put at or after a time, to stand for a manifest.
+    ///
+    /// # Errors
+    /// When that cannot be looked at.
+    pub async fn was_since(&self, storage: &Storage, digest: &Digest, time: Timestamp) -> Result<bool, StorageError> {
+        let key = layout::tag_index_link_in(&self.place, digest);
+        Ok(storage.last_used(&key).await?.is_some_and(|used| used.at >= time))
     }
 
     /// Says whether the manifest that it stands for has no link of its own.
