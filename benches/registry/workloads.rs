@@ -364,6 +364,19 @@ pub fn lay_out_repositories(storage: &Path, repositories: usize) {
     }
 }
 
+fn put(path: &Path, content: &[u8]) {
+    fs::create_dir_all(path.parent().expect("below")).expect("made");
+    fs::write(path, content).expect("written");
+}
+
+/// Lays a blob into a store; returns its digest.
+fn put_blob(top: &Path, content: &[u8]) -> String {
+    let digest = digest(content);
+    let hex = &digest[7..];
+    put(&top.join(format!("blobs/sha256/{}/{hex}/data", &hex[..2])), content);
+    digest
+}
+
 /// The image that all others of [`lay_out_growth`] are like; `more` goes to its end.
 fn growth_image(more: &str) -> String {
     let config = digest(b"{}");
@@ -387,17 +400,8 @@ const GROWING: [&str; 3] = ["tags", "manifests", "blobs"];
 /// the manifests, the one that the others are attached to first.
 pub fn lay_out_growth(storage: &Path, count: usize) -> Vec<String> {
     let top = storage.join("docker/registry/v2");
-    let put = |path: String, content: &[u8]| {
-        let path = top.join(path);
-        fs::create_dir_all(path.parent().expect("below")).expect("made");
-        fs::write(path, content).expect("written");
-    };
-    let blob = |content: &[u8]| {
-        let digest = digest(content);
-        let hex = &digest[7..];
-        put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), content);
-        digest
-    };
+    let put = |path: String, content: &[u8]| put(&top.join(path), content);
+    let blob = |content: &[u8]| put_blob(&top, content);
     let link = |place: String, digest: &str| put(format!("repositories/{place}/link"), digest.as_bytes());
     let config = blob(b"{}");
     let subject = blob(growth_image("").as_bytes());
@@ -488,17 +492,8 @@ pub fn growth_rows(count: usize) -> String {
 /// Makes a store with 2,000 repositories of five manifests each, half of them without a tag.
 pub fn lay_out_garbage(storage: &Path) {
     let top = storage.join("docker/registry/v2");
-    let put = |path: String, content: &[u8]| {
-        let path = top.join(path);
-        fs::create_dir_all(path.parent().expect("below")).expect("made");
-        fs::write(path, content).expect("written");
-    };
-    let blob = |content: &[u8]| {
-        let digest = digest(content);
-        let hex = &digest[7..];
-        put(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), content);
-        digest
-    };
+    let put = |path: String, content: &[u8]| put(&top.join(path), content);
+    let blob = |content: &[u8]| put_blob(&top, content);
     for repository in 0..2000_u64 {
         let name = format!("g{}/r{repository}", repository % 20);
         let layer = |digest: &str| {

@@ -167,7 +167,7 @@ impl Storage {
     /// # Errors
     /// When it cannot be read.
     pub async fn list(&self, prefix: &Prefix) -> Result<Option<Names>, StorageError> {
-        call!(self.list(prefix), prefix)
+        read!(self.list(prefix), prefix)
     }
 
     /// Returns when an object, also an unfinished one, was last used.

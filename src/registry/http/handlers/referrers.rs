@@ -1,5 +1,7 @@
 //! `/v2/<name>/referrers/<digest>`.
 
+use std::collections::HashSet;
+
 use hyper::{Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -42,10 +44,11 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
     // Where more follows, what comes after it is not on this page.
     let end = attached.found.last().filter(|_| attached.more);
     let end = end.map(|last| last.digest.clone());
+    let known: HashSet<&str> = attached.found.iter().map(|entry| entry.digest.as_str()).collect();
     kept.retain(|entry| {
         let is_on_page =
             end.as_ref().is_none_or(|end| entry.digest < *end) && last.as_ref().is_none_or(|last| entry.digest > *last);
-        is_on_page && !attached.found.iter().any(|known| known.digest == entry.digest)
+        is_on_page && !known.contains(entry.digest.as_str())
     });
     let mut all: Vec<(Referrer, bool)> = attached.found.into_iter().map(|entry| (entry, true)).collect();
     all.extend(kept.into_iter().map(|entry| (entry, false)));

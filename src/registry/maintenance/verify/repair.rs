@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::registry::metadata::files::links::Link;
 use crate::registry::metadata::files::walk::TagPlace;
 use crate::registry::oci::Digest;
-use crate::registry::storage::{Blobs, Change, Durability, Storage, StorageError, Target};
+use crate::registry::storage::{Blobs, Change, Durability, Expected, Storage, StorageError, Target};
 
 /// Mends, or only would.
 pub struct Repair<'a> {
@@ -39,9 +39,10 @@ impl Repair<'_> {
         if !self.is_on {
             return Ok(None);
         }
-        let change = Change::PutVerified {
+        let change = Change::Update {
             key: place.key(),
             content: Bytes::from(digest.to_string()),
+            expected: Expected::Anything,
         };
         self.storage.commit(vec![change], Durability::Durable).await?;
         Ok(Some("restored"))

@@ -94,7 +94,7 @@ impl Database {
             checked,
             checked.then_some(config.request_timeout),
             if checked { SERVER } else { ADMIN },
-            "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5min -c jit=off",
+            "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5min",
         )
     }
 

@@ -779,7 +779,7 @@ impl Plan for Planned {
 /// A driver's thread that never comes back must not keep whoever asked.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_hangs_ends() {
-    for place in ["get", "head", "open", "get:done"] {
+    for place in ["get", "head", "open", "list", "get:done"] {
         let plan = Planned {
             place,
             fails: false,
@@ -791,6 +791,7 @@ async fn a_read_that_hangs_ends() {
         let failed = match place {
             "head" => storage.head(&key("a")).await.map(drop),
             "open" => storage.open(&key("a")).await.map(drop),
+            "list" => storage.list(&prefix("a")).await.map(drop),
             _ => storage.get(&key("a")).await.map(drop),
         };
         let failed = failed.expect_err("it hangs");
