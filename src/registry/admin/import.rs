@@ -41,7 +41,7 @@ pub fn import(
     let stop = stop_on_signal(&runtime);
     runtime.block_on(async {
         let database = Database::hasty(&database)?;
-        let postgres = Postgres::new(database.clone(), driver.clone());
+        let postgres = Postgres::new(database.clone());
         let counts = Importer::new(driver.clone(), &postgres, options, &stop, report)
             .run()
             .await;

@@ -34,9 +34,8 @@ pub fn misplaced(source: &Source) -> Option<String> {
 pub fn online_gc(source: &Source) -> Result<([Queue; 2], Totals), CommandError> {
     let config = source.load()?;
     let database = Database::new(&database_of(source)?)?;
-    let driver = Storage::in_directory(&config.storage.root)?;
     let queues = runtime()?.block_on(async {
-        let queues = Postgres::new(database.clone(), driver).queues().await;
+        let queues = Postgres::new(database.clone()).queues().await;
         database.close().await;
         queues
     })?;

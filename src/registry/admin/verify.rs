@@ -50,7 +50,7 @@ pub fn verify(
     let mut findings = findings?;
     if let Some(database) = database {
         runtime.block_on(async {
-            let postgres = Postgres::new(database.clone(), driver.clone());
+            let postgres = Postgres::new(database.clone());
             let outcome = verify::database::check(&postgres, &driver, platforms, &stop, &mut findings).await;
             database.close().await;
             outcome

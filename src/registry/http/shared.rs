@@ -13,7 +13,7 @@ use crate::registry::metadata::Store;
 use crate::registry::metrics::Metrics;
 use crate::registry::notify::Notifier;
 use crate::registry::storage::upload_state::StateSigner;
-use crate::registry::storage::{Barrier, Blobs, Uploads};
+use crate::registry::storage::{Blobs, Uploads};
 use crate::serve::Forward;
 
 /// Where clients ask for tokens, below the prefix. It needs no token, and
@@ -32,8 +32,6 @@ pub struct Shared {
     pub metadata: Store,
     /// Receivers of events.
     pub notifier: Arc<Notifier>,
-    /// Where pushes and a garbage collection pass each other.
-    pub barrier: Arc<Barrier>,
     /// Changes under way.
     pub tasks: TaskTracker,
     /// Whether nothing may be changed for now.

@@ -3,6 +3,7 @@
 //! Operations are those of the API, never rows or links, so that link files
 //! and a database can stand behind the same trait.
 
+pub mod database;
 mod error;
 pub mod files;
 pub mod locate;
@@ -14,6 +15,7 @@ mod store;
 mod subjects;
 mod types;
 
+pub use database::InDatabase;
 pub use error::MetadataError;
 pub use files::Files;
 pub use port::Metadata;

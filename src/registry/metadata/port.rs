@@ -6,10 +6,11 @@ use super::error::MetadataError;
 use super::referrers::{ReferrerPage, Referrers};
 use super::types::{BlobRecord, Deleted, IsProtected, Page, PutManifest, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::Change;
+use crate::registry::storage::StagedBlob;
 
 /// Knows what belongs to which repository. What an operation has done when
-/// it returns is durable.
+/// it returns is durable, and a collection that is under way leaves what it
+/// relies on.
 pub trait Metadata: Clone + Send + Sync + 'static {
     /// Returns a manifest, when it belongs to the repository.
     fn manifest(
@@ -72,20 +73,24 @@ pub trait Metadata: Clone + Send + Sync + 'static {
         page: ReferrerPage<'_>,
     ) -> impl Future<Output = Result<Referrers, MetadataError>> + Send;
     /// Returns what is known of a blob, when it belongs to the repository and
-    /// its data are there.
+    /// its data are there. A collection leaves it from then on: whoever asks
+    /// may be about to push a manifest that names it.
     fn blob(
         &self,
         name: &RepoName,
         digest: &Digest,
     ) -> impl Future<Output = Result<Option<BlobRecord>, MetadataError>> + Send;
-    /// Makes a blob part of the repository. `arrival` brings its content;
-    /// without one the content is stored already.
-    fn put_blob(
+    /// Makes a blob that has arrived part of the repository.
+    fn put_blob(&self, name: &RepoName, blob: StagedBlob) -> impl Future<Output = Result<(), MetadataError>> + Send;
+    /// Makes a blob of another repository part of this one, too; nothing when
+    /// it is not there, or its content has no name of its own: then it is to
+    /// be pushed.
+    fn mount_blob(
         &self,
         name: &RepoName,
+        from: &RepoName,
         digest: &Digest,
-        arrival: Option<Change>,
-    ) -> impl Future<Output = Result<(), MetadataError>> + Send;
+    ) -> impl Future<Output = Result<Option<BlobRecord>, MetadataError>> + Send;
     /// Takes a blob out of the repository; says whether it was in it.
     fn unlink_blob(&self, name: &RepoName, digest: &Digest)
     -> impl Future<Output = Result<bool, MetadataError>> + Send;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::database::InDatabase;
 use super::error::MetadataError;
 use super::files::Files;
 use super::port::Metadata;
-use super::postgres::Postgres;
 use super::referrers::{ReferrerPage, Referrers};
 use super::types::{BlobRecord, Deleted, IsProtected, Page, PutManifest, Stored};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::Change;
+use crate::registry::storage::StagedBlob;
 
 /// Where metadata are.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub enum Store {
     /// In link files.
     Files(Files),
     /// In a database.
-    Database(Postgres),
+    Database(InDatabase),
 }
 
 impl Store {
@@ -88,8 +88,17 @@ impl Metadata for Store {
         pass!(self.blob(name, digest))
     }
 
-    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
-        pass!(self.put_blob(name, digest, arrival))
+    async fn put_blob(&self, name: &RepoName, blob: StagedBlob) -> Result<(), MetadataError> {
+        pass!(self.put_blob(name, blob))
+    }
+
+    async fn mount_blob(
+        &self,
+        name: &RepoName,
+        from: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<BlobRecord>, MetadataError> {
+        pass!(self.mount_blob(name, from, digest))
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {

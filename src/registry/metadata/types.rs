@@ -53,6 +53,15 @@ pub struct PutManifest<'a> {
     pub tags: &'a [(Tag, Moves)],
 }
 
+impl<'a> PutManifest<'a> {
+    /// Returns what a collection has to leave: the manifest, and all that it names.
+    pub(super) fn relied_on(&self) -> impl Iterator<Item = &'a Digest> + use<'a> {
+        [&self.manifest.digest]
+            .into_iter()
+            .chain(self.manifest.manifest.references())
+    }
+}
+
 /// Whether a tag may leave the manifest that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moves {

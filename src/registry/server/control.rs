@@ -12,6 +12,7 @@ use crate::registry::maintenance::collect::{self, Collection};
 use crate::registry::maintenance::error::CollectError;
 use crate::registry::maintenance::events::{Event, Options, Summary};
 use crate::registry::maintenance::messages::Request;
+use crate::registry::metadata::Store;
 use crate::registry::state::control::{self, Asker, Socket};
 use crate::registry::storage::{Barrier, Storage};
 use crate::sys::task;
@@ -27,8 +28,10 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn start(shared: &Arc<Shared>, storage: &Storage, socket: Socket, tasks: &TaskTracker, stop: &CancellationToken) {
     let collector = Arc::new(Collector {
         storage: storage.clone(),
-        barrier: Arc::clone(&shared.barrier),
-        is_database: shared.metadata.is_database(),
+        barrier: match &shared.metadata {
+            Store::Files(files) => Some(Arc::clone(files.barrier())),
+            Store::Database(_) => None,
+        },
         stop: stop.clone(),
     });
     let answer = move |asker| Arc::clone(&collector).answer(asker);
@@ -38,8 +41,8 @@ pub fn start(shared: &Arc<Shared>, storage: &Storage, socket: Socket, tasks: &Ta
 /// Collects garbage when it is asked to.
 struct Collector {
     storage: Storage,
-    barrier: Arc<Barrier>,
-    is_database: bool,
+    /// Where pushes pass; nothing where metadata are in a database.
+    barrier: Option<Arc<Barrier>>,
     stop: CancellationToken,
 }
 
@@ -53,11 +56,11 @@ impl Collector {
             return;
         };
         let (mut answers, gone) = asker.split();
-        if self.is_database {
+        let Some(barrier) = self.barrier.clone() else {
             let message = "the metadata of this registry are in a database, and garbage is collected while it serves (see kdk registry gc status); nothing was touched".to_owned();
             let _ = answers.send(&Event::Failed { message }).await;
             return;
-        }
+        };
         let stop = self.stop.child_token();
         // Whoever asked and goes away wants no more of it.
         task::spawn({
@@ -75,7 +78,7 @@ impl Collector {
         let (sender, mut events) = mpsc::channel::<Event>(QUEUE);
         let collecting = task::blocking({
             let (own, stop, handle) = (Arc::clone(&self), stop.clone(), tokio::runtime::Handle::current());
-            move || own.collect(options, &stop, &handle, sender)
+            move || own.collect(options, &barrier, &stop, &handle, sender)
         });
         let mut is_heard = true;
         while let Some(event) = events.recv().await {
@@ -106,6 +109,7 @@ impl Collector {
     fn collect(
         &self,
         options: Options,
+        barrier: &Barrier,
         stop: &CancellationToken,
         handle: &tokio::runtime::Handle,
         sender: mpsc::Sender<Event>,
@@ -119,7 +123,7 @@ impl Collector {
         let report = move |event| drop(report.send(event));
         let collection = Collection {
             driver: &self.storage.bulk(),
-            barrier: Some(&self.barrier),
+            barrier: Some(barrier),
             handle,
             stop,
             report: &report,

@@ -8,7 +8,7 @@ use super::error::StartError;
 use crate::registry::config::Config;
 use crate::registry::metadata::locate::is_in_database;
 use crate::registry::metadata::postgres::{Database, migrations};
-use crate::registry::metadata::{Files, Postgres, Store};
+use crate::registry::metadata::{Files, InDatabase, Postgres, Store};
 use crate::registry::storage::{Storage, StorageError, marks};
 
 /// Opens metadata where they are.
@@ -24,7 +24,7 @@ pub async fn open(config: &Config, storage: &Storage) -> Result<Store, StartErro
     }
     let database = Database::new(&config.database)?;
     let reached = database.client().await.map(drop);
-    let postgres = Postgres::new(database, storage.clone());
+    let postgres = Postgres::new(database);
     match reached {
         Ok(()) => mark(config, storage, &postgres).await?,
         // It may come back: until then requests are told so.
@@ -33,7 +33,7 @@ pub async fn open(config: &Config, storage: &Storage) -> Result<Store, StartErro
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(Store::Database(postgres))
+    Ok(Store::Database(InDatabase::new(postgres, storage.clone())))
 }
 
 /// Lets the storage say that its metadata are in a database.

@@ -18,7 +18,7 @@ use crate::registry::state::control::Socket;
 use crate::registry::state::{StateDir, secret};
 use crate::registry::storage::lease::{Holder, Work};
 use crate::registry::storage::upload_state::StateSigner;
-use crate::registry::storage::{Barrier, Blobs, Storage, Uploads};
+use crate::registry::storage::{Blobs, Storage, Uploads};
 use crate::serve::{Forward, Listener, tls};
 
 /// A server that is ready to take connections.
@@ -82,7 +82,6 @@ impl Registry {
             uploads: Uploads::new(storage.clone()),
             metadata,
             notifier: Arc::new(notifier),
-            barrier: Arc::<Barrier>::default(),
             tasks: TaskTracker::new(),
             readonly: AtomicBool::new(config.storage.readonly),
             changes: RwLock::default(),

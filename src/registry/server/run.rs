@@ -102,8 +102,8 @@ fn begin(
     }
     match &shared.metadata {
         Store::Files(_) => tracing::info!("registry filesystem metadata in use"),
-        Store::Database(postgres) => {
-            tracing::info!(database = %postgres.database().place(), "using the metadata database");
+        Store::Database(metadata) => {
+            tracing::info!(database = %metadata.rows().database().place(), "using the metadata database");
         }
     }
     start_checks(shared, storage, stop);
@@ -132,8 +132,8 @@ pub trait Changed: Send + 'static {
 fn start_checks(shared: &Arc<Shared>, storage: &Storage, stop: &CancellationToken) {
     let database: Option<ProbeOf> = match &shared.metadata {
         Store::Files(_) => None,
-        Store::Database(postgres) => {
-            let database = postgres.database().clone();
+        Store::Database(metadata) => {
+            let database = metadata.rows().database().clone();
             Some(Arc::new(move || {
                 let database = database.clone();
                 Box::pin(async move { database.ping().await.map_err(|error| error.in_full()) })
@@ -186,7 +186,7 @@ fn numbers(shared: &Arc<Shared>) -> Box<dyn Fn() -> String + Send + Sync> {
     let metrics = Arc::clone(&shared.metrics);
     let database = match &shared.metadata {
         Store::Files(_) => None,
-        Store::Database(postgres) => Some(postgres.database().clone()),
+        Store::Database(metadata) => Some(metadata.rows().database().clone()),
     };
     Box::new(move || {
         if let Some(database) = &database {

@@ -43,11 +43,12 @@ impl Writing {
             };
             tasks.spawn(purge.run(stop.clone()));
         }
-        if let Store::Database(postgres) = &shared.metadata {
+        if let Store::Database(database) = &shared.metadata {
+            let postgres = database.rows();
             let collection = OnlineCollection {
                 postgres: postgres.clone(),
                 config: shared.config.database.gc.clone(),
-                barrier: Arc::clone(&shared.barrier),
+                storage: storage.clone(),
                 metrics: Arc::clone(&shared.metrics),
                 totals: state.collected(),
             };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::change::{Durability, Target};
+use super::change::{Aside, Durability, Target};
 use super::dispatch::Storage;
 use super::driver::LastUsed;
 use super::error::StorageError;
@@ -88,12 +88,20 @@ impl Blobs {
         Ok(self.driver.delete(target, durability).await? > 0)
     }
 
+    /// Moves a blob out of sight: the first step of its deletion.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_aside(&self, digest: &Digest) -> Result<Aside, StorageError> {
+        self.driver.set_aside(vec![layout::blob_data(digest)]).await
+    }
+
     /// Moves a blob out of the layout, where it is kept under its digest.
     ///
     /// # Errors
     /// Those of the storage; then it is where it was.
     pub async fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
-        let aside = self.driver.set_aside(vec![layout::blob_data(digest)]).await?;
+        let aside = self.set_aside(digest).await?;
         if let Err(error) = self.driver.quarantine(&aside, &digest.to_string()).await {
             self.driver.restore(&aside).await?;
             return Err(error);

@@ -20,6 +20,7 @@ use super::error::StorageError;
 use super::key::Key;
 use super::layout;
 use super::receive::{buffer, fill, gather};
+use super::staged_blob::StagedBlob;
 use super::upload_state::UploadState;
 use super::writer::{Piece, Resumed, Writer};
 use crate::registry::oci::{Algorithm, Digest, Hasher, RepoName};
@@ -94,15 +95,6 @@ pub struct Incoming<B> {
     pub last: bool,
     /// Whether it is an object of its own already, if an empty one.
     pub begun: bool,
-}
-
-/// A blob that is all there, with the digest that was promised.
-#[derive(Debug)]
-pub struct Finished {
-    /// What makes it a blob.
-    pub change: Change,
-    /// Its size in bytes.
-    pub size: u64,
 }
 
 /// How many ended uploads are remembered, to tell them from such that have yet to begin.
@@ -268,7 +260,7 @@ impl Uploads {
         Ok(offset + taken.received)
     }
 
-    /// Checks that an upload has the digest, and says what makes it a blob.
+    /// Checks that an upload has the digest, and returns the blob to be.
     /// With another digest the upload is removed.
     ///
     /// # Errors
@@ -279,16 +271,13 @@ impl Uploads {
         name: &RepoName,
         id: &str,
         digest: &Digest,
-    ) -> Result<Finished, UploadError> {
-        let (computed, finished) = match self.opened(session, name, id, digest.algorithm()).await? {
+    ) -> Result<StagedBlob, UploadError> {
+        let (computed, staged) = match self.opened(session, name, id, digest.algorithm()).await? {
             None => {
                 session.in_memory |= session.whole.is_none();
                 let content = session.whole.take().unwrap_or_default();
-                let size = content.len() as u64;
                 let computed = hash(digest.algorithm(), content.clone()).await;
-                let key = layout::blob_data(digest);
-                let change = Change::Put { key, content };
-                (computed, Finished { change, size })
+                (computed, StagedBlob::of_bytes(digest.clone(), content))
             }
             Some(Open { writer, hasher }) => {
                 let staged = match writer.finish(hasher.as_ref().map(note_of)).await {
@@ -303,16 +292,13 @@ impl Uploads {
                     Some(hasher) => hasher.finish(),
                     None => self.hash_again(&staged.key, digest.algorithm()).await?,
                 };
-                let size = staged.size;
-                let key = layout::blob_data(digest);
-                let change = Change::Promote { staged, key };
-                (computed, Finished { change, size })
+                (computed, StagedBlob::of_staged(digest.clone(), staged))
             }
         };
         if computed == *digest {
-            Ok(finished)
+            Ok(staged)
         } else {
-            drop(finished);
+            drop(staged);
             self.end(session, name, id).await?;
             Err(UploadError::Digest { computed })
         }

@@ -111,10 +111,14 @@ const ROOMS: &[(&[&str], &[&str])] = &[
 ];
 
 /// Rooms that must not name a thing.
-const NOT_IN: &[(&str, &[&str])] = &[(
-    "hyper",
-    &["registry/storage/", "registry/metadata/", "registry/maintenance/"],
-)];
+const NOT_IN: &[(&str, &[&str])] = &[
+    (
+        "hyper",
+        &["registry/storage/", "registry/metadata/", "registry/maintenance/"],
+    ),
+    // SQL only: what the storage has a say in is decided above.
+    ("crate::registry::storage", &["registry/metadata/postgres/"]),
+];
 
 const SQL: &[&str] = &[
     "SELECT ",

@@ -10,7 +10,7 @@ use kdk::registry::metadata::{Files, Metadata as _, Moves, PutManifest};
 use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::object::{Objects, store::Store};
 use kdk::registry::storage::writer::Piece;
-use kdk::registry::storage::{Change, Drivers, Storage, layout};
+use kdk::registry::storage::{Drivers, StagedBlob, Storage, layout};
 use kdk::sys::clock::Clock;
 use kdk::sys::{random, simulation, task};
 
@@ -29,10 +29,9 @@ async fn client(server: u64, number: u64, storage: Storage, files: Files, trace:
             0 | 1 => {
                 let content = format!("layer of {server} {number} {round}");
                 let layer = Digest::of(Algorithm::Sha256, content.as_bytes());
-                let key = layout::blob_data(&layer);
                 let content = Bytes::from(content);
-                let change = if what == 0 {
-                    Change::Put { key, content }
+                let blob = if what == 0 {
+                    StagedBlob::of_bytes(layer.clone(), content)
                 } else {
                     let id = format!("upload-{server}-{number}-{round}");
                     let mut upload = storage
@@ -45,9 +44,9 @@ async fn client(server: u64, number: u64, storage: Storage, files: Files, trace:
                     };
                     upload.writer.write(piece).await.expect("written");
                     let staged = upload.writer.finish(None).await.expect("ended");
-                    Change::Promote { staged, key }
+                    StagedBlob::of_staged(layer.clone(), staged)
                 };
-                files.put_blob(&name, &layer, Some(change)).await.expect("stored");
+                files.put_blob(&name, blob).await.expect("stored");
                 let manifest = format!(
                     r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{layer}","size":1}},"layers":[]}}"#
                 );

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::importer::Importer;
 use super::options::Event;
+use crate::registry::metadata::database::manifest_row;
 use crate::registry::metadata::files::links::Found as Link;
 use crate::registry::metadata::files::walk;
 use crate::registry::metadata::postgres::bulk::Since;
@@ -11,7 +12,7 @@ use crate::registry::metadata::postgres::manifest_row::ManifestRow;
 use crate::registry::metadata::{Metadata as _, MetadataError};
 use crate::registry::oci::manifest::Kind;
 use crate::registry::oci::{Digest, ParsedManifest, RepoName, Tag};
-use crate::registry::storage::{Blobs, alias};
+use crate::registry::storage::alias;
 
 /// What a repository's files say.
 pub(super) struct Found {
@@ -145,7 +146,7 @@ impl Importer<'_> {
                     continue;
                 }
             };
-            let mut row = self.database.manifest_row(parsed).await?;
+            let mut row = manifest_row(&self.blobs, parsed).await?;
             if let Some(kind) = self.unknown_type(&row) {
                 self.skip(
                     what(),
@@ -217,13 +218,12 @@ impl Importer<'_> {
         digest: &Digest,
         place: Option<&Digest>,
     ) -> Result<Option<u64>, MetadataError> {
-        let blobs = Blobs::new(self.driver.clone());
-        let own = blobs.head(digest).await?;
+        let own = self.blobs.head(digest).await?;
         let Some(place) = place.filter(|place| own.is_none() && *place != digest) else {
             return Ok(own);
         };
         if self.options.dry_run {
-            return Ok(blobs.head(place).await?);
+            return Ok(self.blobs.head(place).await?);
         }
         Ok(alias::give_name(&self.driver, name, place, digest).await?)
     }

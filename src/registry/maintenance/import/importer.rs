@@ -9,12 +9,13 @@ use super::options::{Event, Options};
 use crate::registry::metadata::postgres::import::Counts;
 use crate::registry::metadata::{Files, MetadataError, Postgres};
 use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::Storage;
+use crate::registry::storage::{Blobs, Storage};
 
 /// An import under way.
 pub struct Importer<'a> {
     pub(super) files: Files,
     pub(super) driver: Storage,
+    pub(super) blobs: Blobs,
     pub(super) database: &'a Postgres,
     pub(super) options: Options,
     pub(super) stop: &'a CancellationToken,
@@ -43,6 +44,7 @@ impl<'a> Importer<'a> {
     ) -> Self {
         Self {
             files: Files::new(driver.clone()),
+            blobs: Blobs::new(driver.clone()),
             driver,
             database,
             options,

@@ -12,7 +12,7 @@ use crate::registry::metadata::MetadataError;
 use crate::registry::metadata::postgres::bulk::{Part, Since};
 use crate::registry::metadata::postgres::import::{Counts, Step};
 use crate::registry::oci::{Digest, RepoName, Tag};
-use crate::registry::storage::{Blobs, marks, tree};
+use crate::registry::storage::{marks, tree};
 use crate::sys::failpoint;
 
 /// Batches that are written at once, while the next is read.
@@ -82,7 +82,7 @@ impl Importer<'_> {
                         failpoint::pass("import");
                     }
                 }
-                Step::Blobs => self.blobs().await?,
+                Step::Blobs => self.other_blobs().await?,
             }
             if let Some(import) = &import {
                 self.database.note_step(import, step, true).await?;
@@ -336,15 +336,14 @@ impl Importer<'_> {
     }
 
     /// Step three: all blobs that are not known yet.
-    async fn blobs(&self) -> Result<(), MetadataError> {
-        let blobs = Blobs::new(self.driver.clone());
-        let shards = blobs.shards().await?;
+    async fn other_blobs(&self) -> Result<(), MetadataError> {
+        let shards = self.blobs.shards().await?;
         let total = shards.len();
         for (number, shard) in shards.iter().enumerate() {
             self.check_stop()?;
             let mut found = BTreeMap::new();
-            for digest in blobs.digests(shard).await? {
-                if let Some(size) = blobs.head(&digest).await? {
+            for digest in self.blobs.digests(shard).await? {
+                if let Some(size) = self.blobs.head(&digest).await? {
                     found.insert(digest, size);
                 }
             }

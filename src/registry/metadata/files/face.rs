@@ -21,7 +21,7 @@ use crate::registry::metadata::{
 use crate::registry::oci::references::{Holds, Required};
 use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use crate::registry::storage::{
-    Blobs, Change, Durability, Expected, Key, Names, Storage, StorageError, Target, layout, tree,
+    Barrier, Blobs, Change, Durability, Expected, Key, Names, StagedBlob, Storage, StorageError, Target, layout, tree,
 };
 
 /// Locks that repositories share by their names' hashes.
@@ -36,6 +36,7 @@ const STRIPES: usize = 64;
 pub struct Files {
     driver: Storage,
     blobs: Blobs,
+    barrier: Arc<Barrier>,
     stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
     subjects: Subjects,
@@ -48,11 +49,17 @@ impl Files {
         Self {
             blobs: Blobs::new(driver.clone()),
             driver,
+            barrier: Arc::default(),
             stripes: Arc::new(std::iter::repeat_with(RwLock::default).take(STRIPES).collect()),
             proven: Proven::default(),
             subjects: Subjects::default(),
             judged: Judged::default(),
         }
+    }
+
+    /// Returns where changes and a collection pass each other.
+    pub fn barrier(&self) -> &Arc<Barrier> {
+        &self.barrier
     }
 
     /// Returns the lock that guards a repository.
@@ -229,6 +236,8 @@ impl Metadata for Files {
 
     async fn put_manifest(&self, name: &RepoName, put: PutManifest<'_>) -> Result<(), MetadataError> {
         let ParsedManifest { digest, content, .. } = put.manifest;
+        let _passing = self.barrier.enter().await;
+        self.barrier.protect(put.relied_on());
         let immutable = || put.tags.iter().filter(|(_, moves)| *moves == Moves::Refused);
         // Of two who set an immutable tag, the second has to see the first.
         let (_side_by_side, _alone) = if immutable().next().is_some() {
@@ -365,17 +374,37 @@ impl Metadata for Files {
         let Some(place) = self.stored_as(name, digest).await? else {
             return Ok(None);
         };
+        self.barrier.protect([digest, &place]);
         let size = self.blobs.head(&place).await?;
         let alias_of = (place != *digest).then_some(place);
         Ok(size.map(|size| BlobRecord { size, alias_of }))
     }
 
-    async fn put_blob(&self, name: &RepoName, digest: &Digest, arrival: Option<Change>) -> Result<(), MetadataError> {
-        let content = arrival.unwrap_or_else(|| Change::Touch {
+    async fn put_blob(&self, name: &RepoName, blob: StagedBlob) -> Result<(), MetadataError> {
+        let _passing = self.barrier.enter().await;
+        self.barrier.protect([&blob.digest]);
+        let link = Self::put_link(layout::layer_link(name, &blob.digest), &blob.digest);
+        let changes = vec![blob.into_change(), link];
+        Ok(self.driver.commit(changes, Durability::Durable).await?)
+    }
+
+    async fn mount_blob(
+        &self,
+        name: &RepoName,
+        from: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<BlobRecord>, MetadataError> {
+        let _passing = self.barrier.enter().await;
+        let blob = self.blob(from, digest).await?;
+        let Some(blob) = blob.filter(|blob| blob.alias_of.is_none()) else {
+            return Ok(None);
+        };
+        let used = Change::Touch {
             key: layout::blob_data(digest),
-        });
+        };
         let link = Self::put_link(layout::layer_link(name, digest), digest);
-        Ok(self.driver.commit(vec![content, link], Durability::Durable).await?)
+        self.driver.commit(vec![used, link], Durability::Durable).await?;
+        Ok(Some(blob))
     }
 
     async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {

@@ -1,6 +1,6 @@
 //! What is attached to manifests, as GitLab's API lists it.
 
-use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
+use super::client::{Postgres, attempt, decode, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName};
 

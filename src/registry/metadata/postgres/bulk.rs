@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
+use super::client::{Postgres, attempt, decode, encode};
 use super::connection::{ADMIN, IMPORT};
 use super::layers::Layers;
 use super::manifest_row::{ManifestRow, config_type, entry_type};

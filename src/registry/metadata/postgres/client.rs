@@ -17,16 +17,15 @@ use super::known::Known;
 use super::repository::Repository;
 use crate::registry::metadata::{MetadataError, Page, Stored};
 use crate::registry::oci::{Digest, RepoName, media_type};
-use crate::registry::storage::Storage;
 
 /// How often an operation is tried when others are in its way, or its connection broke.
-pub(super) const TRIES: u32 = 8;
+pub(in crate::registry::metadata) const TRIES: u32 = 8;
 /// Longest first pause between two tries, in milliseconds; later ones are longer.
 const PAUSE: u32 = 20;
 /// Turns that repositories share by their names' hashes.
 const STRIPES: usize = 64;
-/// Runs statements on a connection, again where that may help. A transaction
-/// takes `mut client`.
+/// Works on a connection, and again where that may help. A transaction takes
+/// `mut client`.
 macro_rules! attempt {
     ($self:expr, mut $client:ident, $work:expr) => {
         attempt!(@ $self, (mut $client), $client, $work)
@@ -38,37 +37,36 @@ macro_rules! attempt {
         let work = async {
             let mut tries = 1;
             loop {
-                let $($binding)+ = $self.database.client().await?;
+                let $($binding)+ = $self.database().client().await?;
                 let outcome = async { $work }.await;
                 match outcome {
-                    Err(MetadataError::Database(error)) if error.is_passing() && tries < TRIES => {
+                    Err(MetadataError::Database(error)) if error.is_passing() && tries < $crate::registry::metadata::postgres::client::TRIES => {
                         if error.is_unavailable() {
-                            $self.database.forget($client);
+                            $self.database().forget($client);
                         }
-                        crate::sys::task::sleep(pause(tries)).await;
+                        $crate::sys::task::sleep($crate::registry::metadata::postgres::client::pause(tries)).await;
                         tries += 1;
                     }
                     other => break other,
                 }
             }
         };
-        $self.database.within(work).await
+        $self.database().within(work).await
     }};
 }
-pub(super) use attempt;
+pub(in crate::registry::metadata) use attempt;
 
 /// Returns how long to wait before the next try; by chance, so that those who
 /// were in each other's way do not meet again.
-pub(super) fn pause(tries: u32) -> std::time::Duration {
+pub(in crate::registry::metadata) fn pause(tries: u32) -> std::time::Duration {
     // Without chance they may meet again, and try once more.
     std::time::Duration::from_millis(crate::sys::random::below(u64::from(PAUSE * tries)))
 }
 
-/// Metadata in a database; the data of blobs on a driver.
+/// The rows that metadata are in a database.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pub(super) database: Database,
-    pub(super) driver: Storage,
     /// Turns of those who change a repository, by its name: whoever waits for
     /// another there holds connections that others need elsewhere.
     turns: Arc<[Semaphore]>,
@@ -108,13 +106,12 @@ pub(super) fn stored(row: &Row, column: usize) -> Arc<Stored> {
 }
 
 impl Postgres {
-    /// Makes the metadata on a database and a driver.
-    pub fn new(database: Database, driver: Storage) -> Self {
+    /// Makes them on a database.
+    pub fn new(database: Database) -> Self {
         let turns = (database.max_connections() / 2).max(1);
         Self {
             turns: std::iter::repeat_with(|| Semaphore::new(turns)).take(STRIPES).collect(),
             database,
-            driver,
             types: Arc::default(),
             known: Known::default(),
             finder: Finder::default(),
@@ -122,7 +119,10 @@ impl Postgres {
     }
 
     /// Waits for a turn among those who change a repository.
-    pub(super) async fn turn(&self, name: &RepoName) -> Result<SemaphorePermit<'_>, MetadataError> {
+    ///
+    /// # Errors
+    /// When it takes longer than a request may.
+    pub async fn turn(&self, name: &RepoName) -> Result<SemaphorePermit<'_>, MetadataError> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or_default();

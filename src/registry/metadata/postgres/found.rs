@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::client::{Postgres, TRIES, attempt, pause};
+use super::client::{Postgres, attempt};
 use super::finder::Look;
 use super::repository::Repository;
 use crate::registry::metadata::MetadataError;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, TRIES, attempt, decode, pause};
+use super::client::{Postgres, attempt, decode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::{Digest, RepoName, Tag};
 
@@ -56,59 +56,17 @@ pub struct TagDetails {
     pub published_at: Option<Timestamp>,
 }
 
-/// By what tags are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// By time of publication; else by name.
-    pub by_time: bool,
-    /// The last first.
-    pub descending: bool,
-}
-
-/// A place in a list of tags: before or after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marker {
-    /// Name of a tag, which need not exist.
-    pub name: String,
-    /// Its time of publication, when that is what tags are sorted by.
-    pub time: Option<Timestamp>,
-}
-
-/// Which tags are asked for.
-#[derive(Clone, Debug)]
-pub struct Query {
-    /// A part of their names, or all of it.
-    pub name: Option<(String, bool)>,
-    /// Their order.
-    pub order: Order,
-    /// Where the page begins, or ends.
-    pub from: Option<(Marker, bool)>,
-    /// Tags of a page.
-    pub limit: usize,
-}
-
-/// A page of tags.
-#[derive(Clone, Debug, Default)]
-pub struct TagPage {
-    /// The tags.
-    pub tags: Vec<TagDetails>,
-    /// Whether there are some before.
-    pub before: bool,
-    /// Whether there are some after.
-    pub after: bool,
-}
-
 pub(super) fn time(row: &Row, column: usize) -> Option<Timestamp> {
     let micros: Option<i64> = row.get(column);
     micros.and_then(|micros| Timestamp::from_microsecond(micros).ok())
 }
 
-const COLUMNS: &str = "t.name, m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
+pub(super) const COLUMNS: &str = "t.name, m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
     y.media_type, m.total_size,
     (extract(epoch FROM t.created_at) * 1000000)::bigint, (extract(epoch FROM t.updated_at) * 1000000)::bigint,
     (extract(epoch FROM coalesce(t.updated_at, t.created_at)) * 1000000)::bigint";
-// See the note on indexes in `face`.
-const FROM: &str = "FROM tags AS t
+// See the note on indexes in `manifests`.
+pub(super) const FROM: &str = "FROM tags AS t
     CROSS JOIN LATERAL (SELECT m.* FROM manifests AS m
         WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2
             AND m.id BETWEEN t.manifest_id AND t.manifest_id
@@ -117,7 +75,7 @@ const FROM: &str = "FROM tags AS t
     LEFT JOIN media_types AS c ON c.id = m.configuration_media_type_id
     WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2";
 
-fn tag(row: &Row) -> TagDetails {
+pub(super) fn tag(row: &Row) -> TagDetails {
     let config: Option<&[u8]> = row.get(2);
     TagDetails {
         name: row.get(0),
@@ -131,19 +89,6 @@ fn tag(row: &Row) -> TagDetails {
         updated_at: time(row, 8),
         published_at: time(row, 9),
     }
-}
-
-/// Writes what of a name is to be found as a pattern for LIKE.
-fn pattern(part: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in part.chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    pattern
 }
 
 impl Postgres {
@@ -217,99 +162,6 @@ impl Postgres {
                 }
                 Err(error) => Err(error),
             }
-        })
-    }
-
-    /// Returns a page of tags; nothing when there is no such repository.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn tag_page(&self, name: &RepoName, query: &Query) -> Result<Option<TagPage>, MetadataError> {
-        let Order { by_time, descending } = query.order;
-        let limit = super::client::page_rows(query.limit);
-        let wanted = query
-            .name
-            .as_ref()
-            .map(|(text, exact)| if *exact { text.clone() } else { pattern(text) });
-        let filter = match &query.name {
-            None => "AND $3::text IS NULL",
-            Some((_, true)) => "AND t.name = $3",
-            Some((_, false)) => "AND t.name LIKE $3",
-        };
-        let key = if by_time {
-            "(date_trunc('microseconds', coalesce(t.updated_at, t.created_at)), t.name)"
-        } else {
-            "t.name"
-        };
-        let marker = if by_time {
-            "(to_timestamp($5::bigint / 1000000) + make_interval(secs => ($5::bigint % 1000000) / 1000000.0), $4::text)"
-        } else {
-            "$4::text"
-        };
-        // Everything on one side of a marker, nearest first.
-        let side = |forward: bool| {
-            let rising = forward != descending;
-            let compare = if rising { ">" } else { "<" };
-            let direction = if rising { "ASC" } else { "DESC" };
-            let order = if by_time {
-                format!("coalesce(t.updated_at, t.created_at) {direction}, t.name {direction}")
-            } else {
-                format!("t.name {direction}")
-            };
-            (compare, order)
-        };
-        let at = |marker: &Marker| {
-            let micros = marker.time.map_or(0, Timestamp::as_microsecond);
-            (marker.name.clone(), micros)
-        };
-        attempt!(self, client, {
-            let Some(repository) = self.repository(&client, name).await? else {
-                return Ok(None);
-            };
-            let (namespace, id) = (repository.namespace, repository.id);
-            let forward = query.from.as_ref().is_none_or(|(_, forward)| *forward);
-            let (compare, order) = side(forward);
-            let rows = match &query.from {
-                None => {
-                    let sql = format!("SELECT {COLUMNS} {FROM} {filter} ORDER BY {order} LIMIT $4");
-                    let parameters: [&(dyn ToSql + Sync); 4] = [&namespace, &id, &wanted, &limit];
-                    self.rows(&client, &sql, &parameters).await?
-                }
-                Some((from, _)) => {
-                    let (name, micros) = at(from);
-                    let sql = format!(
-                        "SELECT {COLUMNS} {FROM} {filter} AND {key} {compare} {marker} AND $5::bigint IS NOT NULL
-                            ORDER BY {order} LIMIT $6"
-                    );
-                    let parameters: [&(dyn ToSql + Sync); 6] = [&namespace, &id, &wanted, &name, &micros, &limit];
-                    self.rows(&client, &sql, &parameters).await?
-                }
-            };
-            let more = rows.len() > query.limit;
-            let mut tags: Vec<TagDetails> = rows.iter().take(query.limit).map(tag).collect();
-            if !forward {
-                tags.reverse();
-            }
-            // Whether there are others on the side that the page was come from.
-            let edge = if forward { tags.first() } else { tags.last() };
-            let behind = match (edge, &query.from) {
-                (Some(edge), Some(_)) => {
-                    let (compare, _) = side(!forward);
-                    let marker_of_edge = Marker {
-                        name: edge.name.clone(),
-                        time: edge.published_at,
-                    };
-                    let (name, micros) = at(&marker_of_edge);
-                    let sql = format!(
-                        "SELECT {FROM} {filter} AND {key} {compare} {marker} AND $5::bigint IS NOT NULL LIMIT 1"
-                    );
-                    let parameters: [&(dyn ToSql + Sync); 5] = [&namespace, &id, &wanted, &name, &micros];
-                    self.row(&client, &sql, &parameters).await?.is_some()
-                }
-                _ => false,
-            };
-            let (before, after) = if forward { (behind, more) } else { (more, behind) };
-            Ok(Some(TagPage { tags, before, after }))
         })
     }
 

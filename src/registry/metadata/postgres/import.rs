@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::client::{Postgres, TRIES, attempt, pause};
+use super::client::{Postgres, attempt};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::RepoName;
 

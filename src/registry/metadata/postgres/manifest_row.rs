@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::client::{Postgres, encode};
-use crate::registry::metadata::MetadataError;
+use super::client::encode;
 use crate::registry::oci::manifest::{Descriptor, Kind, Manifest};
 use crate::registry::oci::{Digest, ParsedManifest, media_type};
-use crate::registry::storage::Blobs;
 
 /// Largest configuration that is kept with its manifest, in bytes (GitLab's limit).
-const LARGEST_CONFIGURATION: u64 = 256_000;
+pub const LARGEST_CONFIGURATION: u64 = 256_000;
 /// Type of a blob of which nothing else is known.
 const BLOB_TYPE: &str = "application/octet-stream";
 
@@ -28,6 +26,31 @@ pub struct ManifestRow {
 }
 
 impl ManifestRow {
+    /// Makes one of a manifest and its configuration, where that can be had. It
+    /// is kept as long as it has at most [`LARGEST_CONFIGURATION`] bytes.
+    pub fn new(parsed: ParsedManifest, configuration: Option<Bytes>) -> Self {
+        let ParsedManifest {
+            digest,
+            content,
+            manifest,
+        } = parsed;
+        let attached = manifest.subject.is_some();
+        let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
+            Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
+            // What is attached is told by its having a type, see REFERRERS.
+            Kind::Index { .. } if attached => Some(manifest.media_type.clone()),
+            _ => None,
+        });
+        Self {
+            digest,
+            configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
+            artifact_type,
+            manifest,
+            content,
+            sizes: HashMap::new(),
+        }
+    }
+
     /// Returns the configuration's descriptor.
     pub(super) fn config(&self) -> Option<&Descriptor> {
         match &self.manifest.kind {
@@ -119,46 +142,6 @@ impl ManifestRow {
         let parts = self.config().into_iter().chain(self.entries());
         let sum = parts.fold(self.content.len() as u64, |sum, part| sum.saturating_add(part.size));
         i64::try_from(sum).unwrap_or(i64::MAX)
-    }
-}
-
-impl Postgres {
-    /// Reads the configuration that goes with a manifest.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub async fn manifest_row(&self, parsed: ParsedManifest) -> Result<ManifestRow, MetadataError> {
-        let ParsedManifest {
-            digest,
-            content,
-            manifest,
-        } = parsed;
-        let attached = manifest.subject.is_some();
-        let artifact_type = manifest.artifact_type.clone().or_else(|| match &manifest.kind {
-            Kind::Image { config, .. } if attached => Some(config_type(config).to_owned()),
-            // What is attached is told by its having a type, see REFERRERS.
-            Kind::Index { .. } if attached => Some(manifest.media_type.clone()),
-            _ => None,
-        });
-        let configuration = match &manifest.kind {
-            Kind::Image { config, .. } => {
-                let blobs = Blobs::new(self.driver.clone());
-                // What the client says of its size may be wrong.
-                match blobs.head(&config.digest).await? {
-                    Some(size) if size <= LARGEST_CONFIGURATION => blobs.read(&config.digest).await?,
-                    _ => None,
-                }
-            }
-            Kind::Index { .. } => None,
-        };
-        Ok(ManifestRow {
-            digest,
-            configuration: configuration.filter(|bytes| bytes.len() as u64 <= LARGEST_CONFIGURATION),
-            artifact_type,
-            manifest,
-            content,
-            sizes: HashMap::new(),
-        })
     }
 }
 

@@ -1,7 +1,6 @@
-//! Metadata in a PostgreSQL database, in GitLab's schema.
-//!
-//! Blobs' data stay in the storage; what belongs to which repository, and
-//! manifests themselves, are rows. Statements name the partitioned parents
+//! The rows of a PostgreSQL database, in GitLab's schema: what belongs to which
+//! repository, and manifests themselves. What takes more than one step, because
+//! the storage has a say in it, is a transaction as an object. Statements name the partitioned parents
 //! and their columns, so that a newer schema does not disturb them.
 //!
 //! A row of a review queue is the lock by which pushes and the online garbage
@@ -13,21 +12,25 @@ pub mod attached;
 pub mod bulk;
 pub(super) mod client;
 pub mod connection;
+mod delete;
 pub mod error;
-mod face;
 mod finder;
 mod found;
 pub mod gitlab;
 pub mod import;
 mod known;
 mod layers;
+mod listings;
 pub mod manifest_row;
+mod manifests;
 pub mod migrations;
-pub mod push;
+mod push_blob;
+mod push_manifest;
 mod referrers;
 pub mod rename;
 mod repository;
 pub mod review;
+pub mod tag_page;
 pub mod walk;
 
 pub use client::Postgres;

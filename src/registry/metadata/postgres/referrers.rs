@@ -7,10 +7,10 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, decode, encode, stored};
+use super::client::{Postgres, attempt, decode, encode, stored};
 use super::repository::Repository;
 use crate::registry::metadata::{MetadataError, ReferrerPage, Referrers, Stored};
-use crate::registry::oci::Digest;
+use crate::registry::oci::{Digest, RepoName};
 
 /// Those of a subject that is there, and those that came before theirs, whose
 /// rows do not name it; with their sizes. Each part in the order of its index.
@@ -64,6 +64,24 @@ fn batches(rows: &[Row]) -> Vec<Batch> {
 }
 
 impl Postgres {
+    /// Returns a page of the manifests whose subject is `subject`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn referrers(
+        &self,
+        name: &RepoName,
+        subject: &Digest,
+        page: ReferrerPage<'_>,
+    ) -> Result<Referrers, MetadataError> {
+        attempt!(self, client, {
+            match self.repository(&client, name).await? {
+                None => Ok(Referrers::default()),
+                Some(at) => self.referrers_page(&client, at, subject, page).await,
+            }
+        })
+    }
+
     /// Returns a page of what is attached to a manifest of a repository.
     pub(super) async fn referrers_page(
         &self,

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::client::{Postgres, TRIES, attempt, pause};
+use super::client::{Postgres, attempt};
 use super::gitlab::time;
 use super::repository::LOCKS;
 use crate::registry::metadata::MetadataError;

@@ -4,19 +4,16 @@
 //! A row stays locked while its review goes on; whoever relies on what it is
 //! about waits for the end, and finds it gone or kept whole.
 
-use std::io;
 use std::time::Duration;
 
 use deadpool_postgres::{Client, Transaction};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 
 use super::client::{Postgres, encode};
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;
 use crate::registry::oci::manifest::Manifest;
-use crate::registry::storage::{StorageError, layout};
-use crate::sys::clock::Clock;
 
 /// How a review ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +97,71 @@ const POSTPONE_MANIFEST: &str = "UPDATE gc_manifest_review_queue SET review_coun
         review_after = now() + least(interval '5 minutes' * (2 ^ least(review_count, 16)), interval '1 day')
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND manifest_id = $3";
 const DONE_BLOB: &str = "DELETE FROM gc_blob_review_queue WHERE digest = $1";
-/// How long what is out of sight may take to go.
-const PURGE_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A blob's review under way: a transaction that is open.
+pub struct BlobReview<'a> {
+    postgres: &'a Postgres,
+    transaction: Transaction<'a>,
+    encoded: Vec<u8>,
+    event: String,
+}
+
+impl BlobReview<'_> {
+    /// Returns what its row is found by.
+    pub fn key(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Returns why the blob is reviewed.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// Returns the blob, where nothing needs it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn unneeded(&self) -> Result<Option<Digest>, MetadataError> {
+        let row = self
+            .postgres
+            .row(&self.transaction, BLOB_IS_NEEDED, &[&self.encoded])
+            .await?;
+        Ok(Digest::from_bytes(&self.encoded).filter(|_| !row.is_some_and(|row| row.get(0))))
+    }
+
+    /// Takes the blob off the queue, and ends the review.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn keep(self) -> Result<(), MetadataError> {
+        self.execute(DONE_BLOB).await?;
+        self.commit().await
+    }
+
+    /// Removes the blob's row, and takes it off the queue; fails where
+    /// something refers to it all the same.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove(&self) -> Result<(), MetadataError> {
+        self.execute("DELETE FROM blobs WHERE digest = $1").await?;
+        self.execute(DONE_BLOB).await
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), MetadataError> {
+        let done = self.postgres.execute(&self.transaction, sql, &[&self.encoded]).await;
+        done.map(drop)
+    }
+
+    /// Ends the review: until then nobody sees what it did.
+    ///
+    /// # Errors
+    /// Those of the database; also when somebody else ended its session.
+    pub async fn commit(self) -> Result<(), MetadataError> {
+        let committed = self.transaction.commit().await;
+        committed.map_err(|error| self.postgres.failed(error))
+    }
+}
 
 impl Postgres {
     /// Sets the time from events to reviews, where the configuration names one.
@@ -115,63 +175,30 @@ impl Postgres {
         self.execute(&client, sql, &[&seconds]).await.map(drop)
     }
 
-    /// Reviews the blob that waits longest for it.
+    /// Begins the review of the blob that waits longest for it.
     ///
     /// # Errors
-    /// Those of the database and the storage; the review is put off.
-    pub async fn review_blob(&self, limit: Duration, storage_limit: Duration) -> Result<Outcome, MetadataError> {
-        let mut client = self.database.client().await?;
+    /// Those of the database.
+    pub async fn next_blob<'a>(
+        &'a self,
+        client: &'a mut Client,
+        limit: Duration,
+    ) -> Result<Option<BlobReview<'a>>, MetadataError> {
         let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
         self.limit(&transaction, limit).await?;
-        let Some(row) = self.row(&transaction, NEXT_BLOB, &[]).await? else {
-            return Ok(Outcome::Nothing);
-        };
-        let encoded: Vec<u8> = row.get(0);
-        let outcome = self
-            .review_blob_row(transaction, &encoded, row.get(1), storage_limit)
-            .await;
-        self.postpone_failed(&client, &outcome, POSTPONE_BLOB, &[&encoded])
-            .await;
-        outcome
+        let row = self.row(&transaction, NEXT_BLOB, &[]).await?;
+        Ok(row.map(|row| BlobReview {
+            postgres: self,
+            transaction,
+            encoded: row.get(0),
+            event: row.get(1),
+        }))
     }
 
-    async fn review_blob_row(
-        &self,
-        transaction: Transaction<'_>,
-        encoded: &Vec<u8>,
-        event: String,
-        storage_limit: Duration,
-    ) -> Result<Outcome, MetadataError> {
-        let needed = self.row(&transaction, BLOB_IS_NEEDED, &[encoded]).await?;
-        let digest = Digest::from_bytes(encoded).filter(|_| !needed.is_some_and(|row| row.get(0)));
-        let Some(digest) = digest else {
-            self.execute(&transaction, DONE_BLOB, &[encoded]).await?;
-            transaction.commit().await.map_err(|error| self.failed(error))?;
-            return Ok(Outcome::Kept);
-        };
-        // Before its data: what something refers to all the same cannot be deleted.
-        self.execute(&transaction, "DELETE FROM blobs WHERE digest = $1", &[encoded])
-            .await?;
-        let key = layout::blob_data(&digest);
-        let size = crate::sys::task::timeout(storage_limit, self.driver.head(&key)).await;
-        let size = size.map_err(|_| StorageError::new("stat", &key, io::ErrorKind::TimedOut.into()))?;
-        let bytes = size?.unwrap_or_default();
-        self.execute(&transaction, DONE_BLOB, &[encoded]).await?;
-        // Out of sight only. Whoever ended this session meanwhile has freed the
-        // row, and another may have pushed the blob: then the commit fails, and
-        // what was moved comes back.
-        let aside = self.driver.set_aside(vec![key]).await?;
-        if let Err(error) = transaction.commit().await {
-            self.driver.restore(&aside).await?;
-            return Err(self.failed(error));
-        }
-        let deadline = Clock::System.now() + PURGE_DEADLINE;
-        self.driver.purge(&aside, deadline).await?;
-        Ok(Outcome::Removed {
-            what: digest.to_string(),
-            event,
-            bytes,
-        })
+    /// Puts a blob's review off that failed; twice as long each time. While
+    /// the database is away, nothing can be put off.
+    pub async fn postpone_blob(&self, client: &Client, key: &[u8], error: &MetadataError) {
+        self.postpone(client, error, POSTPONE_BLOB, &[&key]).await;
     }
 
     /// Reviews the manifest that waits longest for it.
@@ -188,7 +215,9 @@ impl Postgres {
         let (namespace, repository, id): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let key: [&(dyn ToSql + Sync); 3] = [&namespace, &repository, &id];
         let outcome = self.review_manifest_row(transaction, &key, row.get(3)).await;
-        self.postpone_failed(&client, &outcome, POSTPONE_MANIFEST, &key).await;
+        if let Err(error) = &outcome {
+            self.postpone(&client, error, POSTPONE_MANIFEST, &key).await;
+        }
         outcome
     }
 
@@ -276,20 +305,9 @@ impl Postgres {
         Ok(attached)
     }
 
-    /// Puts off a review that failed; twice as long each time. While the
-    /// database is away, nothing can be put off.
-    async fn postpone_failed(
-        &self,
-        client: &Client,
-        outcome: &Result<Outcome, MetadataError>,
-        sql: &str,
-        key: &[&(dyn ToSql + Sync)],
-    ) {
-        let away = matches!(outcome, Err(MetadataError::Database(error)) if error.is_unavailable());
-        if outcome.is_err()
-            && !away
-            && let Err(error) = self.execute(client, sql, key).await
-        {
+    async fn postpone(&self, client: &Client, error: &MetadataError, sql: &str, key: &[&(dyn ToSql + Sync)]) {
+        let away = matches!(error, MetadataError::Database(error) if error.is_unavailable());
+        if !away && let Err(error) = self.execute(client, sql, key).await {
             tracing::error!(error = %error, "cannot put off an online GC review");
         }
     }

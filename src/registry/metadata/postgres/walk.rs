@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, TRIES, attempt, decode, encode, pause};
+use super::client::{Postgres, attempt, decode, encode};
 use super::review::BLOB_IS_NEEDED;
 use crate::registry::metadata::MetadataError;
 use crate::registry::oci::Digest;

@@ -10,7 +10,7 @@ use kdk::registry::metadata::{Files, Metadata as _, MetadataError, Moves, PutMan
 use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::writer::{Piece, Staged};
-use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, Storage, layout};
+use kdk::registry::storage::{Change, Drivers, Durability, Filesystem, Prefix, StagedBlob, Storage, layout};
 
 use crate::support::driver::leased;
 use crate::support::temporary;
@@ -58,10 +58,8 @@ impl Images {
     }
 
     async fn put_layer(&self) -> Result<(), MetadataError> {
-        let key = layout::blob_data(&self.layer);
-        let content = Bytes::from_static(b"layer");
-        let change = Change::Put { key, content };
-        self.metadata.put_blob(&self.name, &self.layer, Some(change)).await
+        let layer = StagedBlob::of_bytes(self.layer.clone(), Bytes::from_static(b"layer"));
+        self.metadata.put_blob(&self.name, layer).await
     }
 
     async fn put_image(&self, note: &str) -> (Digest, Result<(), MetadataError>) {

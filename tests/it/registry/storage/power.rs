@@ -16,7 +16,7 @@ use kdk::registry::metadata::{Deleted, Files, Metadata as _, MetadataError, Move
 use kdk::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
 use kdk::registry::storage::drivers::filesystem::disk::{Disk, Observer, Operation};
 use kdk::registry::storage::writer::Piece;
-use kdk::registry::storage::{Blobs, Change, Drivers, Durability, Filesystem, Storage, Target, layout};
+use kdk::registry::storage::{Blobs, Drivers, Durability, Filesystem, StagedBlob, Storage, Target, layout};
 
 use crate::support::driver::leased;
 use crate::support::temporary;
@@ -286,11 +286,10 @@ impl Store {
 
     async fn put_blob(&self, name: &RepoName, content: &[u8], by_file: bool) -> Result<Digest, MetadataError> {
         let digest = Digest::of(Algorithm::Sha256, content);
-        let key = layout::blob_data(&digest);
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), Some(String::new()))];
         let content = Bytes::copy_from_slice(content);
         self.doing(intent, async {
-            let change = if by_file {
+            let blob = if by_file {
                 let id = format!("upload-{}", &digest.hex()[..8]);
                 // What an attempt before left, which failed.
                 let left = Target::All(layout::upload(name.as_str(), &id));
@@ -302,19 +301,24 @@ impl Store {
                 };
                 upload.writer.write(piece).await?;
                 let staged = upload.writer.finish(None).await?;
-                Change::Promote { staged, key }
+                StagedBlob::of_staged(digest.clone(), staged)
             } else {
-                Change::Put { key, content }
+                StagedBlob::of_bytes(digest.clone(), content)
             };
-            self.metadata.put_blob(name, &digest, Some(change)).await
+            self.metadata.put_blob(name, blob).await
         })
         .await?;
         Ok(digest)
     }
 
-    async fn mount(&self, name: &RepoName, digest: &Digest) -> Result<(), MetadataError> {
+    async fn mount(&self, name: &RepoName, from: &RepoName, digest: &Digest) -> Result<(), MetadataError> {
         let intent = vec![(Key::Blob(name.to_string(), digest.to_string()), Some(String::new()))];
-        self.doing(intent, self.metadata.put_blob(name, digest, None)).await
+        let mounting = async {
+            let mounted = self.metadata.mount_blob(name, from, digest).await?;
+            assert!(mounted.is_some(), "{from} has no {digest}");
+            Ok(())
+        };
+        self.doing(intent, mounting).await
     }
 
     async fn put_image(&self, name: &RepoName, tag: &str, layer: &Digest, note: &str) -> Result<Digest, MetadataError> {
@@ -373,7 +377,7 @@ async fn workload(store: &Store, number: usize) -> Result<(), MetadataError> {
     let large = store
         .put_blob(&name, format!("large {number}").repeat(50).as_bytes(), true)
         .await?;
-    store.mount(&other, &large).await?;
+    store.mount(&other, &name, &large).await?;
     // The same again, from elsewhere.
     store
         .put_blob(&other, format!("small {number}").as_bytes(), true)
@@ -623,7 +627,10 @@ fn a_sync_that_fails_for_anothers_data_acknowledges_none_of_it() {
             .put_blob(&name("group/first"), b"layer", false)
             .await
             .expect("stored");
-        store.mount(&name("group/another"), &layer).await.expect("mounted");
+        store
+            .mount(&name("group/another"), &name("group/first"), &layer)
+            .await
+            .expect("mounted");
         observer.syncs.store(0, Ordering::Relaxed);
         let (one, two) = (Arc::clone(&store), Arc::clone(&store));
         let digest = layer.clone();

@@ -13,7 +13,7 @@ use crate::serve::Body;
 /// Returns the database, without which there are no routes here.
 pub fn database(context: &Context) -> Result<&Postgres, ApiError> {
     match &context.shared.metadata {
-        Store::Database(postgres) => Ok(postgres),
+        Store::Database(database) => Ok(database.rows()),
         Store::Files(_) => Err(ApiError::new(ErrorCode::NotImplemented)),
     }
 }

@@ -3,7 +3,8 @@
 use super::json::invalid;
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
-use crate::registry::metadata::postgres::gitlab::{Marker, Order, Query, TagDetails};
+use crate::registry::metadata::postgres::gitlab::TagDetails;
+use crate::registry::metadata::postgres::tag_page::{Marker, Order, Query};
 use crate::registry::oci::{ErrorCode, Tag};
 use serde_json::json;
 

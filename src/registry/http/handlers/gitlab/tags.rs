@@ -10,7 +10,8 @@ use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
 use crate::registry::metadata::postgres::attached::Attached;
-use crate::registry::metadata::postgres::gitlab::{Query, TagDetails, TagPage};
+use crate::registry::metadata::postgres::gitlab::TagDetails;
+use crate::registry::metadata::postgres::tag_page::{Query, TagPage};
 use crate::registry::oci::{Digest, RepoName};
 use crate::serve::Body;
 

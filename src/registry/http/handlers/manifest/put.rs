@@ -38,17 +38,12 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
         content,
         manifest,
     };
-    {
-        let _passing = context.shared.barrier.enter().await;
-        let relied_on = [&parsed.digest].into_iter().chain(parsed.manifest.references());
-        context.shared.barrier.protect(relied_on);
-        let put = PutManifest {
-            manifest: &parsed,
-            required: &required(&parsed.manifest, &context.shared.config.validation.platforms),
-            tags: &moves(&context, &tags)?,
-        };
-        context.shared.metadata.put_manifest(name, put).await?;
-    }
+    let put = PutManifest {
+        manifest: &parsed,
+        required: &required(&parsed.manifest, &context.shared.config.validation.platforms),
+        tags: &moves(&context, &tags)?,
+    };
+    context.shared.metadata.put_manifest(name, put).await?;
     let ParsedManifest { digest, manifest, .. } = parsed;
     let text = digest.to_string();
     let location = context.url(&format!("/v2/{name}/manifests/{text}"));

@@ -5,7 +5,7 @@ use hyper::Response;
 use super::answers::created;
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
-use crate::registry::metadata::{Metadata as _, MetadataError};
+use crate::registry::metadata::Metadata as _;
 use crate::registry::oci::{Digest, RepoName};
 use crate::serve::Body;
 
@@ -17,19 +17,9 @@ pub async fn mount(context: &Context, name: &RepoName, digest: &str) -> Result<O
     let Some(from) = context.query_one("from").and_then(|from| from.parse::<RepoName>().ok()) else {
         return Ok(None);
     };
-    let metadata = &context.shared.metadata;
-    let _passing = context.shared.barrier.enter().await;
-    let blob = metadata.blob(&from, &digest).await?;
-    // Its content has no name of its own under this digest: it is to be pushed.
-    let Some(blob) = blob.filter(|blob| blob.alias_of.is_none()) else {
+    let Some(blob) = context.shared.metadata.mount_blob(name, &from, &digest).await? else {
         return Ok(None);
     };
-    context.shared.barrier.protect([&digest]);
-    match metadata.put_blob(name, &digest, None).await {
-        // It was removed this moment.
-        Err(MetadataError::Missing(_)) => return Ok(None),
-        other => other?,
-    }
     context
         .notify_change("mount", name, |event| {
             event.media_type = "application/octet-stream".to_owned();

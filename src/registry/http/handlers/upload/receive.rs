@@ -53,24 +53,21 @@ pub async fn complete(
     digest: &Digest,
 ) -> Result<Response<Body>, ApiError> {
     let shared = &context.shared;
-    let finished = shared
+    let staged = shared
         .uploads
         .finish(&mut session, name, id, digest)
         .await
         .map_err(|error| refused(id, error))?;
-    {
-        let _passing = shared.barrier.enter().await;
-        shared.barrier.protect([digest]);
-        shared.metadata.put_blob(name, digest, Some(finished.change)).await?;
-    }
+    let size = staged.size;
+    shared.metadata.put_blob(name, staged).await?;
     shared.uploads.end(&mut session, name, id).await?;
     #[expect(clippy::cast_precision_loss, reason = "a histogram is not that precise")]
-    shared.metrics.uploads.observe(finished.size as f64);
+    shared.metrics.uploads.observe(size as f64);
     context
         .notify_change("push", name, |event| {
             event.media_type = "application/octet-stream".to_owned();
             event.digest = digest.to_string();
-            event.size = Some(finished.size);
+            event.size = Some(size);
             event.url = context.url(&format!("/v2/{name}/blobs/{digest}"));
         })
         .await;

@@ -1,5 +1,4 @@
-//! Collection while the registry serves from a database: one worker for blobs
-//! and one for manifests, each looking for what is due, resting while nothing
+//! The workers: one for blobs and one for manifests, each looking for what is due, resting while nothing
 //! is, and resting longer the longer that goes on.
 
 use std::sync::Arc;
@@ -10,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::review::review_blob;
 use crate::registry::config::database::GcConfig;
 use crate::registry::metadata::postgres::review::Outcome;
 use crate::registry::metadata::{MetadataError, Postgres};
 use crate::registry::metrics::{Metrics, Reviewed};
 use crate::registry::state::{StateDir, json};
-use crate::registry::storage::Barrier;
+use crate::registry::storage::Storage;
 
 /// Longest pause before the first look: servers started together should not look together.
 const JITTER: Duration = Duration::from_mins(1);
@@ -49,8 +49,8 @@ pub struct OnlineCollection {
     pub postgres: Postgres,
     /// When to look, and how long a review may take.
     pub config: GcConfig,
-    /// Where pushes pass.
-    pub barrier: Arc<Barrier>,
+    /// Where the data of blobs are.
+    pub storage: Storage,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where it is written down what was removed.
@@ -202,10 +202,8 @@ impl Worker {
     async fn review(&self) -> Result<Outcome, MetadataError> {
         let gc = &self.shared.config;
         if self.blobs {
-            // Offline work on the storage, and pushes, pass here, too.
-            let _passing = self.shared.barrier.enter().await;
-            let postgres = &self.shared.postgres;
-            postgres.review_blob(gc.transaction_timeout, gc.storage_timeout).await
+            let OnlineCollection { postgres, storage, .. } = &self.shared;
+            review_blob(postgres, storage, gc.transaction_timeout, gc.storage_timeout).await
         } else {
             self.shared.postgres.review_manifest(gc.transaction_timeout).await
         }

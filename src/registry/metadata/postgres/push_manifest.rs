@@ -1,23 +1,22 @@
-//! Writing manifests and blobs: one transaction each.
+//! Writing a manifest: one transaction.
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::types::ToSql;
 
-use super::client::{Postgres, decode, encode};
+use super::client::{Postgres, attempt, decode, encode};
 use super::layers::Layers;
 use super::manifest_row::{ManifestRow, config_type, entry_type};
 use super::repository::Repository;
 use super::review::DONE_MANIFEST;
 use crate::registry::metadata::{MetadataError, Moves, PutManifest};
 use crate::registry::oci::manifest::Descriptor;
-use crate::registry::oci::references::{Holds, Required};
-use crate::registry::oci::{Digest, RepoName};
-use crate::registry::storage::Blobs;
+use crate::registry::oci::references::Required;
+use crate::registry::oci::{Digest, RepoName, Tag};
 
 /// Media types that nobody used before that one manifest may bring: each stays for ever.
 const MOST_NEW_TYPES: usize = 16;
 /// Those of some blobs and manifests that a repository has not.
-pub(super) const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
+const MISSING: &str = "SELECT d FROM unnest($3::bytea[]) AS d
     WHERE (SELECT 1 FROM repository_blobs AS b
             WHERE b.top_level_namespace_id = $1 AND b.repository_id = $2 AND b.blob_digest BETWEEN d AND d
             ORDER BY b.blob_digest LIMIT 1) IS NULL
@@ -107,70 +106,28 @@ const PUT_TAGS: &str = "INSERT INTO tags (top_level_namespace_id, repository_id,
 const PUBLISHED: &str = "UPDATE repositories SET last_published_at = now()
     WHERE top_level_namespace_id = $1 AND id = $2
         AND (last_published_at IS NULL OR last_published_at < now() - interval '1 second')";
-pub(super) const PUT_OFF_BLOB: &str = "INSERT INTO gc_blob_review_queue (digest, review_after, event)
-    VALUES ($1, gc_review_after('blob_upload'), 'blob_upload')
-    ON CONFLICT (digest) DO UPDATE SET review_after = excluded.review_after, event = excluded.event";
-const PUT_BLOB: &str = "INSERT INTO blobs (digest, media_type_id, size)
-    SELECT $1, id, $2 FROM media_types WHERE media_type = 'application/octet-stream'
-    ON CONFLICT (digest) DO NOTHING";
-const KNOWN_BLOB: &str = "SELECT FROM blobs WHERE digest = $1";
-const LINK_BLOB: &str = "INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
-    VALUES ($1, $2, $3)
-    ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING";
 
-impl Postgres {
-    /// Writes a manifest and all that belongs to it.
-    pub(super) async fn put_row(
-        &self,
-        client: &mut Client,
-        name: &RepoName,
-        row: &ManifestRow,
-        put: PutManifest<'_>,
-    ) -> Result<(), MetadataError> {
-        // Outside of the transaction: other pushes must not wait for these
-        // rows, and an id must not be remembered that was rolled back.
-        let at = self.make_repository(&*client, name).await?;
-        let types: Vec<&str> = row.types().collect();
-        let unknown = self.unknown_types(&*client, &types).await?;
-        if !unknown.is_empty() {
-            if unknown.len() > MOST_NEW_TYPES {
-                return Err(MetadataError::ManyMediaTypes(unknown.len(), MOST_NEW_TYPES));
-            }
-            // What is refused leaves none behind.
-            self.check_rows(&*client, at, row, put.required).await?;
-            self.add_types(&*client, &unknown).await?;
-        }
-        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
-        let names: Vec<&str> = put.tags.iter().map(|(tag, _)| tag.as_str()).collect();
-        self.hold(&transaction, at, row, put, &names).await?;
-        self.insert_manifest(&transaction, at, row, &names).await?;
-        if !names.is_empty() {
-            self.execute(&transaction, PUBLISHED, &[&at.namespace, &at.id]).await?;
-        }
-        transaction.commit().await.map_err(|error| self.failed(error))
-    }
+/// A push of a manifest under way: a transaction that is open.
+pub struct ManifestPush<'a> {
+    postgres: &'a Postgres,
+    transaction: Transaction<'a>,
+    at: Repository,
+    row: &'a ManifestRow,
+    tags: &'a [(Tag, Moves)],
+}
 
-    /// Keeps others and the collection away from what a manifest stands on,
-    /// and looks whether it is there.
-    async fn hold(
-        &self,
-        transaction: &Transaction<'_>,
-        at: Repository,
-        row: &ManifestRow,
-        put: PutManifest<'_>,
-        tags: &[&str],
-    ) -> Result<(), MetadataError> {
-        let own = encode(row.digest());
-        let key = at.lock();
-        let named = row.named();
-        let expected: Vec<Vec<u8>> = put.required.iter().map(|one| encode(&one.digest)).collect();
-        let immutable: Vec<&str> = put
-            .tags
-            .iter()
-            .filter(|(_, moves)| *moves == Moves::Refused)
-            .map(|(tag, _)| tag.as_str())
-            .collect();
-        let (namespace, id, is_index) = (&at.namespace, &at.id, &row.is_index());
+impl ManifestPush<'_> {
+    /// Keeps others and the collection away from what a manifest stands on;
+    /// returns what has no row.
+    async fn hold(&self, required: &[Required]) -> Result<Vec<Digest>, MetadataError> {
+        let own = encode(self.row.digest());
+        let key = self.at.lock();
+        let named = self.row.named();
+        let expected: Vec<Vec<u8>> = required.iter().map(|one| encode(&one.digest)).collect();
+        let tags = self.names();
+        let refused = self.tags.iter().filter(|(_, moves)| *moves == Moves::Refused);
+        let immutable: Vec<&str> = refused.map(|(tag, _)| tag.as_str()).collect();
+        let (namespace, id, is_index) = (&self.at.namespace, &self.at.id, &self.row.is_index());
         // Of two who set an immutable tag, the second has to see the first.
         let alone = &!immutable.is_empty();
         let turn: &[&(dyn ToSql + Sync)] = &[namespace, id, &own, &tags, &key, alone];
@@ -186,16 +143,77 @@ impl Postgres {
             statements.push((HOLD_MANIFESTS, manifests));
         }
         statements.push((MISSING, there));
-        let answers = self.pipeline(transaction, &statements).await?;
+        let answers = self.postgres.pipeline(&self.transaction, &statements).await?;
         let table = answers.first().and_then(|rows| rows.first()?.get(1));
-        self.check_types(table)?;
+        self.postgres.check_types(table)?;
         if *alone && let Some(row) = answers.get(2).and_then(|rows| rows.first()) {
             let tag = row.get::<_, &str>(0).parse();
             return Err(tag.map_or(MetadataError::Referenced, MetadataError::Immutable));
         }
         let absent = answers.last().into_iter().flatten();
-        let absent = absent.filter_map(|row| decode(row, 0)).collect();
-        self.check_data(put.required, absent).await
+        Ok(absent.filter_map(|row| decode(row, 0)).collect())
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tags.iter().map(|(tag, _)| tag.as_str()).collect()
+    }
+
+    /// Writes the manifest with all that belongs to it, and ends the push.
+    ///
+    /// # Errors
+    /// Those of the database; then nothing is written.
+    pub async fn finish(self) -> Result<(), MetadataError> {
+        let (postgres, at) = (self.postgres, self.at);
+        let names = self.names();
+        postgres
+            .insert_manifest(&self.transaction, at, self.row, &names)
+            .await?;
+        if !names.is_empty() {
+            let key: [&(dyn ToSql + Sync); 2] = [&at.namespace, &at.id];
+            postgres.execute(&self.transaction, PUBLISHED, &key).await?;
+        }
+        self.transaction.commit().await.map_err(|error| postgres.failed(error))
+    }
+}
+
+impl Postgres {
+    /// Begins a push: keeps others and the collection away from what a manifest
+    /// stands on. Returns with it those of what the manifest needs that have no
+    /// row. The data of the others may be gone all the same: whoever pushes
+    /// looks at them before the push ends.
+    ///
+    /// # Errors
+    /// When a tag may not stand for it, or the database fails.
+    pub async fn begin_manifest<'a>(
+        &'a self,
+        client: &'a mut Client,
+        name: &RepoName,
+        row: &'a ManifestRow,
+        put: PutManifest<'a>,
+    ) -> Result<(ManifestPush<'a>, Vec<Digest>), MetadataError> {
+        // Outside of the transaction: other pushes must not wait for these
+        // rows, and an id must not be remembered that was rolled back.
+        let at = self.make_repository(&*client, name).await?;
+        let types: Vec<&str> = row.types().collect();
+        let unknown = self.unknown_types(&*client, &types).await?;
+        if !unknown.is_empty() {
+            if unknown.len() > MOST_NEW_TYPES {
+                return Err(MetadataError::ManyMediaTypes(unknown.len(), MOST_NEW_TYPES));
+            }
+            // What is refused leaves none behind.
+            self.check_rows(&*client, at, row, put.required).await?;
+            self.add_types(&*client, &unknown).await?;
+        }
+        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
+        let push = ManifestPush {
+            postgres: self,
+            transaction,
+            at,
+            row,
+            tags: put.tags,
+        };
+        let missing = push.hold(put.required).await?;
+        Ok((push, missing))
     }
 
     /// Writes a manifest, what it refers to, and tags of it.
@@ -276,6 +294,23 @@ impl Postgres {
         Ok(())
     }
 
+    /// Returns those of some digests that are neither blobs nor manifests of a repository.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn missing(&self, name: &RepoName, digests: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let encoded: Vec<Vec<u8>> = digests.iter().map(encode).collect();
+        attempt!(self, client, {
+            let Some(at) = self.repository(&client, name).await? else {
+                return Ok(digests.to_vec());
+            };
+            let rows = self
+                .rows(&client, MISSING, &[&at.namespace, &at.id, &encoded, &true])
+                .await?;
+            Ok(rows.iter().filter_map(|row| decode(row, 0)).collect())
+        })
+    }
+
     async fn manifest_id(
         &self,
         transaction: &Transaction<'_>,
@@ -304,35 +339,6 @@ impl Postgres {
         }
         let missing = missing.iter().filter_map(|row| decode(row, 0)).collect();
         Err(MetadataError::Missing(missing))
-    }
-
-    /// Looks, now that no collection is at work on it, at the data of blobs,
-    /// which a collection that was cut off may have removed before their rows
-    /// (`missing` are those without any).
-    async fn check_data(&self, required: &[Required], mut missing: Vec<Digest>) -> Result<(), MetadataError> {
-        let blobs = Blobs::new(self.driver.clone());
-        let needed = required.iter().filter(|one| one.holds == Holds::Blob);
-        for Required { digest, size, .. } in needed {
-            if missing.contains(digest) {
-                continue;
-            }
-            match blobs.head(digest).await? {
-                None => missing.push(digest.clone()),
-                Some(stored) if stored != *size => {
-                    return Err(MetadataError::WrongSize {
-                        digest: digest.clone(),
-                        declared: *size,
-                        stored,
-                    });
-                }
-                Some(_) => {}
-            }
-        }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(MetadataError::Missing(missing))
-        }
     }
 
     /// Drops layers that may be fetched from elsewhere and are not here.
@@ -399,34 +405,5 @@ impl Postgres {
             .iter()
             .filter(|entry| blobs.contains(&encode(&entry.digest)))
             .collect())
-    }
-
-    /// Makes a blob, whose data are there, part of a repository. Without a size
-    /// it must be known.
-    pub(super) async fn put_blob_row(
-        &self,
-        client: &mut Client,
-        name: &RepoName,
-        digest: &Digest,
-        size: Option<i64>,
-    ) -> Result<(), MetadataError> {
-        let at = self.make_repository(&*client, name).await?;
-        let encoded = encode(digest);
-        let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
-        // From here on no collection removes the blob, neither row nor data.
-        self.execute(&transaction, PUT_OFF_BLOB, &[&encoded]).await?;
-        let blobs = Blobs::new(self.driver.clone());
-        if let Some(size) = size {
-            self.execute(&transaction, PUT_BLOB, &[&encoded, &size]).await?;
-        } else if self.row(&transaction, KNOWN_BLOB, &[&encoded]).await?.is_none() {
-            return Err(MetadataError::Missing(vec![digest.clone()]));
-        }
-        // They might have been collected just before.
-        if blobs.head(digest).await?.is_none() {
-            return Err(MetadataError::Missing(vec![digest.clone()]));
-        }
-        self.execute(&transaction, LINK_BLOB, &[&at.namespace, &at.id, &encoded])
-            .await?;
-        transaction.commit().await.map_err(|error| self.failed(error))
     }
 }
