@@ -9,10 +9,8 @@ pub mod files;
 pub mod locate;
 mod port;
 pub mod postgres;
-mod proven;
 mod referrers;
 mod store;
-mod subjects;
 mod types;
 
 pub use database::InDatabase;

@@ -53,9 +53,13 @@ pub enum DigestError {
 
 /// The digest of some content, such as `sha256:6c3c…`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest {
-    algorithm: Algorithm,
-    hex: Box<str>,
+pub struct Digest(Hash);
+
+/// What was computed. There may be very many of them, nearly all SHA-256.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Hash {
+    Sha256([u8; 32]),
+    Sha512(Box<[u8; 64]>),
 }
 
 impl Digest {
@@ -68,37 +72,42 @@ impl Digest {
 
     /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match self.0 {
+            Hash::Sha256(_) => Algorithm::Sha256,
+            Hash::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    fn hash(&self) -> &[u8] {
+        match &self.0 {
+            Hash::Sha256(hash) => hash,
+            Hash::Sha512(hash) => hash.as_slice(),
+        }
     }
 
     /// Writes the digest as GitLab's database keeps it: a byte for the
     /// algorithm, then the hash.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![match self.algorithm {
-            Algorithm::Sha256 => 1,
-            Algorithm::Sha512 => 2,
-        }];
-        bytes.extend(HEXLOWER.decode(self.hex.as_bytes()).expect("checked when it was made"));
-        bytes
+        let kind = match self.0 {
+            Hash::Sha256(_) => 1,
+            Hash::Sha512(_) => 2,
+        };
+        [&[kind], self.hash()].concat()
     }
 
     /// Reads what [`Digest::to_bytes`] wrote; nothing when it is none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (kind, hash) = bytes.split_first()?;
-        let algorithm = match kind {
-            1 => Algorithm::Sha256,
-            2 => Algorithm::Sha512,
+        Some(Self(match kind {
+            1 => Hash::Sha256(hash.try_into().ok()?),
+            2 => Hash::Sha512(Box::new(hash.try_into().ok()?)),
             _ => return None,
-        };
-        (hash.len() * 2 == algorithm.hex_len()).then(|| Self {
-            algorithm,
-            hex: HEXLOWER.encode(hash).into(),
-        })
+        }))
     }
 
     /// Returns the part after the colon.
-    pub fn hex(&self) -> &str {
-        &self.hex
+    pub fn hex(&self) -> String {
+        HEXLOWER.encode(self.hash())
     }
 }
 
@@ -122,21 +131,28 @@ impl FromStr for Digest {
             return Err(DigestError::Format);
         }
         let algorithm: Algorithm = algorithm.parse()?;
-        let valid =
-            hex.len() == algorithm.hex_len() && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !valid {
+        let mut hash = [0; 64];
+        let hash = &mut hash[..algorithm.hex_len() / 2];
+        // Upper case is refused, too.
+        if hex.len() != algorithm.hex_len() || HEXLOWER.decode_mut(hex.as_bytes(), hash).is_err() {
             return Err(DigestError::Encoded);
         }
-        Ok(Self {
-            algorithm,
-            hex: hex.into(),
-        })
+        let kind = match algorithm {
+            Algorithm::Sha256 => hash.try_into().map(Hash::Sha256),
+            Algorithm::Sha512 => hash.try_into().map(|hash| Hash::Sha512(Box::new(hash))),
+        };
+        kind.map(Self).map_err(|_| DigestError::Encoded)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+        let mut hex = [0; 128];
+        let hex = &mut hex[..self.algorithm().hex_len()];
+        HEXLOWER.encode_mut(self.hash(), hex);
+        f.write_str(self.algorithm().name())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(hex).unwrap_or_default())
     }
 }
 
@@ -206,14 +222,10 @@ impl Hasher {
 
     /// Returns the digest of all that was taken in.
     pub fn finish(self) -> Digest {
-        let (algorithm, hex) = match self {
-            Self::Sha256(state) => (Algorithm::Sha256, HEXLOWER.encode(&state.finalize())),
-            Self::Sha512(state) => (Algorithm::Sha512, HEXLOWER.encode(&state.finalize())),
-        };
-        Digest {
-            algorithm,
-            hex: hex.into(),
-        }
+        Digest(match self {
+            Self::Sha256(state) => Hash::Sha256(state.finalize().into()),
+            Self::Sha512(state) => Hash::Sha512(Box::new(state.finalize().into())),
+        })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::digest_key::{DigestKey, key};
 use super::mark::Rule;
 use crate::registry::maintenance::error::CollectError;
 use crate::registry::oci::Digest;
@@ -13,14 +12,14 @@ use crate::registry::storage::blobs::{Blobs, Shard};
 pub async fn inspect(
     driver: &Storage,
     shard: &Shard,
-    alive: &HashSet<DigestKey>,
+    alive: &HashSet<Digest>,
     rule: Rule,
 ) -> Result<(Vec<(Digest, u64)>, usize), CollectError> {
     let mut found = Vec::new();
     let mut young = 0;
     let blobs = Blobs::new(driver.clone());
     for digest in blobs.digests(shard).await? {
-        if alive.contains(&key(&digest)) {
+        if alive.contains(&digest) {
             continue;
         }
         match blobs.last_used(&digest).await? {

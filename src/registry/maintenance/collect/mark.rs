@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::digest_key::{DigestKey, key};
 use super::graph::{Node, reachable, topological_order};
 use crate::registry::metadata::Stored;
 use crate::registry::metadata::files::links::{Found, Link, State};
@@ -305,14 +304,14 @@ impl Marking<'_> {
 
     /// Returns what is reachable from roots. What an index names is alive with
     /// it, also where its own link was lost.
-    async fn alive(&mut self, roots: &[Digest]) -> Result<HashSet<DigestKey>, StorageError> {
+    async fn alive(&mut self, roots: &[Digest]) -> Result<HashSet<Digest>, StorageError> {
         let mut looked_for = HashSet::new();
         loop {
             let alive = reachable(&self.nodes, roots);
-            let entries = self.nodes.iter().filter(|(digest, _)| alive.contains(&key(digest)));
+            let entries = self.nodes.iter().filter(|(digest, _)| alive.contains(digest));
             let lost: Vec<Digest> = entries
                 .flat_map(|(_, node)| &node.entries)
-                .filter(|entry| !self.nodes.contains_key(entry) && looked_for.insert(key(entry)))
+                .filter(|entry| !self.nodes.contains_key(entry) && looked_for.insert((*entry).clone()))
                 .cloned()
                 .collect();
             if lost.is_empty() {
@@ -355,7 +354,7 @@ impl Marking<'_> {
         let nodes = std::mem::take(&mut self.nodes);
         let mut dead = HashMap::new();
         for (digest, node) in nodes {
-            if alive.contains(&key(&digest)) {
+            if alive.contains(&digest) {
                 let mut references = node.references;
                 references.extend(self.aliases(&references).await?);
                 self.marked.live.push((digest, references));

@@ -1,7 +1,6 @@
 //! A collection of garbage: what is reachable is marked, the rest is swept.
 
 mod collection;
-pub mod digest_key;
 mod graph;
 mod inspect;
 mod mark;

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
 use super::collection::Collection;
-use super::digest_key::{DigestKey, key};
 use super::inspect::inspect;
 use super::mark::{self, Marked, Rule, UnreferencedManifest};
 use super::sweep::Sweep;
@@ -72,7 +71,7 @@ pub fn collect(collection: &Collection<'_>, options: Options) -> Result<Summary,
 
 /// What the marking of all repositories came to.
 struct MarkResult {
-    alive: HashSet<DigestKey>,
+    alive: HashSet<Digest>,
     dead: Vec<UnreferencedManifest>,
 }
 
@@ -101,7 +100,7 @@ fn mark_all(
     // In one set at once: many repositories name the same.
     let alive = Mutex::new(HashSet::new());
     let found: Vec<Found> = pool.each(&names, async |name| {
-        let marked = mark::repository(driver, name, rule).await?;
+        let mut marked = mark::repository(driver, name, rule).await?;
         if options.verbose {
             report(repository_event(name, &marked));
         }
@@ -114,7 +113,7 @@ fn mark_all(
         alive
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(keys(&marked));
+            .extend(names_of(std::mem::take(&mut marked.live)));
         Ok::<_, CollectError>(Found::of(marked))
     })?;
     summary.repositories = names.len();
@@ -141,7 +140,7 @@ fn mark_all(
 fn inspect_all(
     collection: &Collection<'_>,
     pool: &WorkerPool<'_>,
-    alive: &HashSet<DigestKey>,
+    alive: &HashSet<Digest>,
     rule: Rule,
     summary: &mut Summary,
 ) -> Result<Vec<(Digest, u64)>, CollectError> {
@@ -189,11 +188,10 @@ fn tell(
     }
 }
 
-/// Returns the keys of what is alive in a repository.
-fn keys(marked: &Marked) -> impl Iterator<Item = DigestKey> {
-    let all = marked.live.iter();
-    all.flat_map(|(digest, references)| std::iter::once(digest).chain(references))
-        .map(key)
+/// Returns what is alive of a repository, and what that names.
+fn names_of(live: Vec<(Digest, Vec<Digest>)>) -> impl Iterator<Item = Digest> {
+    live.into_iter()
+        .flat_map(|(digest, references)| std::iter::once(digest).chain(references))
 }
 
 /// What is kept of a repository's marking.

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use tokio::sync::RwLockWriteGuard;
 
 use super::collection::Collection;
-use super::digest_key::{DigestKey, key};
 use super::mark::UnreferencedManifest;
 use crate::registry::maintenance::error::CollectError;
 use crate::registry::maintenance::events::Summary;
@@ -30,7 +29,7 @@ pub struct Sweep<'a> {
     pool: WorkerPool<'a>,
     cutoff: Timestamp,
     /// What belongs to manifests that came back to life after the marking.
-    retained: Mutex<HashSet<DigestKey>>,
+    retained: Mutex<HashSet<Digest>>,
     links: AtomicUsize,
 }
 
@@ -73,7 +72,7 @@ impl<'a> Sweep<'a> {
             Ok::<_, CollectError>(removed)
         })?;
         summary.manifests_deleted = removed.iter().sum();
-        let keys: HashSet<DigestKey> = blobs.iter().map(|(digest, _)| key(digest)).collect();
+        let keys: HashSet<&Digest> = blobs.iter().map(|(digest, _)| digest).collect();
         if !keys.is_empty() {
             let names = self.with_layers()?;
             self.pool
@@ -151,7 +150,7 @@ impl<'a> Sweep<'a> {
         let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = vec![digest];
         while let Some(digest) = open.pop() {
-            if !retained.insert(key(digest)) {
+            if !retained.insert(digest.clone()) {
                 continue;
             }
             for dead in all {
@@ -166,12 +165,12 @@ impl<'a> Sweep<'a> {
 
     fn is_retained(&self, digest: &Digest) -> bool {
         let retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        retained.contains(&key(digest))
+        retained.contains(digest)
     }
 
-    async fn layer_links(&self, name: &RepoName, keys: &HashSet<DigestKey>) -> Result<(), CollectError> {
+    async fn layer_links(&self, name: &RepoName, keys: &HashSet<&Digest>) -> Result<(), CollectError> {
         let links = walk::layers(self.collection.driver, name).await?.digests;
-        let dead: Vec<&Digest> = links.iter().filter(|digest| keys.contains(&key(digest))).collect();
+        let dead: Vec<&Digest> = links.iter().filter(|digest| keys.contains(*digest)).collect();
         for slice in dead.chunks(SLICE) {
             let _closed = self.closed().await;
             for digest in slice {

@@ -2,7 +2,6 @@
 
 use super::finding::{Finding, Part};
 use super::repair::Repair;
-use crate::registry::maintenance::collect::digest_key::key;
 use crate::registry::storage::StorageError;
 use crate::registry::storage::blobs::{Blobs, Shard};
 
@@ -22,7 +21,7 @@ pub async fn shard(repair: &Repair<'_>, shard: &Shard) -> Result<Part, StorageEr
             .map_err(|source| StorageError::new("read", &digest, source))?;
         part.bytes += content.size;
         if computed == digest {
-            part.valid.push(key(&digest));
+            part.valid.push(digest.clone());
             continue;
         }
         part.findings.push(Finding {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::registry::maintenance::collect::digest_key::DigestKey;
+use crate::registry::oci::Digest;
 
 /// What is wrong with one thing in a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,5 +52,5 @@ pub struct Part {
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// Blobs that are what their digest says.
-    pub valid: Vec<DigestKey>,
+    pub valid: Vec<Digest>,
 }

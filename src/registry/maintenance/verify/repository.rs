@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::finding::{Finding, Part};
 use super::repair::Repair;
-use crate::registry::maintenance::collect::digest_key::{DigestKey, key};
 use crate::registry::metadata::Stored;
 use crate::registry::metadata::files::links::{Found, Link, State};
 use crate::registry::metadata::files::walk::{self, TagPlace};
@@ -23,7 +22,7 @@ pub struct Repository<'a> {
     /// Which entries of an index must be there.
     platforms: &'a Platforms,
     /// Blobs that are what their digest says.
-    valid: &'a HashSet<DigestKey>,
+    valid: &'a HashSet<Digest>,
     layers: HashSet<Digest>,
     manifests: HashSet<Digest>,
     part: Part,
@@ -35,7 +34,7 @@ impl<'a> Repository<'a> {
         repair: &'a Repair<'a>,
         name: &'a RepoName,
         platforms: &'a Platforms,
-        valid: &'a HashSet<DigestKey>,
+        valid: &'a HashSet<Digest>,
     ) -> Self {
         Self {
             repair,
@@ -73,7 +72,7 @@ impl<'a> Repository<'a> {
     }
 
     fn is_valid(&self, digest: &Digest) -> bool {
-        self.valid.contains(&key(digest))
+        self.valid.contains(digest)
     }
 
     fn strange(&mut self, links: Vec<(Key, Found)>) {

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use tokio::sync::RwLock;
 
 use super::judged::Judged;
-use crate::registry::metadata::proven::Proven;
-use crate::registry::metadata::subjects::{Known, Subjects};
+use super::proven::Proven;
+use super::subjects::Subjects;
 use crate::registry::metadata::{
     BlobRecord, Deleted, IsProtected, Metadata, MetadataError, Moves, Page, PutManifest, ReferrerPage, Referrers,
     Stored,
 };
 use crate::registry::oci::references::{Holds, Required};
-use crate::registry::oci::{Algorithm, Digest, ParsedManifest, RepoName, Tag};
+use crate::registry::oci::{Digest, ParsedManifest, RepoName, Tag};
 use crate::registry::storage::{
     Barrier, Blobs, Change, Durability, Expected, Key, Names, StagedBlob, Storage, StorageError, Target, layout, tree,
 };
@@ -34,12 +34,12 @@ const STRIPES: usize = 64;
 /// repository.
 #[derive(Clone, Debug)]
 pub struct Files {
-    driver: Storage,
+    pub(super) driver: Storage,
     blobs: Blobs,
     barrier: Arc<Barrier>,
     stripes: Arc<Vec<RwLock<()>>>,
     proven: Proven,
-    subjects: Subjects,
+    pub(super) subjects: Subjects,
     judged: Judged,
 }
 
@@ -106,68 +106,6 @@ impl Files {
         let stored = Arc::new(Stored::new(content));
         self.proven.put(digest, &stored);
         Ok(Some(stored))
-    }
-
-    /// Returns what is known of subjects, after reading what is new.
-    async fn known_subjects(&self, name: &RepoName) -> Result<Arc<Known>, StorageError> {
-        let mut listings = Vec::new();
-        let mut revisions = Vec::new();
-        for algorithm in Algorithm::ALL {
-            let prefix = layout::revisions(name).below(algorithm.name());
-            let Some(listing) = self.driver.list(&prefix).await? else {
-                continue;
-            };
-            revisions.push((algorithm, listing.clone()));
-            listings.push(listing);
-        }
-        let known = self.subjects.get(name);
-        if known.is_of(&listings) {
-            return Ok(known);
-        }
-        // Reading takes long where there are many; others wait for it.
-        let _reading = self.subjects.reading(name).await;
-        let known = self.subjects.get(name);
-        if known.is_of(&listings) {
-            return Ok(known);
-        }
-        let mut fresh = Known {
-            read: known.read.clone(),
-            by_subject: known.by_subject.clone(),
-            listings,
-        };
-        let mut whole = true;
-        for (algorithm, listing) in revisions {
-            for hex in listing.iter() {
-                let Ok(digest) = format!("{}:{hex}", algorithm.name()).parse::<Digest>() else {
-                    continue;
-                };
-                if fresh.read.contains(&digest) {
-                    continue;
-                }
-                let Some(stored) = self.content(&digest).await? else {
-                    // It may come later, under the same listing.
-                    whole = false;
-                    continue;
-                };
-                if let Some(subject) = stored.manifest().and_then(|manifest| manifest.subject) {
-                    fresh
-                        .by_subject
-                        .entry(subject.digest.clone())
-                        .or_default()
-                        .push(digest.clone());
-                }
-                fresh.read.insert(digest);
-            }
-        }
-        if !whole {
-            fresh.listings.clear();
-        }
-        for attached in fresh.by_subject.values_mut().filter(|all| !all.is_sorted()) {
-            attached.sort_unstable();
-        }
-        let fresh = Arc::new(fresh);
-        self.subjects.put(name, Arc::clone(&fresh));
-        Ok(fresh)
     }
 }
 

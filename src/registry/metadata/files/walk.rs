@@ -38,14 +38,16 @@ pub async fn layers(storage: &Storage, name: &RepoName) -> Result<Entries, Stora
 
 async fn below(storage: &Storage, top: &Prefix) -> Result<Entries, StorageError> {
     let mut found = Entries::default();
-    for algorithm in names_in(storage, top).await? {
+    let algorithms = storage.list(top).await?;
+    for algorithm in algorithms.iter().flat_map(Names::iter) {
         let is_known = Algorithm::ALL.iter().any(|known| known.name() == algorithm);
-        let place = top.below(&algorithm);
-        for hex in names_in(storage, &place).await? {
+        let place = top.below(algorithm);
+        let names = storage.list(&place).await?;
+        for hex in names.iter().flat_map(Names::iter) {
             match format!("{algorithm}:{hex}").parse() {
                 Ok(digest) if is_known => found.digests.push(digest),
                 _ => {
-                    let key = layout::link_in(&place.below(&hex));
+                    let key = layout::link_in(&place.below(hex));
                     match links::read(storage, &key).await? {
                         Found::Nothing => {}
                         named => found.strange.push((key, named)),
@@ -57,17 +59,13 @@ async fn below(storage: &Storage, top: &Prefix) -> Result<Entries, StorageError>
     Ok(found)
 }
 
-async fn names_in(storage: &Storage, place: &Prefix) -> Result<Vec<String>, StorageError> {
-    let names = storage.list(place).await?;
-    Ok(names.iter().flat_map(Names::iter).map(ToOwned::to_owned).collect())
-}
-
 /// What has the place of a tag in a repository, whether its name can be one or not.
 #[derive(Clone, Debug)]
 pub struct TagPlace {
     /// Its name.
     pub text: String,
-    place: Prefix,
+    /// Where all tags of the repository have theirs.
+    top: Prefix,
 }
 
 /// Returns what has the place of a tag in a repository.
@@ -76,15 +74,19 @@ pub struct TagPlace {
 /// When it cannot be listed.
 pub async fn tags(storage: &Storage, name: &RepoName) -> Result<Vec<TagPlace>, StorageError> {
     let top = layout::tags(name);
-    let texts = names_in(storage, &top).await?;
-    let place = |text: String| TagPlace {
-        place: top.below(&text),
-        text,
+    let names = storage.list(&top).await?;
+    let place = |text: &str| TagPlace {
+        text: text.to_owned(),
+        top: top.clone(),
     };
-    Ok(texts.into_iter().map(place).collect())
+    Ok(names.iter().flat_map(Names::iter).map(place).collect())
 }
 
 impl TagPlace {
+    fn place(&self) -> Prefix {
+        self.top.below(&self.text)
+    }
+
     /// Returns the tag, if its name can be one.
     pub fn tag(&self) -> Option<Tag> {
         self.text.parse().ok()
@@ -92,12 +94,12 @@ impl TagPlace {
 
     /// Returns it, with its history, as what is removed.
     pub fn target(&self) -> Target {
-        Target::All(self.place.clone())
+        Target::All(self.place())
     }
 
     /// Returns the key of what it stands for.
     pub fn key(&self) -> Key {
-        layout::tag_current_link_in(&self.place)
+        layout::tag_current_link_in(&self.place())
     }
 
     /// Looks at what it stands for.
@@ -113,7 +115,7 @@ impl TagPlace {
     /// # Errors
     /// When they cannot be listed.
     pub async fn history(&self, storage: &Storage) -> Result<Entries, StorageError> {
-        below(storage, &layout::tag_index_in(&self.place)).await
+        below(storage, &layout::tag_index_in(&self.place())).await
     }
 
     /// Says whether its history has a manifest.
@@ -121,7 +123,7 @@ impl TagPlace {
     /// # Errors
     /// When that cannot be looked at.
     pub async fn once_was(&self, storage: &Storage, digest: &Digest) -> Result<bool, StorageError> {
-        let key = layout::tag_index_link_in(&self.place, digest);
+        let key = layout::tag_index_link_in(&self.place(), digest);
         Ok(storage.head(&key).await?.is_some())
     }
 
@@ -130,7 +132,7 @@ impl TagPlace {
     /// # Errors
     /// When that cannot be looked at.
     pub async fn was_since(&self, storage: &Storage, digest: &Digest, time: Timestamp) -> Result<bool, StorageError> {
-        let key = layout::tag_index_link_in(&self.place, digest);
+        let key = layout::tag_index_link_in(&self.place(), digest);
         Ok(storage.last_used(&key).await?.is_some_and(|used| used.at >= time))
     }
 

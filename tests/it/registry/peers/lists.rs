@@ -1,6 +1,15 @@
 //! Tags and referrers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::BoxFuture;
+use kdk::registry::metadata::{Files, Metadata as _, PutManifest, ReferrerPage};
+use kdk::registry::oci::{Algorithm, Digest, ParsedManifest};
+use kdk::registry::storage::Storage;
+use kdk::registry::storage::faults::Plan;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::face::on_every_face;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
@@ -156,4 +165,77 @@ fn an_answer_about_referrers_is_bounded(face: Face) {
     assert_eq!(of_type.concat(), Vec::<String>::new());
     let peak = memory(&registry, "VmHWM:");
     assert!(peak < idle + 16 * 1024, "{idle} KiB when idle, {peak} KiB at most");
+}
+
+/// Stops at one of the reads of blobs, and counts them.
+#[derive(Debug, Default)]
+struct Reads {
+    so_far: AtomicUsize,
+    reached: Notify,
+    release: Notify,
+}
+
+const STOPS_AT: usize = 30;
+
+#[derive(Debug)]
+struct StopsOnce(Arc<Reads>);
+
+impl Plan for StopsOnce {
+    fn at(&self, place: &'static str, name: &str) -> BoxFuture<'static, std::io::Result<()>> {
+        let is_blob = place == "get" && name.contains("/blobs/");
+        let reads = Arc::clone(&self.0);
+        Box::pin(async move {
+            if is_blob && reads.so_far.fetch_add(1, Ordering::SeqCst) + 1 == STOPS_AT {
+                reads.reached.notify_one();
+                reads.release.notified().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The first listing after a start reads all manifests of a repository: with a
+/// client that gives up earlier it would never come to its end.
+#[tokio::test]
+async fn who_gives_up_leaves_what_was_read_of_referrers() {
+    const ALL: usize = 40;
+    let storage = Storage::in_memory();
+    let name = "a/b".parse().expect("a name");
+    let writing = Files::new(storage.clone());
+    let mut subject = None;
+    for number in 0..ALL {
+        let attached = subject.as_ref().map_or_else(String::new, |subject| {
+            format!(r#","subject":{{"mediaType":"{OCI_MANIFEST}","digest":"{subject}","size":1}}"#)
+        });
+        let content = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"c","digest":"{}","size":1}},"layers":[],"annotations":{{"n":"{number}"}}{attached}}}"#,
+            digest(b"x")
+        );
+        let own = Digest::of(Algorithm::Sha256, content.as_bytes());
+        let manifest = ParsedManifest::read(own.clone(), content.into()).expect("a manifest");
+        let put = PutManifest {
+            manifest: &manifest,
+            required: &[],
+            tags: &[],
+        };
+        writing.put_manifest(&name, put).await.expect("stored");
+        subject.get_or_insert(own);
+    }
+    let subject = subject.expect("the first");
+    let reads = Arc::<Reads>::default();
+    let files = Files::new(storage.with_faults(Arc::new(StopsOnce(Arc::clone(&reads)))));
+    let page = ReferrerPage {
+        artifact_type: None,
+        after: None,
+        limit: 1,
+    };
+    tokio::select! {
+        _ = files.referrers(&name, &subject, page) => panic!("it does not wait"),
+        () = reads.reached.notified() => {}
+    }
+    reads.release.notify_one();
+    let found = files.referrers(&name, &subject, page).await.expect("read");
+    assert_eq!(found.found.len(), 1);
+    let read = reads.so_far.load(Ordering::SeqCst);
+    assert!((ALL..ALL + 5).contains(&read), "{read} of {ALL} manifests were read");
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::types::Stored;
+use crate::registry::metadata::Stored;
 use crate::registry::oci::Digest;
 use crate::sys::generations::Generations;
 

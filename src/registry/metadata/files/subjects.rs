@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::MutexGuard;
 
-use crate::registry::oci::{Digest, RepoName};
+use crate::registry::oci::{Algorithm, Digest, RepoName};
 use crate::registry::storage::Names;
 
 /// Repositories that are remembered at most.
@@ -23,7 +23,7 @@ const READERS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// The listings of revisions that all this is about.
-    pub listings: Vec<Names>,
+    pub listings: Vec<(Algorithm, Names)>,
     /// Manifests whose content was read.
     pub read: HashSet<Digest>,
     /// Manifests by subject, sorted.
@@ -32,13 +32,13 @@ pub struct Known {
 
 impl Known {
     /// Says whether the listings are still these.
-    pub fn is_of(&self, listings: &[Names]) -> bool {
+    pub fn is_of(&self, listings: &[(Algorithm, Names)]) -> bool {
         self.listings.len() == listings.len()
             && self
                 .listings
                 .iter()
                 .zip(listings)
-                .all(|(known, listing)| known.is_same(listing))
+                .all(|(known, listing)| known.0 == listing.0 && known.1.is_same(&listing.1))
     }
 }
 
