@@ -93,6 +93,9 @@ pub fn measure(kind: Kind, directory: &Path, table: &mut Table) {
     table.add("database: manifest get by digest, 32 connections", "/s", 1.0, by_digest);
     let rate = workloads::tag_pages(&address, 2000);
     table.add("database: manifest tags, pages of 100", "/s", 1.0, rate);
+    let times = workloads::manifest_times(&address, 2000);
+    let last_of_99 = times[times.len() * 99 / 100];
+    table.add("database: by tag, 99th of 100", "ms", 1.0, last_of_99);
     let times = std::thread::scope(|scope| {
         let reading = scope.spawn(|| workloads::manifest_times(&address, 2000));
         std::thread::sleep(std::time::Duration::from_millis(500));

@@ -1,5 +1,7 @@
 //! The receiver of the registry's notifications.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
@@ -10,9 +12,12 @@ use sha2::{Digest as _, Sha256};
 use super::app::App;
 use super::respond::{error, json as answer};
 use crate::serve::Body;
+use crate::sys::task;
 
 /// Largest envelope in bytes.
 const LIMIT: usize = 1 << 20;
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes events and logs them, whatever their action: a registry tries one
 /// that is refused again and again, and all later ones wait behind it.
@@ -34,7 +39,8 @@ pub async fn receive(app: &App, request: Request<Incoming>) -> Response<Body> {
         tracing::warn!("event refused: the notification secret does not match");
         return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid Token");
     }
-    let Ok(body) = Limited::new(request.into_body(), LIMIT).collect().await else {
+    let body = Limited::new(request.into_body(), LIMIT).collect();
+    let Ok(Ok(body)) = task::timeout(PATIENCE, body).await else {
         return error(
             StatusCode::BAD_REQUEST,
             "INVALID",

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -55,7 +55,7 @@ struct Count {
 /// Logins under way, and wrong ones of late.
 #[derive(Debug)]
 pub struct Logins {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     places: Semaphore,
     waiting: Mutex<HashMap<IpAddr, usize>>,
     wrong: Mutex<HashMap<IpAddr, Count>>,
@@ -64,7 +64,7 @@ pub struct Logins {
 impl Default for Logins {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             places: Semaphore::new(AT_ONCE + WAITING),
             waiting: Mutex::default(),
             wrong: Mutex::default(),
@@ -96,13 +96,18 @@ impl Logins {
         if !password.starts_with(TOKEN_PREFIX) {
             let _place = self.place(from)?;
             // Nobody closes it.
-            let _turn = self.turns.acquire().await;
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
             // Others from there may have been wrong meanwhile.
             if let Some(seconds) = from.and_then(|from| self.is_barred(from)) {
                 return Err(Refusal::TooMany { seconds });
             }
             let (known, user, password) = (identity.clone(), user.to_owned(), password.to_owned());
-            if let Some(caller) = off_reactor(move || known.by_password(&user, &password)).await? {
+            let checked = off_reactor(move || {
+                // It takes its core also when nobody waits any more.
+                let _turn = turn;
+                known.by_password(&user, &password)
+            });
+            if let Some(caller) = checked.await? {
                 return Ok(caller);
             }
         }

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use super::app::App;
 use super::respond::{error, json};
 use super::{events, jwt_auth, pages};
+use crate::registry::oci::RepoName;
 use crate::serve::access::{About, Entry};
 use crate::serve::route::{Found, Params, Table, route};
 use crate::serve::{Body, Peer};
@@ -24,7 +25,7 @@ static ROUTES: LazyLock<Table<Run>> = LazyLock::new(|| {
     let post = |run: Run| (Method::POST, run);
     let healthy: Run = |_, _, _, _| Box::pin(async { json(StatusCode::OK, &json!({"status": "ok"})) });
     Table::new(
-        |path| !path.is_empty(),
+        |path| path.trim_end_matches("/-").parse::<RepoName>().is_ok(),
         [
             route(
                 "/jwt/auth",

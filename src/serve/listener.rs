@@ -31,6 +31,15 @@ impl Peer {
         }
     }
 
+    /// Returns the same client, now that the connection is encrypted.
+    #[must_use]
+    pub fn encrypted(self) -> Self {
+        match self {
+            Self::Tcp { address, .. } => Self::Tcp { address, tls: true },
+            Self::Unix => Self::Unix,
+        }
+    }
+
     /// Says whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp { tls: true, .. })

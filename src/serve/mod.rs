@@ -4,9 +4,12 @@
 //! on the wire is here, everything about meaning is the handler's.
 
 pub mod access;
+mod admission;
 pub mod body;
 mod connection;
 pub mod forward;
+mod forwarded;
+mod handshake;
 pub mod id;
 pub mod listener;
 pub mod log;

@@ -7,12 +7,11 @@ use hyper::Request;
 use hyper::header::{HOST, HeaderName};
 use ipnet::IpNet;
 
+use super::forwarded::Forwarded;
 use super::listener::Peer;
 
 /// `X-Forwarded-For`: the clients that a request came through, the first one first.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Proxies whose `X-Forwarded-*` headers are believed.
 #[derive(Clone, Debug)]
@@ -94,27 +93,46 @@ impl TrustedProxies {
     /// Returns `scheme://host[:port]` by which the client came; nothing where
     /// it named no host, several, or one that cannot be.
     pub fn origin<B>(&self, request: &Request<B>, peer: &Peer) -> Option<String> {
-        let trusted = self.trust(peer);
-        let forwarded = |name: HeaderName| {
-            let text = request.headers().get(name).filter(|_| trusted)?.to_str().ok()?;
-            text.split(',').next().map(str::trim).filter(|text| !text.is_empty())
+        let forwarded = if self.trust(peer) {
+            Forwarded::of(request)
+        } else {
+            Forwarded::default()
         };
         // What is encrypted up to here is never sent on in plain text.
-        let scheme = if peer.is_tls() || forwarded(FORWARDED_PROTO) == Some("https") {
+        let scheme = if peer.is_tls() || forwarded.is_https == Some(true) {
             "https"
         } else {
             "http"
         };
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let host = match (forwarded(FORWARDED_HOST), hosts.next(), hosts.next()) {
-            (Some(host), ..) => host,
-            (None, Some(only), None) => only.to_str().ok()?,
-            // HTTP/2 has it in the URI.
-            (None, None, _) => request.uri().authority()?.as_str(),
-            (None, Some(_), Some(_)) => return None,
+        let host = match forwarded.host {
+            Some(host) => host,
+            None => named_host(request)?,
         };
-        is_host(host).then(|| format!("{scheme}://{host}"))
+        is_host(&host).then(|| format!("{scheme}://{host}"))
     }
+}
+
+/// Returns the one host that a request names.
+fn named_host<B>(request: &Request<B>) -> Option<String> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(only), None) => only.to_str().ok().map(ToOwned::to_owned),
+        // HTTP/2 has it in the URI.
+        (None, _) => request.uri().authority().map(ToString::to_string),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// Returns `scheme://host[:port]` for a `Location`, which leads nobody but
+/// whoever sent the request: so any proxy's word counts, as in the Go
+/// registries. What is no host counts for nothing.
+pub fn own_origin<B>(request: &Request<B>, peer: &Peer) -> Option<String> {
+    let forwarded = Forwarded::of(request);
+    let is_https = forwarded.is_https.unwrap_or(peer.is_tls());
+    let scheme = if is_https { "https" } else { "http" };
+    let host = forwarded.host.filter(|host| is_host(host));
+    let host = host.or_else(|| named_host(request).filter(|host| is_host(host)))?;
+    Some(format!("{scheme}://{host}"))
 }
 
 /// Says whether a text is `host` or `host:port` (RFC 3986, section 3.2.2),
@@ -212,6 +230,41 @@ mod tests {
         }
         let odd = request(&[("host", "a"), ("x-forwarded-for", "203.0.113.9, nonsense")]);
         assert_eq!(proxies.client(&odd, &near), Some([127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn a_proxy_may_speak_by_the_standard_header() {
+        let proxies = TrustedProxies::default();
+        let near = peer("127.0.0.1:1", false);
+        for (forwarded, expected) in [
+            ("for=192.0.2.1;proto=https;host=b.test", "https://b.test"),
+            (
+                "For=\"[::1]:7\"; Proto=HTTPS ;Host=\"b.test:8\", host=c.test",
+                "https://b.test:8",
+            ),
+            ("for=192.0.2.1, proto=https", "http://a:1"),
+            ("host=\"b\\.test\"", "http://b.test"),
+            ("", "http://a:1"),
+        ] {
+            // Where it is there, the older ones do not count.
+            let asked = request(&[
+                ("host", "a:1"),
+                ("forwarded", forwarded),
+                ("x-forwarded-host", "x.test"),
+            ]);
+            assert_eq!(proxies.origin(&asked, &near).as_deref(), Some(expected), "{forwarded}");
+            assert_eq!(own_origin(&asked, &near).as_deref(), Some(expected), "{forwarded}");
+        }
+        // What is no host is nobody's.
+        let odd = request(&[("host", "a:1"), ("x-forwarded-host", "evil.test/x")]);
+        assert_eq!(own_origin(&odd, &near).as_deref(), Some("http://a:1"));
+        let worse = request(&[("host", "a:1/x"), ("forwarded", "host=\"evil.test?\"")]);
+        assert_eq!(own_origin(&worse, &near), None);
+        let plain = request(&[("host", "a:1"), ("x-forwarded-proto", "http")]);
+        assert_eq!(
+            own_origin(&plain, &peer("127.0.0.1:1", true)).as_deref(),
+            Some("http://a:1")
+        );
     }
 
     #[test]

@@ -222,8 +222,22 @@ impl<T> Table<T> {
                 });
             }
         }
-        Found::Nothing
+        match cleaned(path) {
+            // A name in which slashes are doubled is none.
+            Some(clean) if !matches!(self.find(&clean), Found::Nothing) => Found::Moved(clean),
+            _ => Found::Nothing,
+        }
     }
+}
+
+/// Returns a path without doubled slashes, where it has any: Go's servers send
+/// clients there.
+fn cleaned(path: &str) -> Option<String> {
+    let mut clean = path.to_owned();
+    while clean.contains("//") {
+        clean = clean.replace("//", "/");
+    }
+    (clean != path).then_some(clean)
 }
 
 #[cfg(test)]
@@ -276,6 +290,10 @@ mod tests {
             ("/own/a/b/", "/own/{path}/ Some(\"a/b\") "),
             ("own", "nothing"),
             ("//evil/tags/list/", "nothing"),
+            ("//v2/", "-> /v2/"),
+            ("/v2//a///tags/list", "-> /v2/a/tags/list"),
+            ("//v2/a//tags/list/", "-> /v2/a/tags/list/"),
+            ("/v2/a/..//tags/list", "nothing"),
         ] {
             assert_eq!(found(path), expected, "{path}");
         }

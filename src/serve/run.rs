@@ -1,23 +1,22 @@
 //! The accept loop, drained on stop.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::Admission;
 use super::body::Body;
 use super::connection::connection;
+use super::handshake::{Handshakes, encrypted};
 use super::listener::{Listener, Peer, Stream};
-use super::preface::{answer_plain, begins_http2, begins_tls};
+use super::preface::begins_http2;
 use super::tls::Tls;
-
-/// How long a client may take to say what it speaks.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::sys::usage;
 
 /// Serves connections until `stop` is cancelled, then lets requests under way
 /// finish for at most `drain`. With `h2c`, HTTP/2 is understood without TLS.
@@ -33,25 +32,52 @@ pub async fn run<H, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connections = TaskTracker::new();
+    usage::raise_descriptors();
+    let admission = Admission::of(usage::most_descriptors());
+    let failures = Arc::<Handshakes>::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                admission.room().await;
+                listener.accept().await
+            } => accepted,
         };
         let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, or the client is gone already: others may fare better shortly.
             crate::sys::task::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let (tls, handler, stop) = (tls.clone(), handler.clone(), stop.clone());
+        let (tls, handler, failures) = (tls.clone(), handler.clone(), Arc::clone(&failures));
+        let admitted = admission.enter(&stop);
         connections.spawn(async move {
             match (stream, tls) {
-                (Stream::Unix(stream), _) => connection(stream, peer, false, handler, stop).await,
+                (Stream::Unix(stream), _) => connection(stream, peer, false, handler, admitted).await,
                 (Stream::Tcp(stream), None) => {
-                    let http2 = h2c && begins_http2(&stream).await;
-                    connection(stream, peer, http2, handler, stop).await;
+                    let end = admitted.end().clone();
+                    let http2 = tokio::select! {
+                        () = end.cancelled() => return,
+                        http2 = async { h2c && begins_http2(&stream).await } => http2,
+                    };
+                    connection(stream, peer, http2, handler, admitted).await;
                 }
-                (Stream::Tcp(stream), Some(tls)) => encrypted(stream, peer, &tls.acceptor(), handler, stop).await,
+                (Stream::Tcp(stream), Some(tls)) => {
+                    let end = admitted.end().clone();
+                    let acceptor = tls.acceptor();
+                    let begun = tokio::select! {
+                        () = end.cancelled() => return,
+                        begun = encrypted(stream, &acceptor) => begun,
+                    };
+                    match begun {
+                        Ok(Some(stream)) => {
+                            let peer = peer.encrypted();
+                            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                            connection(stream, peer, http2, handler, admitted).await;
+                        }
+                        Ok(None) => {}
+                        Err(reason) => failures.note(&peer, &reason),
+                    }
+                }
             }
         });
     }
@@ -61,29 +87,4 @@ pub async fn run<H, F>(
     drop(listener);
     connections.close();
     let _ = crate::sys::task::timeout(drain, connections.wait()).await;
-}
-
-async fn encrypted<H, F>(stream: TcpStream, peer: Peer, tls: &TlsAcceptor, handler: H, stop: CancellationToken)
-where
-    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let begun = tokio::select! {
-        () = stop.cancelled() => return,
-        begun = crate::sys::task::timeout(PATIENCE, begins_tls(&stream)) => begun,
-    };
-    match begun {
-        Ok(Some(true)) => {}
-        Ok(Some(false)) => return answer_plain(stream).await,
-        _ => return,
-    }
-    let Ok(Ok(stream)) = crate::sys::task::timeout(PATIENCE, tls.accept(stream)).await else {
-        return;
-    };
-    let peer = match peer {
-        Peer::Tcp { address, .. } => Peer::Tcp { address, tls: true },
-        Peer::Unix => Peer::Unix,
-    };
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    connection(stream, peer, http2, handler, stop).await;
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike as _;
 
 /// Room of a file system.
@@ -62,6 +62,26 @@ pub struct Usage {
     pub most_descriptors: Option<u64>,
 }
 
+/// Lets this process have as many descriptors open as it may.
+pub fn raise_descriptors() {
+    /// macOS refuses more, whatever its limit says (`OPEN_MAX`).
+    const MOST: Option<u64> = if cfg!(target_os = "macos") { Some(10_240) } else { None };
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let most = MOST.map_or(hard, |most| most.min(hard));
+        if soft < most {
+            // With those that it has it serves, too.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, hard);
+        }
+    }
+}
+
+/// Returns how many descriptors this process may have open.
+pub fn most_descriptors() -> u64 {
+    /// What POSIX systems begin with.
+    const USUAL: u64 = 256;
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(USUAL, |(soft, _)| soft)
+}
+
 /// Returns what this process uses.
 pub fn own() -> Usage {
     let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
@@ -71,7 +91,7 @@ pub fn own() -> Usage {
         cpu: Duration::from_micros(u64::try_from(cpu).unwrap_or_default()),
         resident: resident(),
         descriptors: descriptors(),
-        most_descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
+        most_descriptors: Some(most_descriptors()),
     }
 }
 

@@ -4,6 +4,7 @@ use hyper::{Response, StatusCode};
 
 use super::service::SERVICE;
 use crate::rails::respond::error;
+use crate::registry::oci::RepoName;
 use crate::registry::token::Scope;
 use crate::serve::Body;
 
@@ -29,8 +30,18 @@ impl Fields {
             let reason = format!("there is no service {service:?}; the registry is {SERVICE:?}");
             return Err(Box::new(error(StatusCode::NOT_FOUND, "UNAVAILABLE", &reason)));
         }
+        let refused = |reason: &str| Box::new(error(StatusCode::BAD_REQUEST, "INVALID_SCOPE", reason));
         let scopes = self.0.iter().filter(|(key, _)| key == "scope");
-        Scope::parse_all(scopes.map(|(_, value)| value.as_str()))
-            .map_err(|reason| Box::new(error(StatusCode::BAD_REQUEST, "INVALID_SCOPE", &reason.to_string())))
+        let scopes = Scope::parse_all(scopes.map(|(_, value)| value.as_str()));
+        let scopes = scopes.map_err(|reason| refused(&reason.to_string()))?;
+        // All below a repository may be asked for, too.
+        let is_name = |name: &str| name.strip_suffix("/*").unwrap_or(name).parse::<RepoName>().is_ok();
+        match scopes
+            .iter()
+            .find(|scope| scope.kind == "repository" && !is_name(&scope.name))
+        {
+            Some(scope) => Err(refused(&format!("no repository is named {:?}", scope.name))),
+            None => Ok(scopes),
+        }
     }
 }

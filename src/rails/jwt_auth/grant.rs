@@ -31,7 +31,7 @@ pub fn denial(caller: Option<&Caller>, wanted: Option<&Scope>) -> Option<String>
 pub fn grant(scope: Scope, caller: Option<&Caller>, public: &[String]) -> Option<Scope> {
     let admin = caller.is_some_and(|caller| caller.admin);
     let all = match scope.kind.as_str() {
-        "registry" => admin && scope.name == "catalog",
+        "registry" => admin && matches!(scope.name.as_str(), "catalog" | "statistics"),
         "repository" => {
             admin
                 || caller.is_some_and(|caller| {

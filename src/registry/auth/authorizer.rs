@@ -1,7 +1,7 @@
 //! Deciding about requests.
 
 use super::actor::Actor;
-use super::challenge::{Asked, Challenge};
+use super::challenge::{Asked, Refusal};
 use super::htpasswd::{Htpasswd, HtpasswdError};
 use super::keys::KeysError;
 use super::token::TokenAuthorizer;
@@ -50,11 +50,11 @@ impl Authorizer {
     /// Checks a request. `needed` is what it takes.
     ///
     /// # Errors
-    /// When the request may not go on: the challenge to answer with.
-    pub async fn check(&self, asked: Asked<'_>, needed: &[Scope]) -> Result<Actor, Challenge> {
+    /// When the request may not go on.
+    pub async fn check(&self, asked: Asked<'_>, needed: &[Scope]) -> Result<Actor, Refusal> {
         match self {
             Self::Open => Ok(Actor::default()),
-            Self::Token(token) => token.check(asked, needed),
+            Self::Token(token) => Ok(token.check(asked, needed)?),
             Self::Htpasswd(file) => file.check(asked.authorization, needed).await,
         }
     }

@@ -11,7 +11,22 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
 }
 
-/// A refusal: what the client must present.
+/// Why a request may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It must present something else.
+    Challenge(Challenge),
+    /// Too many passwords wait to be checked.
+    Busy,
+}
+
+impl From<Challenge> for Refusal {
+    fn from(challenge: Challenge) -> Self {
+        Self::Challenge(challenge)
+    }
+}
+
+/// What the client must present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// `Bearer` or `Basic`.

@@ -1,7 +1,7 @@
 //! Names and passwords in a file, as `htpasswd -B` writes it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8PathBuf;
 use data_encoding::BASE64;
@@ -9,13 +9,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::actor::Actor;
-use super::challenge::Challenge;
+use super::challenge::{Challenge, Refusal};
 use crate::registry::config::HtpasswdConfig;
 use crate::registry::token::Scope;
 use crate::serve::reload::Guard;
 
 /// Passwords that are checked at once: each takes a core for a while.
 const AT_ONCE: usize = 2;
+/// Passwords that may wait for that.
+const WAITING: usize = 64;
 /// Passwords that are remembered to be right.
 const REMEMBERED: usize = 1000;
 
@@ -34,7 +36,8 @@ pub enum HtpasswdError {
 pub struct Htpasswd {
     config: HtpasswdConfig,
     entries: Guard<Entries>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    places: Semaphore,
 }
 
 struct Entries {
@@ -74,15 +77,16 @@ impl Htpasswd {
         Ok(Self {
             entries: Guard::new("htpasswd file", vec![config.path.clone()], Entries::load(&config)?),
             config,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Semaphore::new(AT_ONCE + WAITING),
         })
     }
 
     /// Checks a request's `Authorization` header. Who is known may do everything.
     ///
     /// # Errors
-    /// The challenge, when there is no name and password or they are wrong.
-    pub async fn check(&self, authorization: Option<&str>, needed: &[Scope]) -> Result<Actor, Challenge> {
+    /// When there is no name and password or they are wrong, or too many wait.
+    pub async fn check(&self, authorization: Option<&str>, needed: &[Scope]) -> Result<Actor, Refusal> {
         let challenge = || Challenge {
             scheme: "Basic",
             realm: self.config.realm.clone(),
@@ -116,8 +120,13 @@ impl Htpasswd {
                 ..Actor::default()
             });
         }
-        let _turn = self.turns.acquire().await;
-        let checking = crate::sys::task::blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        let _place = self.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let checking = crate::sys::task::blocking(move || {
+            // It takes its core also when nobody waits any more.
+            let _turn = turn;
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        });
         if checking.await.unwrap_or(false) && known {
             let mut right = entries.right.lock().unwrap_or_else(PoisonError::into_inner);
             if right.len() >= REMEMBERED {
@@ -130,7 +139,7 @@ impl Htpasswd {
             });
         }
         tracing::warn!(actor = %name, "error authorizing context: authentication failure");
-        Err(challenge())
+        Err(challenge().into())
     }
 }
 

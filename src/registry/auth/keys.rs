@@ -1,15 +1,20 @@
 //! The keys that tokens may be signed with.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use data_encoding::BASE64;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::registry::config::TokenConfig;
 use crate::registry::token::PublicKey;
+use crate::sys::clock::Clock;
+
+/// Certificates that a chain may have.
+const LONGEST_CHAIN: usize = 10;
 
 /// Why the trusted keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,51 +102,78 @@ impl Keys {
         self.by_id.get(id)
     }
 
-    /// Follows a chain (RFC 7515, section 4.1.6) up to a trusted certificate.
+    /// Follows a chain (RFC 7515, section 4.1.6; RFC 5280, section 6) up to a
+    /// trusted certificate.
     ///
     /// # Errors
     /// Says why the chain is not trusted.
     pub fn of_chain(&self, chain: &[String]) -> Result<PublicKey, String> {
-        let ders: Vec<Vec<u8>> = chain
-            .iter()
-            .take(10)
-            .map(|text| {
-                BASE64
-                    .decode(text.as_bytes())
-                    .map_err(|_| "x5c holds no base64".to_owned())
-            })
-            .collect::<Result<_, _>>()?;
-        let parse = |der: &'_ [u8]| {
-            X509Certificate::from_der(der).map(|(_, certificate)| certificate.public_key().raw.to_vec())
-        };
-        let leaf = ders.first().ok_or("x5c is empty")?;
-        let spki = parse(leaf).map_err(|_| "x5c holds no certificate")?;
-        let mut current: &[u8] = leaf;
-        for next in ders.iter().skip(1).map(Some).chain([None]) {
-            let (_, certificate) = X509Certificate::from_der(current).map_err(|_| "x5c holds no certificate")?;
-            if !certificate.validity().is_valid() {
-                return Err("a certificate of x5c is not valid at this time".into());
-            }
-            let trusted = self.roots.iter().any(|root| {
-                root.as_ref() == current
-                    || X509Certificate::from_der(root).is_ok_and(|(_, root)| {
-                        root.is_ca()
-                            && root.subject() == certificate.issuer()
-                            && certificate.verify_signature(Some(root.public_key())).is_ok()
-                    })
-            });
-            if trusted {
-                return PublicKey::from_spki(&spki).map_err(|error| error.to_string());
-            }
-            let Some(next) = next else { break };
-            let (_, issuer) = X509Certificate::from_der(next).map_err(|_| "x5c holds no certificate")?;
-            if !issuer.is_ca() || certificate.verify_signature(Some(issuer.public_key())).is_err() {
-                return Err("x5c is no chain".into());
-            }
-            current = next;
+        if chain.len() > LONGEST_CHAIN {
+            return Err(format!("x5c has more than {LONGEST_CHAIN} certificates"));
         }
-        Err("the chain of x5c ends at no trusted certificate".into())
+        let ders: Vec<CertificateDer<'static>> = chain
+            .iter()
+            .map(|text| BASE64.decode(text.as_bytes()).map(CertificateDer::from))
+            .collect::<Result<_, _>>()
+            .map_err(|_| "x5c holds no base64")?;
+        let (leaf, others) = ders.split_first().ok_or("x5c is empty")?;
+        let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| "x5c holds no certificate")?;
+        let key = PublicKey::from_spki(certificate.public_key().raw).map_err(|error| error.to_string());
+        // What is trusted by itself needs nobody's signature, and may be an authority.
+        if self.roots.contains(leaf) {
+            return if certificate.validity().is_valid() {
+                key
+            } else {
+                Err("the certificate of x5c is not valid at this time".to_owned())
+            };
+        }
+        let roots: Vec<X509Certificate<'_>> = self.roots.iter().filter_map(authority).collect();
+        let anchors: Vec<TrustAnchor<'_>> = (self.roots.iter())
+            .filter(|root| authority(root).is_some())
+            .filter_map(|root| webpki::anchor_from_trusted_cert(root).ok())
+            .collect();
+        let untrusted = |error: webpki::Error| format!("the chain of x5c leads to no trusted certificate: {error}");
+        let end = webpki::EndEntityCert::try_from(leaf).map_err(untrusted)?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(
+            u64::try_from(Clock::System.now().as_second()).unwrap_or_default(),
+        ));
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let path = end
+            .verify_for_usage(algorithms, &anchors, others, now, AnyUsage, None, None)
+            .map_err(untrusted)?;
+        // What it leaves to others to look at.
+        let between: Vec<CertificateDer<'_>> = path.intermediate_certificates().map(webpki::Cert::der).collect();
+        if between.iter().any(|one| authority(one).is_none()) {
+            return Err("a certificate of x5c may not sign others".to_owned());
+        }
+        let anchor = path.anchor().subject_public_key_info.as_ref();
+        let is_short_enough = |root: &&X509Certificate<'_>| {
+            let limit = root.basic_constraints().ok().flatten();
+            let limit = limit.and_then(|found| found.value.path_len_constraint);
+            root.public_key().raw.ends_with(anchor) && limit.is_none_or(|most| between.len() <= most as usize)
+        };
+        if !roots.iter().any(|root| is_short_enough(&root)) {
+            return Err("the chain of x5c is longer than its root allows".to_owned());
+        }
+        key
     }
+}
+
+/// Takes a certificate whatever it was made for, as the Go registries do.
+struct AnyUsage;
+
+impl webpki::ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _: webpki::KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
+}
+
+/// Reads a certificate that may sign others now.
+fn authority<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let usage = certificate.key_usage().ok()?;
+    let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
+    (certificate.is_ca() && may_sign && certificate.validity().is_valid()).then_some(certificate)
 }
 
 fn read_bundle(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, KeysError> {

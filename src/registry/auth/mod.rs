@@ -10,6 +10,6 @@ pub mod token;
 
 pub use actor::Actor;
 pub use authorizer::{AuthError, Authorizer};
-pub use challenge::{Asked, Challenge};
+pub use challenge::{Asked, Challenge, Refusal};
 pub use keys::KeysError;
-pub use protection::Protection;
+pub use protection::{Denial, PatternError, Protection};

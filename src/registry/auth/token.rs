@@ -12,6 +12,7 @@ use super::keys::{Keys, KeysError};
 use super::protection::Protection;
 use crate::registry::config::TokenConfig;
 use crate::registry::token::{Claims, PublicKey, Scope};
+use crate::serve::origin::is_host;
 use crate::serve::reload::Guard;
 use crate::sys::clock::{Clock, human_duration};
 
@@ -109,7 +110,7 @@ impl TokenAuthorizer {
     }
 
     fn challenge(&self, asked: Asked<'_>, needed: &[Scope], error: Option<&str>, missing: Vec<Scope>) -> Challenge {
-        let host = asked.host.filter(|host| !host.contains(['"', '\\']));
+        let host = asked.host.filter(|host| is_host(host));
         let realm = match (&self.config.autoredirect, host) {
             (Some(path), Some(host)) => format!("https://{host}{path}"),
             _ => self.config.realm.clone(),
@@ -138,6 +139,11 @@ impl TokenAuthorizer {
             .map(|(_, token)| token.trim())
             .ok_or(Refusal::Missing)?;
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
+        if let Some(names) = critical(token) {
+            return Err(Refusal::Invalid(format!(
+                "its header demands what is not understood here: crit {names}"
+            )));
+        }
         if let Some(head) = Es512::of(token).filter(|_| self.config.es512) {
             return self.es512(token, &head);
         }
@@ -217,6 +223,14 @@ fn denial(subject: &str, missing: &Scope) -> String {
     } else {
         format!("{subject} may not {deed}")
     }
+}
+
+/// Returns the extensions that a token's header demands to be understood
+/// (RFC 7515, section 4.1.11): there are none here.
+fn critical(token: &str) -> Option<serde_json::Value> {
+    let (head, _) = token.split_once('.')?;
+    let head: serde_json::Value = serde_json::from_slice(&BASE64URL_NOPAD.decode(head.as_bytes()).ok()?).ok()?;
+    head.get("crit").cloned()
 }
 
 /// Says how long ago a token expired, when that is what is wrong with it.

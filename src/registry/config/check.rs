@@ -9,6 +9,7 @@ use jsonwebtoken::Algorithm;
 
 use super::duration::GoDuration;
 use super::raw::{self, flat};
+use super::wrong::{Wrong, wrong};
 use super::{
     AuthConfig, Config, Endpoint, ForwardConfig, HealthCheck, HtpasswdConfig, HttpConfig, LogConfig, Probe,
     StorageConfig, TlsConfig, TokenConfig, UploadPurging, UrlRules, ValidationConfig,
@@ -34,21 +35,6 @@ const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::ES256,
     Algorithm::ES384,
 ];
-
-/// A value that is not acceptable.
-pub struct Wrong {
-    /// The key's path.
-    pub key: String,
-    /// What is wrong and what is allowed.
-    pub reason: String,
-}
-
-pub fn wrong<T>(key: &str, reason: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong {
-        key: key.to_owned(),
-        reason: reason.into(),
-    })
-}
 
 /// Checks values and fills in defaults.
 pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong> {
@@ -132,10 +118,16 @@ fn storage(storage: raw::Storage, warnings: &mut Vec<String>) -> Result<StorageC
     }
     let (root, in_memory) = match (storage.filesystem, storage.inmemory) {
         (Some(_), Some(_)) => return wrong("storage", "two drivers are configured; keep one"),
-        (Some(filesystem), None) => (
-            filesystem.rootdirectory.unwrap_or_else(|| "/var/lib/registry".into()),
-            false,
-        ),
+        (Some(filesystem), None) => {
+            let root = filesystem.rootdirectory.unwrap_or_else(|| "/var/lib/registry".into());
+            if root.as_str().is_empty() {
+                return wrong(
+                    "storage.filesystem.rootdirectory",
+                    "is empty; name the directory of the images",
+                );
+            }
+            (root, false)
+        }
         (None, Some(_)) => (Utf8PathBuf::new(), true),
         (None, None) => {
             return wrong(
@@ -347,6 +339,17 @@ fn tls(tls: raw::Tls) -> Result<Option<TlsConfig>, Wrong> {
         }
     };
     match (tls.certificate, tls.key) {
+        // Whoever asks for a version or for certificates means to be encrypted.
+        (None, None)
+            if [&tls.minimumtls, &tls.clientauth]
+                .iter()
+                .any(|given| given.as_deref().is_some_and(|text| !text.is_empty())) =>
+        {
+            wrong(
+                "http.tls",
+                "needs certificate and key: without them nothing is encrypted",
+            )
+        }
         (None, None) if tls.clientcas.is_empty() => Ok(None),
         (None, None) => wrong("http.tls.clientcas", "needs TLS; give certificate and key"),
         (Some(certificate), Some(key)) => Ok(Some(TlsConfig {
@@ -366,7 +369,7 @@ fn health(health: raw::Health) -> Vec<HealthCheck> {
             .map_or(Duration::from_secs(10), |interval| interval.0)
             .max(Duration::from_millis(10))
     };
-    let timeout = |given: Option<GoDuration>| given.map_or(Duration::from_secs(5), |timeout| timeout.0);
+    let timeout = |given: Option<GoDuration>| nonzero(given).unwrap_or(Duration::from_secs(5));
     let mut checks = Vec::new();
     if health.storagedriver.enabled {
         checks.push(HealthCheck {
@@ -417,7 +420,7 @@ fn validation(given: raw::Validation) -> Result<ValidationConfig, Wrong> {
         patterns
             .iter()
             .map(|pattern| {
-                regex_lite::Regex::new(pattern).map_err(|error| Wrong {
+                regex::Regex::new(pattern).map_err(|error| Wrong {
                     key: key.to_owned(),
                     reason: format!("{pattern:?}: {error}"),
                 })
@@ -453,8 +456,13 @@ fn validation(given: raw::Validation) -> Result<ValidationConfig, Wrong> {
     })
 }
 
+/// Returns a time; zero is Go's way to say nothing.
+fn nonzero(given: Option<GoDuration>) -> Option<Duration> {
+    given.map(|given| given.0).filter(|given| !given.is_zero())
+}
+
 fn endpoints(notifications: raw::Notifications) -> Result<Vec<Endpoint>, Wrong> {
-    let mut endpoints = Vec::new();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
     for (number, raw) in notifications.endpoints.into_iter().enumerate() {
         if raw.disabled {
             continue;
@@ -465,17 +473,24 @@ fn endpoints(notifications: raw::Notifications) -> Result<Vec<Endpoint>, Wrong> 
                 format!("{:?} is no http or https URL", raw.url),
             );
         }
+        // Its events wait under its name.
+        if endpoints.iter().any(|other| other.name == raw.name) {
+            return wrong(
+                &format!("notifications.endpoints.{number}.name"),
+                format!("{:?} is another endpoint's name already; give each its own", raw.name),
+            );
+        }
         endpoints.push(Endpoint {
             name: raw.name,
             url: raw.url,
             headers: flat(raw.headers),
-            timeout: raw.timeout.map_or(Duration::from_secs(1), |timeout| timeout.0),
+            timeout: nonzero(raw.timeout).unwrap_or(Duration::from_secs(1)),
             // Distribution's threshold pauses deliveries and then goes on; twice as many tries do as much.
             max_retries: raw
                 .maxretries
                 .or(raw.threshold.map(|threshold| threshold.saturating_mul(2)))
                 .unwrap_or(10),
-            backoff: raw.backoff.map_or(Duration::from_secs(1), |backoff| backoff.0),
+            backoff: nonzero(raw.backoff).unwrap_or(Duration::from_secs(1)),
             ignored_media_types: [raw.ignoredmediatypes, raw.ignore.mediatypes].concat(),
             ignored_actions: raw.ignore.actions,
             queue_limit: raw.queuesizelimit.filter(|limit| *limit > 0).unwrap_or(QUEUE_LIMIT),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
-use super::check::{Wrong, wrong};
 use super::duration::GoDuration;
+use super::wrong::{Wrong, wrong};
 
 /// Whether metadata are kept in a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,8 +202,9 @@ pub fn check(raw: RawDatabase, gc: &RawGc) -> Result<DatabaseConfig, Wrong> {
     if mode != Mode::Files && raw.dbname.is_empty() {
         return wrong("database.dbname", "name the database");
     }
-    let time = |given: Option<GoDuration>, default: Duration| given.map_or(default, |given| given.0);
+    // Zero is Go's way to say nothing.
     let some_time = |given: Option<GoDuration>| given.map(|given| given.0).filter(|given| !given.is_zero());
+    let time = |given: Option<GoDuration>, default: Duration| some_time(given).unwrap_or(default);
     let review_after = match gc.reviewafter.as_deref() {
         None | Some("" | "0") => None,
         // GitLab's way to say: at once.

@@ -11,6 +11,7 @@ mod explain;
 mod locate;
 mod overrides;
 mod raw;
+mod wrong;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use std::time::Duration;
@@ -161,15 +162,15 @@ pub struct ValidationConfig {
 #[derive(Clone, Debug, Default)]
 pub struct UrlRules {
     /// Patterns of which one must match, where there are any.
-    pub allow: Vec<regex_lite::Regex>,
+    pub allow: Vec<regex::Regex>,
     /// Patterns of which none may match.
-    pub deny: Vec<regex_lite::Regex>,
+    pub deny: Vec<regex::Regex>,
 }
 
 impl UrlRules {
     /// Says whether a URL may be taken.
     pub fn permit(&self, url: &str) -> bool {
-        let any = |patterns: &[regex_lite::Regex]| patterns.iter().any(|pattern| pattern.is_match(url));
+        let any = |patterns: &[regex::Regex]| patterns.iter().any(|pattern| pattern.is_match(url));
         let allowed = if self.allow.is_empty() {
             !self.deny.is_empty()
         } else {
@@ -389,7 +390,7 @@ impl Config {
                 format!("unknown configuration key {key}{line} is ignored")
             }
         }));
-        let checked = check::check(root, warnings).map_err(|check::Wrong { key, reason }| ConfigError::Value {
+        let checked = check::check(root, warnings).map_err(|wrong::Wrong { key, reason }| ConfigError::Value {
             path: path.to_owned(),
             line: locate::line(text, &key),
             key,

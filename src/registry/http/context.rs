@@ -8,11 +8,12 @@ use hyper::header::{HOST, HeaderName, USER_AGENT};
 
 use super::error::ApiError;
 use super::shared::{Shared, TOKENS};
-use crate::registry::auth::{Actor, Challenge};
+use crate::registry::auth::{Actor, Challenge, Refusal};
 use crate::registry::notify::Event;
-use crate::registry::oci::RepoName;
+use crate::registry::oci::{ErrorCode, RepoName};
 use crate::serve::Peer;
 use crate::serve::access::About;
+use crate::serve::origin::own_origin;
 
 /// A request on its way through a handler.
 pub struct Context {
@@ -70,23 +71,21 @@ impl Context {
         if let Some(host) = &http.host {
             return format!("{}{path}", host.trim_end_matches('/'));
         }
-        let forwarded = |name: &'static str| {
-            let text = self.header(HeaderName::from_static(name))?;
-            text.split(',').next().map(str::trim).filter(|text| !text.is_empty())
-        };
-        let scheme = match forwarded("x-forwarded-proto") {
-            Some("https") => "https",
-            Some("http") => "http",
-            _ if self.peer.is_tls() => "https",
-            _ => "http",
-        };
-        match forwarded("x-forwarded-host").or_else(|| self.host()) {
-            Some(host) => format!("{scheme}://{host}{path}"),
-            None => path,
+        let origin = own_origin(&self.request, &self.peer).unwrap_or_default();
+        format!("{origin}{path}")
+    }
+
+    /// Turns a refusal into an answer.
+    pub fn refused(&self, refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::Challenge(challenge) => self.challenge(challenge),
+            Refusal::Busy => ApiError::new(ErrorCode::TooManyRequests)
+                .detail("too many passwords wait to be checked")
+                .header("retry-after", "1".to_owned()),
         }
     }
 
-    /// Turns a refusal into an answer. Where tokens are had from this server,
+    /// Turns a challenge into an answer. Where tokens are had from this server,
     /// clients are sent to the address by which they came: many send their
     /// password to no other.
     pub fn challenge(&self, mut challenge: Challenge) -> ApiError {

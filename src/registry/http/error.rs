@@ -8,7 +8,7 @@ use hyper::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use super::respond;
-use crate::registry::auth::Challenge;
+use crate::registry::auth::{Challenge, Denial, PatternError};
 use crate::registry::health::Trouble;
 use crate::registry::metadata::{DatabaseError, MetadataError};
 use crate::registry::oci::ErrorCode;
@@ -188,6 +188,26 @@ impl From<DatabaseError> for ApiError {
     }
 }
 
+impl From<PatternError> for ApiError {
+    fn from(error: PatternError) -> Self {
+        let code = match error {
+            PatternError::Protection(_) => ErrorCode::TagProtectionPatternInvalid,
+            PatternError::Immutability(_) => ErrorCode::TagImmutabilityPatternInvalid,
+            PatternError::TooMany(_) => ErrorCode::TagPatternCountLimit,
+        };
+        Self::new(code).detail(error.to_string())
+    }
+}
+
+impl From<Denial> for ErrorCode {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Protected => Self::ProtectedTag,
+            Denial::Immutable => Self::ImmutableTag,
+        }
+    }
+}
+
 impl From<MetadataError> for ApiError {
     fn from(error: MetadataError) -> Self {
         match error {
@@ -201,7 +221,7 @@ impl From<MetadataError> for ApiError {
             error @ (MetadataError::WrongSize { .. } | MetadataError::ManyMediaTypes(..)) => {
                 Self::new(ErrorCode::ManifestInvalid).detail(error.to_string())
             }
-            MetadataError::Immutable(tag) => Self::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})),
+            MetadataError::Immutable(tag) => Self::new(ErrorCode::ImmutableTag).detail(json!({"tag": tag.as_str()})),
             MetadataError::MediaType(name) => {
                 Self::new(ErrorCode::ManifestInvalid).detail(format!("media type {name:?} cannot be kept"))
             }

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use crate::registry::health::Health;
 use crate::registry::oci::ErrorCode;
 use crate::registry::version::VERSION;
 use crate::serve::access::{About, Entry};
-use crate::serve::route::{Found, Route};
+use crate::serve::route::{Found, Params, Route};
 use crate::serve::{Body, Peer};
 use crate::sys::clock::monotonic;
 
@@ -30,63 +31,52 @@ use crate::sys::clock::monotonic;
 pub async fn handle(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let about = About::of(&request, &peer, &shared.config.http.trusted_proxies);
     let span = about.span();
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let tasks = shared.tasks.clone();
     let serving = serve_request(shared, request, peer, about);
     // A panic is logged where it happens; it must cost nobody a connection.
-    let serving = AssertUnwindSafe(serving.instrument(span)).catch_unwind();
-    let answer = if is_read {
-        serving.await.ok()
-    } else {
-        // What changes something is carried through, also when its client goes
-        // away in the middle: half a change helps nobody.
-        tasks.spawn(serving).await.ok().and_then(Result::ok)
-    };
-    answer.unwrap_or_else(|| ApiError::new(ErrorCode::Unknown).into_response())
+    let answer = AssertUnwindSafe(serving.instrument(span)).catch_unwind().await;
+    answer.unwrap_or_else(|_| ApiError::new(ErrorCode::Unknown).into_response())
 }
 
 /// A request under way, also when it is given up.
-struct InFlight<'a>(&'a Gauge);
+struct InFlight(Gauge);
 
-impl<'a> InFlight<'a> {
-    fn begin(gauge: &'a Gauge) -> Self {
+impl InFlight {
+    fn begin(gauge: &Gauge) -> Self {
         gauge.inc();
-        Self(gauge)
+        Self(gauge.clone())
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer, about: About) -> Response<Body> {
-    let entry = shared.config.log.access.then(|| Entry::begin(&about));
-    let began = monotonic();
-    let method = request.method().clone();
-    let http = &shared.config.http;
-    let path = request.uri().path();
-    let path = path.strip_prefix(http.prefix.as_str()).filter(|_| path != http.prefix);
-    let is_api = path.is_some_and(|path| path.starts_with("/v2"));
-    let tokens = shared.forward.as_ref().filter(|_| path == Some(TOKENS));
-    // Whether the process lives may be asked without a prefix, too.
-    let is_root = path == Some("/") || path.is_none() && request.uri().path() == "/";
-    let found = path.map_or(Found::Nothing, |path| ROUTES.find(path));
-    let label = match &found {
-        _ if tokens.is_some() => TOKENS,
-        _ if is_root => "/",
-        Found::Resource(route, _) => route.template(),
-        Found::Moved(_) | Found::Nothing => "",
-    };
-    let in_flight = InFlight::begin(&shared.metrics.in_flight);
-    let mut response = if let Some(forward) = tokens {
-        forward.answer(request, &peer, &http.trusted_proxies).await
-    } else if is_root {
-        respond::empty(StatusCode::OK, &[("cache-control", "no-cache")])
-    } else {
-        let answered = answer(Arc::clone(&shared), found, request, peer, about).await;
-        answered.unwrap_or_else(|mut error| {
+/// What is done with an answer, whoever waits for it.
+struct Exchange {
+    shared: Arc<Shared>,
+    entry: Option<Entry>,
+    began: Instant,
+    method: Method,
+    label: &'static str,
+    is_api: bool,
+    in_flight: InFlight,
+}
+
+impl Exchange {
+    /// Completes an answer, and writes down that it was given.
+    fn end(self, answer: Result<Response<Body>, ApiError>) -> Response<Body> {
+        let Self {
+            shared,
+            entry,
+            began,
+            method,
+            label,
+            is_api,
+            in_flight,
+        } = self;
+        let mut response = answer.unwrap_or_else(|mut error| {
             if let Some(cause) = error.take_cause() {
                 let cause = in_full(&*cause);
                 tracing::error!(error = %cause, route = label, "request failed");
@@ -95,26 +85,74 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
                 }
             }
             error.into_response()
-        })
+        });
+        drop(in_flight);
+        let http = &shared.config.http;
+        if http.metrics.is_some() {
+            let status = response.status().as_u16();
+            shared.metrics.answered(label, method.as_str(), status, began.elapsed());
+        }
+        if label == VERSION_CHECK {
+            warn(&mut response, &shared.health);
+        }
+        if is_api {
+            set_headers(&mut response, &http.headers);
+        }
+        if method == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        if let Some(entry) = entry {
+            entry.finish(&response);
+        }
+        response
+    }
+}
+
+async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer, about: About) -> Response<Body> {
+    let http = &shared.config.http;
+    let path = request.uri().path();
+    let path = path.strip_prefix(http.prefix.as_str()).filter(|_| path != http.prefix);
+    let tokens = shared.forward.as_ref().filter(|_| path == Some(TOKENS));
+    // Whether the process lives may be asked without a prefix, too.
+    let is_root = path == Some("/") || path.is_none() && request.uri().path() == "/";
+    let found = path.map_or(Found::Nothing, |path| ROUTES.find(path));
+    let exchange = Exchange {
+        entry: shared.config.log.access.then(|| Entry::begin(&about)),
+        began: monotonic(),
+        method: request.method().clone(),
+        label: match &found {
+            _ if tokens.is_some() => TOKENS,
+            _ if is_root => "/",
+            Found::Resource(route, _) => route.template(),
+            Found::Moved(_) | Found::Nothing => "",
+        },
+        is_api: path.is_some_and(|path| path.starts_with("/v2")),
+        in_flight: InFlight::begin(&shared.metrics.in_flight),
+        shared: Arc::clone(&shared),
     };
-    drop(in_flight);
-    if http.metrics.is_some() {
-        let status = response.status().as_u16();
-        shared.metrics.answered(label, method.as_str(), status, began.elapsed());
+    if let Some(forward) = tokens {
+        let answer = forward.answer(request, &peer, &http.trusted_proxies).await;
+        return exchange.end(Ok(answer));
     }
-    if label == VERSION_CHECK {
-        warn(&mut response, &shared.health);
+    if is_root {
+        return exchange.end(Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")])));
     }
-    if is_api {
-        set_headers(&mut response, &http.headers);
+    let call = match begin(Arc::clone(&shared), found, request, peer, about).await {
+        Ok(Begun::Call(call)) => call,
+        Ok(Begun::Answered(answer)) => return exchange.end(Ok(answer)),
+        Err(error) => return exchange.end(Err(error)),
+    };
+    if matches!(exchange.method, Method::GET | Method::HEAD) {
+        return exchange.end(call.answer().await);
     }
-    if method == Method::HEAD {
-        *response.body_mut() = Body::empty();
-    }
-    if let Some(entry) = entry {
-        entry.finish(&response);
-    }
-    response
+    // What changes something is carried through, also when its client goes
+    // away in the middle: half a change helps nobody.
+    let changing = async move {
+        let answer = AssertUnwindSafe(call.answer()).catch_unwind().await;
+        exchange.end(answer.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Unknown))))
+    };
+    let answer = shared.tasks.spawn(changing.in_current_span()).await;
+    answer.unwrap_or_else(|_| ApiError::new(ErrorCode::Unknown).into_response())
 }
 
 /// Says what is wrong with the registry, as clients may show it to their user
@@ -145,31 +183,44 @@ fn set_headers(response: &mut Response<Body>, configured: &[(String, String)]) {
     }
 }
 
-async fn answer(
+/// A request whose sender may make it.
+struct Call {
+    context: Context,
+    params: Params,
+    route: &'static Route<Row>,
+    row: &'static Row,
+}
+
+enum Begun {
+    Call(Box<Call>),
+    Answered(Response<Body>),
+}
+
+/// Finds what a request asks for, and checks who asks.
+async fn begin(
     shared: Arc<Shared>,
     found: Found<'static, Row>,
     request: Request<Incoming>,
     peer: Peer,
     about: About,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Begun, ApiError> {
     if !shared.health.is_healthy() {
         return Err(ApiError::new(ErrorCode::Unavailable).detail("health check failed: see the registry's log"));
     }
     let (route, params) = match found {
         Found::Resource(route, params) => (route, params),
-        Found::Moved(path) => return Ok(moved(&shared, &request, &path)),
-        Found::Nothing => return Ok(not_found(&request)),
+        Found::Moved(path) => return Ok(Begun::Answered(moved(&shared, &request, &path))),
+        Found::Nothing => return Ok(Begun::Answered(not_found(&request))),
     };
-    let needs_database = route.methods().any(|(_, row)| row.when == When::Database);
-    if needs_database && !shared.metadata.is_database() {
-        return Ok(not_found(&request));
+    if needs_database(route) && !shared.metadata.is_database() {
+        return Ok(Begun::Answered(not_found(&request)));
     }
     let method = request.method().clone();
     let row = route.method(&method);
     if row.is_none() && method != Method::OPTIONS {
         let mut response = respond::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
         allow(&mut response, &allowed(&shared, route));
-        return Ok(response);
+        return Ok(Begun::Answered(response));
     }
     let mut context = Context {
         shared: Arc::clone(&shared),
@@ -184,25 +235,42 @@ async fn answer(
         host: context.host(),
     };
     let actor = shared.authorizer.check(asked, &needed).await;
-    context.actor = actor.map_err(|challenge| context.challenge(challenge))?;
+    context.actor = actor.map_err(|refusal| context.refused(refusal))?;
     context.about.set_user(&context.actor.name);
     let Some(row) = row else {
         let mut response = respond::empty(StatusCode::OK, &[]);
         allow(&mut response, &allowed(&shared, route));
-        return Ok(response);
+        return Ok(Begun::Answered(response));
     };
-    let _change;
-    if !matches!(method, Method::GET | Method::HEAD) {
-        // Whoever comes when changes are refused waits for nobody.
-        check_changes(&shared, route, row)?;
-        _change = shared.changes.read().await;
-        check_changes(&shared, route, row)?;
+    Ok(Begun::Call(Box::new(Call {
+        context,
+        params,
+        route,
+        row,
+    })))
+}
+
+impl Call {
+    async fn answer(self: Box<Self>) -> Result<Response<Body>, ApiError> {
+        let (route, row) = (self.route, self.row);
+        let shared = Arc::clone(&self.context.shared);
+        let _change;
+        if !matches!(*self.context.request.method(), Method::GET | Method::HEAD) {
+            // Whoever comes when changes are refused waits for nobody.
+            check_changes(&shared, route, row)?;
+            _change = shared.changes.read().await;
+            check_changes(&shared, route, row)?;
+        }
+        let mut response = (row.run)(self.context, self.params).await?;
+        if needs_database(route) {
+            respond::set(&mut response, &[("gitlab-container-registry-version", VERSION)]);
+        }
+        Ok(response)
     }
-    let mut response = (row.run)(context, params).await?;
-    if needs_database {
-        respond::set(&mut response, &[("gitlab-container-registry-version", VERSION)]);
-    }
-    Ok(response)
+}
+
+fn needs_database(route: &Route<Row>) -> bool {
+    route.methods().any(|(_, row)| row.when == When::Database)
 }
 
 /// Checks that something may be changed now.

@@ -25,6 +25,15 @@ pub enum LocateError {
     NotImported(Utf8PathBuf),
 }
 
+/// Says whether there are images whose metadata are in files.
+///
+/// # Errors
+/// Those of the storage.
+pub async fn holds_files(storage: &Storage) -> Result<bool, StorageError> {
+    let first = tree::holding_after(storage, "_manifests", "", 1).await?;
+    Ok(!first.is_empty())
+}
+
 /// Says whether metadata are in a database.
 ///
 /// # Errors
@@ -33,10 +42,7 @@ pub async fn is_in_database(config: &Config, storage: &Storage) -> Result<bool, 
     let failed = LocateError::Storage;
     let in_database = marks::is_database_in_use(storage).await.map_err(failed)?;
     let in_files = marks::is_filesystem_in_use(storage).await.map_err(failed)?;
-    let holds_files = async || {
-        let first = tree::holding_after(storage, "_manifests", "", 1).await;
-        first.map(|names| !names.is_empty()).map_err(failed)
-    };
+    let holds_files = async || holds_files(storage).await.map_err(failed);
     let database = match config.database.mode {
         Mode::Files => false,
         Mode::Database => true,

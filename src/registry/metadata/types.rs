@@ -77,8 +77,8 @@ pub type IsProtected<'a> = Option<&'a (dyn Fn(&str) -> bool + Send + Sync)>;
 /// What came of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// It is gone.
-    Yes,
+    /// It is gone, and with it, in files, these tags.
+    Yes(Vec<Tag>),
     /// It was not there.
     Absent,
     /// This tag keeps it.

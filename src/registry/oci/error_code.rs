@@ -89,10 +89,22 @@ error_codes! {
     ProtectedManifest = "PROTECTED_MANIFEST", UNAUTHORIZED, "manifest has a protected tag";
     /// The token protects the tag.
     ProtectedTag = "PROTECTED_TAG", UNAUTHORIZED, "tag is protected";
+    /// More patterns of tags come with a token than are followed.
+    TagPatternCountLimit = "TAG_PATTERN_COUNT_LIMIT_EXCEEDED", BAD_REQUEST, "tag pattern count limit exceeded";
+    /// A token's pattern of protected tags is none.
+    TagProtectionPatternInvalid = "TAG_PROTECTION_PATTERN_INVALID", BAD_REQUEST, "tag protection pattern is invalid";
+    /// A token's pattern of immutable tags is none.
+    TagImmutabilityPatternInvalid = "TAG_IMMUTABILITY_PATTERN_INVALID", BAD_REQUEST, "tag immutability pattern is invalid";
+    /// The token makes the tag immutable.
+    ImmutableTag = "IMMUTABLE_TAG", UNAUTHORIZED, "tag is immutable";
     /// The length of a chunk is not the one announced.
     SizeInvalid = "SIZE_INVALID", BAD_REQUEST, "provided length did not match content length";
     /// A tag is malformed.
     TagInvalid = "TAG_INVALID", BAD_REQUEST, "manifest tag did not match URI";
+    /// Too many wait for the same already.
+    TooManyRequests = "TOOMANYREQUESTS", TOO_MANY_REQUESTS, "too many requests";
+    /// A tag is not in the repository.
+    TagUnknown = "TAG_UNKNOWN", NOT_FOUND, "tag unknown to registry";
     /// More tags are asked for in one push than are taken.
     TooManyTags = "TAG_INVALID", URI_TOO_LONG, "too many tags in one request";
     /// There is no token, or it does not suffice.

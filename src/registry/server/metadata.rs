@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::StartError;
 use crate::registry::config::Config;
-use crate::registry::metadata::locate::is_in_database;
+use crate::registry::metadata::locate::{holds_files, is_in_database};
 use crate::registry::metadata::postgres::{Database, migrations};
 use crate::registry::metadata::{Files, InDatabase, Postgres, Store};
 use crate::registry::storage::{Storage, StorageError, marks};
@@ -17,7 +17,8 @@ use crate::registry::storage::{Storage, StorageError, marks};
 /// When they are elsewhere than the configuration says, or cannot be used.
 pub async fn open(config: &Config, storage: &Storage) -> Result<Store, StartError> {
     if !is_in_database(config, storage).await? {
-        if config.enforce_lockfiles && !config.storage.readonly {
+        // One without images may yet become a database's.
+        if config.enforce_lockfiles && !config.storage.readonly && holds_files(storage).await? {
             marks::set_filesystem_in_use(storage).await?;
         }
         return Ok(Store::Files(Files::new(storage.clone())));
@@ -38,16 +39,14 @@ pub async fn open(config: &Config, storage: &Storage) -> Result<Store, StartErro
 
 /// Lets the storage say that its metadata are in a database.
 async fn mark(config: &Config, storage: &Storage, postgres: &Postgres) -> Result<(), StorageError> {
-    if marks::is_database_in_use(storage).await? {
-        return Ok(());
-    }
-    if postgres.is_used().await.unwrap_or_default() {
+    let was_marked = marks::is_database_in_use(storage).await?;
+    if !was_marked && postgres.is_used().await.unwrap_or_default() {
         tracing::warn!(directory = %config.storage.root, "the metadata database has repositories already, and this storage was not used with it: is storage.filesystem.rootdirectory right?");
     }
     if config.storage.readonly {
         return Ok(());
     }
-    marks::set_database_in_use(storage).await
+    marks::move_to_database(storage).await
 }
 
 /// Says what a database lacks, and marks a storage whose database was away at
@@ -70,7 +69,7 @@ pub async fn when_reached(storage: Storage, postgres: Postgres, stop: Cancellati
         drop(client);
         while !marks::is_database_in_use(&storage).await.unwrap_or_default() {
             if postgres.database().ping().await.is_ok()
-                && let Err(error) = marks::set_database_in_use(&storage).await
+                && let Err(error) = marks::move_to_database(&storage).await
             {
                 tracing::error!(error = %error, "the storage cannot be marked as one whose metadata are in a database");
             }

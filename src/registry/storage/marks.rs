@@ -28,12 +28,19 @@ pub async fn is_filesystem_in_use(storage: &Storage) -> Result<bool, StorageErro
     Ok(storage.head(&layout::filesystem_in_use()).await?.is_some())
 }
 
-/// Writes down that the metadata are in a database.
+/// Writes down that the metadata are in a database, and no more in files:
+/// GitLab's registry starts with no storage that says both.
 ///
 /// # Errors
 /// When it cannot be written.
-pub async fn set_database_in_use(storage: &Storage) -> Result<(), StorageError> {
-    set(storage, layout::database_in_use()).await
+pub async fn move_to_database(storage: &Storage) -> Result<(), StorageError> {
+    if !is_database_in_use(storage).await? {
+        set(storage, layout::database_in_use()).await?;
+    }
+    if is_filesystem_in_use(storage).await? {
+        clear(storage, layout::filesystem_in_use()).await?;
+    }
+    Ok(())
 }
 
 /// Writes down that the metadata are in files.
@@ -56,14 +63,6 @@ async fn set(storage: &Storage, key: Key) -> Result<(), StorageError> {
 /// When it cannot be removed.
 pub async fn clear_database_in_use(storage: &Storage) -> Result<(), StorageError> {
     clear(storage, layout::database_in_use()).await
-}
-
-/// Takes the word back that the metadata are in files.
-///
-/// # Errors
-/// When it cannot be removed.
-pub async fn clear_filesystem_in_use(storage: &Storage) -> Result<(), StorageError> {
-    clear(storage, layout::filesystem_in_use()).await
 }
 
 async fn clear(storage: &Storage, key: Key) -> Result<(), StorageError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use regex::Regex;
 use reqwest::Method;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::HeaderMap;

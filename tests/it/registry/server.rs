@@ -77,6 +77,24 @@ fn locations_follow_the_proxy_and_the_configuration() {
         header(&forwarded.send().expect("answered"), "location")
             .starts_with("https://registry.example.com/v2/a/blobs/uploads/")
     );
+    for (name, value, expected) in [
+        (
+            "forwarded",
+            "for=192.0.2.1;proto=https;host=registry.test",
+            "https://registry.test/",
+        ),
+        // What is no host comes back to nobody.
+        ("x-forwarded-host", "evil.test/?", "http://127.0.0.1:"),
+        ("x-forwarded-host", "evil.test\"", "http://127.0.0.1:"),
+        ("forwarded", "host=\"evil.test#\"", "http://127.0.0.1:"),
+    ] {
+        let answer = registry
+            .request("POST", "/v2/a/blobs/uploads/")
+            .header(name, value)
+            .send();
+        let location = header(&answer.expect("answered"), "location");
+        assert!(location.starts_with(expected), "{name}: {value}: {location}");
+    }
     let registry = TestRegistry::with(temporary(), "  relativeurls: true\n", &[]);
     assert!(header(&registry.send("POST", "/v2/a/blobs/uploads/"), "location").starts_with("/v2/a/blobs/uploads/"));
     let registry = TestRegistry::with(temporary(), "  host: https://outside.example.com\n", &[]);
@@ -221,6 +239,18 @@ fn a_bad_configuration_is_named() {
         (
             "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\ndatabase: {enabled: perhaps}\n",
             "use true, false or prefer",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {rootdirectory: ''}}\nhttp: {addr: ':0'}\n",
+            "storage.filesystem.rootdirectory: is empty",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0', tls: {minimumtls: tls1.2}}\n",
+            "http.tls: needs certificate and key",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: ':0'}\nnotifications: {endpoints: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]}\n",
+            "notifications.endpoints.1.name: \"a\" is another endpoint's name already",
         ),
         ("version: [\n", "config.yml"),
     ] {

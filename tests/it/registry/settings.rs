@@ -109,6 +109,24 @@ fn clients_must_show_a_certificate() {
     assert!(ask(None).is_err());
     assert!(ask(Some((&other, &other_key))).is_err());
     assert_eq!(ask(Some((&known, &known_key))).expect("answered").status(), 200);
+    // Who was refused, and why, is told, as often as anybody wants to read it.
+    let refused = |reason: &str| {
+        registry.wait_for_line(|line| {
+            let is_it = line["msg"] == "TLS handshake failed" && line["level"] == "info";
+            let error = line["error"].as_str().filter(|_| is_it)?;
+            assert!(
+                line["remote_addr"]
+                    .as_str()
+                    .is_some_and(|peer| peer.starts_with("127.0.0.1:")),
+                "{line}"
+            );
+            error.contains(reason).then_some(())
+        });
+    };
+    refused("peer sent no certificates");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(ask(Some((&other, &other_key))).is_err());
+    refused("UnknownIssuer");
 }
 
 #[test]

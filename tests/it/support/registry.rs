@@ -68,6 +68,14 @@ impl TestRegistry {
         Self::of(command, directory)
     }
 
+    /// The same, from a shell that does something first.
+    pub fn under(first: &str, directory: tempfile::TempDir, config: &std::path::Path) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("{first}; exec \"$0\" registry serve \"$1\"");
+        command.args(["-c", &script, KDK]).arg(config);
+        Self::of(command, directory)
+    }
+
     /// Talks to the registry of a root, which runs already.
     pub fn in_root(root: &TestRoot) -> Self {
         let mut command = Command::new("tail");

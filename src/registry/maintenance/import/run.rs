@@ -10,7 +10,7 @@ use super::importer::Importer;
 use super::options::Event;
 use crate::registry::metadata::MetadataError;
 use crate::registry::metadata::postgres::bulk::{Part, Since};
-use crate::registry::metadata::postgres::import::{Counts, Step};
+use crate::registry::metadata::postgres::import::{Counts, Import, Step};
 use crate::registry::oci::{Digest, RepoName, Tag};
 use crate::registry::storage::{marks, tree};
 use crate::sys::failpoint;
@@ -23,6 +23,20 @@ const BATCH: usize = 500;
 const REPOSITORIES: usize = 200;
 
 impl Importer<'_> {
+    /// Takes the database over, where it is not a dry run.
+    async fn begin(&self, images: bool, marked: bool) -> Result<Option<Import>, MetadataError> {
+        if !self.options.dry_run {
+            let is_second = self.options.tags && !self.options.manifests;
+            return Ok(Some(self.database.begin_import(images, marked, is_second).await?));
+        }
+        if images && marked {
+            return Err(MetadataError::Import(
+                "the import would be refused: the storage says that its metadata are in a database already".to_owned(),
+            ));
+        }
+        Ok(None)
+    }
+
     /// Imports; returns what was brought in, or would be.
     ///
     /// # Errors
@@ -37,22 +51,15 @@ impl Importer<'_> {
         }
         let images = self.options.manifests || self.options.tags;
         let marked = marks::is_database_in_use(&self.driver).await?;
-        let import = if self.options.dry_run {
-            if images && marked {
-                return Err(MetadataError::Import(
-                    "the import would be refused: the storage says that its metadata are in a database already"
-                        .to_owned(),
-                ));
-            }
-            None
-        } else {
-            let is_second = self.options.tags && !self.options.manifests;
-            Some(self.database.begin_import(images, marked, is_second).await?)
-        };
+        let import = self.begin(images, marked).await?;
         failpoint::pass("import");
         self.direct = import.as_ref().is_some_and(|import| import.direct);
         self.again = import.as_ref().is_some_and(|import| import.again);
         let tags_are_done = import.as_ref().is_some_and(|import| import.tags_are_done);
+        if tags_are_done {
+            // An earlier run may have ended in the middle of that.
+            marks::move_to_database(&self.driver).await?;
+        }
         if !self.options.new_media_types {
             self.types = Some(self.database.media_types().await?);
         }
@@ -78,7 +85,7 @@ impl Importer<'_> {
                         // All of it is durable before the storage says where it is.
                         self.database.note_step(import, step, true).await?;
                         failpoint::pass("import");
-                        self.mark().await?;
+                        marks::move_to_database(&self.driver).await?;
                         failpoint::pass("import");
                     }
                 }
@@ -326,13 +333,6 @@ impl Importer<'_> {
             }
         }
         Ok(late)
-    }
-
-    /// Says in the storage where the metadata are from now on.
-    async fn mark(&self) -> Result<(), MetadataError> {
-        marks::set_database_in_use(&self.driver).await?;
-        marks::clear_filesystem_in_use(&self.driver).await?;
-        Ok(())
     }
 
     /// Step three: all blobs that are not known yet.

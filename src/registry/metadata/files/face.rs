@@ -101,6 +101,7 @@ impl Files {
             return Ok(None);
         };
         if Digest::of(digest.algorithm(), &content) != *digest {
+            tracing::error!(%digest, "a manifest is not what its digest says and counts as missing; push it again, or see: kdk registry verify");
             return Ok(None);
         }
         let stored = Arc::new(Stored::new(content));
@@ -230,11 +231,11 @@ impl Metadata for Files {
         {
             return Ok(Deleted::Protected(tag.to_string()));
         }
-        for tag in own {
-            self.remove(Target::All(layout::tag(name, &tag))).await?;
+        for tag in &own {
+            self.remove(Target::All(layout::tag(name, tag))).await?;
         }
         let removed = self.remove(Target::All(layout::revision(name, digest))).await?;
-        Ok(if removed { Deleted::Yes } else { Deleted::Absent })
+        Ok(if removed { Deleted::Yes(own) } else { Deleted::Absent })
     }
 
     async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {

@@ -47,6 +47,12 @@ macro_rules! attempt {
                         $crate::sys::task::sleep($crate::registry::metadata::postgres::client::pause(tries)).await;
                         tries += 1;
                     }
+                    Err(MetadataError::Database(error)) => {
+                        if error.spoils_connection() {
+                            $self.database().forget($client);
+                        }
+                        break Err(MetadataError::Database(error));
+                    }
                     other => break other,
                 }
             }

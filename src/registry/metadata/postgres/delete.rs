@@ -54,7 +54,7 @@ impl Postgres {
     pub async fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<bool, MetadataError> {
         let _turn = self.turn(name).await?;
         let deleted = self.delete(name, DELETE_TAG, &tag.as_str(), &None).await?;
-        Ok(deleted == Deleted::Yes)
+        Ok(matches!(deleted, Deleted::Yes(_)))
     }
 
     /// Takes a blob out of the repository; says whether it was in it.
@@ -63,7 +63,7 @@ impl Postgres {
     /// Those of the database.
     pub async fn unlink_blob(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {
         let deleted = self.delete(name, UNLINK_BLOB, &encode(digest), &None).await?;
-        Ok(deleted == Deleted::Yes)
+        Ok(matches!(deleted, Deleted::Yes(_)))
     }
 
     /// Deletes a row of a repository by a key of it.
@@ -78,7 +78,7 @@ impl Postgres {
         let mut may_be_done = false;
         attempt!(self, mut client, {
             match self.delete_once(&mut client, name, sql, key, is_protected).await {
-                Ok(Deleted::Absent) if may_be_done => Ok(Deleted::Yes),
+                Ok(Deleted::Absent) if may_be_done => Ok(Deleted::Yes(Vec::new())),
                 Ok(deleted) => Ok(deleted),
                 // All else that refers to it goes with it.
                 Err(MetadataError::Database(error)) if error.is_reference() => Err(MetadataError::Referenced),
@@ -120,6 +120,10 @@ impl Postgres {
         }
         let deleted = self.execute(&transaction, sql, &[&at.namespace, &at.id, key]).await?;
         transaction.commit().await.map_err(|error| self.failed(error))?;
-        Ok(if deleted > 0 { Deleted::Yes } else { Deleted::Absent })
+        Ok(if deleted > 0 {
+            Deleted::Yes(Vec::new())
+        } else {
+            Deleted::Absent
+        })
     }
 }

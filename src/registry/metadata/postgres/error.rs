@@ -144,6 +144,18 @@ impl DatabaseError {
         }
     }
 
+    /// Says whether its connection leads to a server that is of no use any
+    /// more, such as one that became a standby.
+    pub fn spoils_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                outage: Outage::Lost | Outage::Shutdown | Outage::ReadOnly,
+                ..
+            }
+        )
+    }
+
     /// Says whether a statement took longer than it may.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::QUERY_CANCELED))

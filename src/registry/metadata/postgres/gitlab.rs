@@ -11,6 +11,9 @@ use crate::registry::oci::{Digest, RepoName, Tag};
 /// How long adding up sizes may take before it is done less exactly.
 const SIZE_LIMIT: &str = "SET LOCAL statement_timeout = 5000";
 
+/// Whether the first part of a path is known.
+const NAMESPACE: &str = "SELECT FROM top_level_namespaces WHERE name = split_part($1, '/', 1)";
+
 /// What is known of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
@@ -144,7 +147,12 @@ impl Postgres {
                 JOIN layers AS l ON l.top_level_namespace_id = those.n AND l.repository_id = those.r) AS x"
         );
         attempt!(self, mut client, {
-            if self.row(&client, &known, &[&name.as_str()]).await?.is_none() {
+            let known = match extent {
+                Extent::Own => &known,
+                // What is nowhere below a known one has no bytes.
+                Extent::WithDescendants => NAMESPACE,
+            };
+            if self.row(&client, known, &[&name.as_str()]).await?.is_none() {
                 return Ok(None);
             }
             let transaction = client.transaction().await.map_err(|error| self.failed(error))?;
@@ -165,7 +173,8 @@ impl Postgres {
         })
     }
 
-    /// Returns a tag with what it stands for, and what that refers to.
+    /// Returns a tag with what it stands for, and what that refers to, where
+    /// there is one; nothing when there is no such repository.
     ///
     /// # Errors
     /// Those of the database.
@@ -173,7 +182,7 @@ impl Postgres {
         &self,
         name: &RepoName,
         wanted: &Tag,
-    ) -> Result<Option<(TagDetails, Vec<TagDetails>)>, MetadataError> {
+    ) -> Result<Option<Option<(TagDetails, Vec<TagDetails>)>>, MetadataError> {
         let one = format!("SELECT {COLUMNS} {FROM} AND t.name BETWEEN $3 AND $3 ORDER BY t.name LIMIT 1");
         let children = "SELECT '', m.digest, m.configuration_blob_digest, c.media_type, m.configuration_payload,
                 y.media_type, m.total_size, NULL::bigint, NULL::bigint, NULL::bigint
@@ -197,14 +206,15 @@ impl Postgres {
             };
             let parameters: [&(dyn ToSql + Sync); 3] = [&at.namespace, &at.id, &wanted.as_str()];
             let Some(row) = self.row(&client, &one, &parameters).await? else {
-                return Ok(None);
+                return Ok(Some(None));
             };
             let rows = self.rows(&client, children, &parameters).await?;
-            Ok(Some((tag(&row), rows.iter().map(tag).collect())))
+            Ok(Some(Some((tag(&row), rows.iter().map(tag).collect()))))
         })
     }
 
-    /// Returns repositories with tags at a path and below it, after `last`.
+    /// Returns repositories with tags at a path and below it, after `last`;
+    /// nothing when nobody knows the first part of the path.
     ///
     /// # Errors
     /// Those of the database.
@@ -213,7 +223,7 @@ impl Postgres {
         path: &RepoName,
         last: Option<&str>,
         limit: usize,
-    ) -> Result<(Vec<(String, Details)>, bool), MetadataError> {
+    ) -> Result<Option<(Vec<(String, Details)>, bool)>, MetadataError> {
         let sql = "SELECT r.path, (extract(epoch FROM r.created_at) * 1000000)::bigint,
                 (extract(epoch FROM r.updated_at) * 1000000)::bigint,
                 (extract(epoch FROM r.last_published_at) * 1000000)::bigint
@@ -224,6 +234,9 @@ impl Postgres {
                     AND t.repository_id = r.id ORDER BY t.name LIMIT 1) IS NOT NULL
             ORDER BY r.path LIMIT $3";
         attempt!(self, client, {
+            if self.row(&client, NAMESPACE, &[&path.as_str()]).await?.is_none() {
+                return Ok(None);
+            }
             let last = super::client::without_nul(last);
             let rows = self
                 .rows(&client, sql, &[&path.as_str(), &last, &super::client::page_rows(limit)])
@@ -236,22 +249,38 @@ impl Postgres {
                 };
                 (row.get(0), details)
             });
-            Ok((found.collect(), rows.len() > limit))
+            Ok(Some((found.collect(), rows.len() > limit)))
         })
     }
 
-    /// Returns what is known of imports into the database, as JSON.
+    /// Returns what is known of imports into the database, as JSON; nothing
+    /// when there were none.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn imports(&self) -> Result<serde_json::Value, MetadataError> {
-        let sql = "SELECT coalesce(json_agg(x ORDER BY x.id), '[]')::text FROM import_statistics AS x";
+    pub async fn imports(&self) -> Result<Option<serde_json::Value>, MetadataError> {
+        // What did not happen is left out, as GitLab's registry does.
+        let columns = [
+            "started_at",
+            "finished_at",
+            "pre_import_started_at",
+            "pre_import_finished_at",
+            "tag_import_started_at",
+            "tag_import_finished_at",
+            "blob_import_started_at",
+            "blob_import_finished_at",
+        ]
+        .map(|name| format!(r#"'{name}', to_char(x.{name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#));
+        let sql = format!(
+            "SELECT json_strip_nulls(json_agg((to_jsonb(x) || jsonb_build_object({},
+                'blobs_count', nullif(x.blobs_count, 0), 'blobs_size_bytes', nullif(x.blobs_size_bytes, 0)))::json
+                ORDER BY x.id))::text FROM import_statistics AS x",
+            columns.join(", ")
+        );
         attempt!(self, client, {
-            let row = self.row(&client, sql, &[]).await?;
-            let text: Option<String> = row.map(|row| row.get(0));
-            Ok(text
-                .and_then(|text| serde_json::from_str(&text).ok())
-                .unwrap_or_default())
+            let row = self.row(&client, &sql, &[]).await?;
+            let text: Option<String> = row.and_then(|row| row.get(0));
+            Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
         })
     }
 }

@@ -100,9 +100,9 @@ impl Query {
 
     /// Returns the condition that all on one side of a marker meet, whose name
     /// and time are `$4` and `$5`.
-    fn beyond(&self, forward: bool) -> String {
+    fn beyond(&self, forward: bool, with_time: bool) -> String {
         let compare = if self.rises(forward) { ">" } else { "<" };
-        let (key, marker) = if self.order.by_time {
+        let (key, marker) = if with_time {
             (
                 "(date_trunc('microseconds', coalesce(t.updated_at, t.created_at)), t.name)",
                 "(to_timestamp($5::bigint / 1000000) + make_interval(secs => ($5::bigint % 1000000) / 1000000.0), $4::text)",
@@ -135,7 +135,7 @@ impl Postgres {
                     self.rows(&client, &sql, &parameters).await?
                 }
                 Some((from, _)) => {
-                    let beyond = query.beyond(forward);
+                    let beyond = query.beyond(forward, from.time.is_some());
                     let sql = format!("SELECT {COLUMNS} {FROM} {filter} {beyond} ORDER BY {order} LIMIT $6");
                     let parameters: [&(dyn ToSql + Sync); 6] =
                         [&at.namespace, &at.id, &wanted, &from.name, &micros(from.time), &limit];
@@ -151,7 +151,7 @@ impl Postgres {
             let edge = if forward { tags.first() } else { tags.last() };
             let behind = match edge.filter(|_| query.from.is_some()) {
                 Some(edge) => {
-                    let beyond = query.beyond(!forward);
+                    let beyond = query.beyond(!forward, query.order.by_time);
                     let sql = format!("SELECT {FROM} {filter} {beyond} LIMIT 1");
                     let parameters: [&(dyn ToSql + Sync); 5] =
                         [&at.namespace, &at.id, &wanted, &edge.name, &micros(edge.published_at)];

@@ -181,7 +181,20 @@ fn rights_must_suffice() {
         .expect("answered");
     assert!(header(&answer, "www-authenticate").ends_with(r#"error="insufficient_scope""#));
     assert_error(answer, 401, "UNAUTHORIZED");
-    assert_eq!(signed.status("GET", "/v2/other/tags/list", &pull), 401);
+    for (method, path, expected) in [
+        ("HEAD", "/v2/a/b/manifests/t", 404),
+        ("PATCH", "/v2/a/b/blobs/uploads/x", 401),
+        ("DELETE", "/v2/a/b/blobs/uploads/x", 401),
+        // A name is another's, however it begins.
+        ("GET", "/v2/other/tags/list", 401),
+        ("GET", "/v2/a/tags/list", 401),
+        ("GET", "/v2/a/b/c/tags/list", 401),
+        ("GET", "/v2/a/bc/tags/list", 401),
+        ("GET", "/v2/a%2Fb/tags/list", 404),
+        ("GET", "/v2/A/b/tags/list", 404),
+    ] {
+        assert_eq!(signed.status(method, path, &pull), expected, "{method} {path}");
+    }
     assert_eq!(signed.status("GET", "/v2/_catalog", &pull), 401);
     let push = signed.token(&signed.header(), &claims(&["pull", "push"]));
     assert_eq!(signed.status("POST", "/v2/a/b/blobs/uploads/?mount=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855&from=x/y", &push), 401);
@@ -302,21 +315,69 @@ fn tags_that_a_token_protects_stay() {
     });
     let limited = signed.token(&signed.header(), &limited);
     assert_error(put("stable", "new", &limited), 401, "PROTECTED_TAG");
-    assert_error(put("release-1", "new", &limited), 401, "PROTECTED_TAG");
+    assert_error(put("release-1", "new", &limited), 401, "IMMUTABLE_TAG");
     // The same again, or what is not there yet, changes nothing that is protected.
     assert_eq!(put("release-1", "release-1", &limited).status(), 201);
     assert_eq!(put("release-2", "new", &limited).status(), 201);
     assert_error(delete("stable", &limited), 401, "PROTECTED_TAG");
-    assert_error(delete("release-1", &limited), 401, "PROTECTED_TAG");
+    assert_error(delete("release-1", &limited), 401, "IMMUTABLE_TAG");
+    // Nor is a protected tag set beside another.
+    let beside = registry.request(
+        "PUT",
+        &format!(
+            "/v2/a/b/manifests/{}?tag=beside&tag=stable",
+            crate::support::registry::digest(manifest("new").as_bytes())
+        ),
+    );
+    let beside = beside
+        .header("content-type", crate::support::registry::OCI_INDEX)
+        .bearer_auth(&limited)
+        .body(manifest("new"));
+    assert_error(beside.send().expect("answered"), 401, "PROTECTED_TAG");
+    assert_eq!(signed.status("GET", "/v2/a/b/manifests/beside", &all), 404);
     let stable = crate::support::registry::digest(manifest("stable").as_bytes());
     assert_error(delete(&stable, &limited), 401, "PROTECTED_MANIFEST");
     assert_eq!(delete("free", &limited).status(), 202);
     assert_eq!(delete(&stable, &all).status(), 202);
-    // A pattern that cannot be understood might mean any tag.
-    let mut odd = claims(&["*"]);
-    odd["access"][0]["meta"] = json!({"tag_deny_access_patterns": {"push": ["("], "delete": []}});
-    let odd = signed.token(&signed.header(), &odd);
-    assert_error(put("free", "x", &odd), 401, "PROTECTED_TAG");
+    assert_eq!(put("free", "free", &all).status(), 201);
+    // What a pattern that is none means is not known: nothing is changed, and
+    // everything read.
+    let long = "a".repeat(101);
+    let with = |push: &[&str], delete: &[&str], immutable: &[&str]| {
+        let mut odd = claims(&["*"]);
+        odd["access"][0]["meta"] = json!({
+            "tag_deny_access_patterns": {"push": push, "delete": delete},
+            "tag_immutable_patterns": immutable,
+        });
+        signed.token(&signed.header(), &odd)
+    };
+    let (protection, immutability) = ("TAG_PROTECTION_PATTERN_INVALID", "TAG_IMMUTABILITY_PATTERN_INVALID");
+    let too_many = "TAG_PATTERN_COUNT_LIMIT_EXCEEDED";
+    for (push, delete_, immutable, on_push, on_delete) in [
+        (&["("][..], &[][..], &[][..], Some(protection), None),
+        (&[], &["("], &[], None, Some(protection)),
+        (&[&*long], &[], &[], Some(protection), None),
+        (&[], &[], &["["], Some(immutability), Some(immutability)),
+        (&["a", "b", "c"], &["d"], &["x", "y", "z"], Some(too_many), None),
+        (&["a"], &["b", "c", "d", "e", "f", "g"], &[], None, Some(too_many)),
+        // RE2 knows the letters of all languages.
+        (&["^\\p{Greek}"], &["^\\p{Lu}"], &[], None, None),
+    ] {
+        let token = with(push, delete_, immutable);
+        assert_eq!(signed.status("GET", "/v2/a/b/manifests/free", &token), 200);
+        let pushed = put("free", "free", &token);
+        match on_push {
+            Some(code) => drop(assert_error(pushed, 400, code)),
+            None => assert_eq!(pushed.status(), 201, "{push:?}"),
+        }
+        let deleted = delete("free", &token);
+        if let Some(code) = on_delete {
+            assert_error(deleted, 400, code);
+        } else {
+            assert_eq!(deleted.status(), 202, "{delete_:?}");
+            assert_eq!(put("free", "free", &all).status(), 201);
+        }
+    }
 }
 
 #[test]
@@ -516,6 +577,13 @@ fn forged_tokens_are_refused() {
         format!("{}.{}.", part(&json!({"alg": "none", "kid": signed.kid})), part(&good)),
     ));
     forged.push(("nonsense", "a.b.c".to_owned()));
+    forged.push(("dots", ".".repeat(6000)));
+    // Nobody here understands what it demands (RFC 7515, section 4.1.11).
+    let header = Header {
+        crit: Some(vec!["exp".to_owned()]),
+        ..signed.header()
+    };
+    forged.push(("a critical extension", signed.token(&header, &good)));
     for (key, value) in [
         ("iss", json!("other")),
         ("aud", json!("other")),
@@ -568,4 +636,111 @@ fn an_unknown_key_is_named_in_the_log() {
     signed
         .registry
         .wait_for_line(|line| (line["msg"] == "error authorizing context: invalid token").then_some(()));
+}
+
+/// A chain is followed as far as its certificates allow.
+#[test]
+fn chains_of_certificates_are_followed_as_far_as_they_allow() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+    let key = || KeyPair::generate().expect("a key");
+    let named = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let authority = |name: &str, constraint: BasicConstraints| {
+        let mut params = named(name);
+        params.is_ca = IsCa::Ca(constraint);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    };
+    let free = BasicConstraints::Unconstrained;
+    let mut no_signer = authority("between", free);
+    no_signer.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let mut expired_root = authority("root", free);
+    expired_root.not_after = date_time_ymd(2024, 1, 1);
+    let mut expired_leaf = named("tokens");
+    expired_leaf.not_after = date_time_ymd(2024, 1, 1);
+    for (what, root, between, leaf, is_good) in [
+        (
+            "a good chain",
+            authority("root", free),
+            authority("between", free),
+            named("tokens"),
+            true,
+        ),
+        (
+            "short enough",
+            authority("root", BasicConstraints::Constrained(1)),
+            authority("between", free),
+            named("tokens"),
+            true,
+        ),
+        (
+            "longer than the root allows",
+            authority("root", BasicConstraints::Constrained(0)),
+            authority("between", free),
+            named("tokens"),
+            false,
+        ),
+        (
+            "one between that may not sign",
+            authority("root", free),
+            no_signer,
+            named("tokens"),
+            false,
+        ),
+        (
+            "one between that is no authority",
+            authority("root", free),
+            named("between"),
+            named("tokens"),
+            false,
+        ),
+        (
+            "a root that expired",
+            expired_root,
+            authority("between", free),
+            named("tokens"),
+            false,
+        ),
+        (
+            "a leaf that expired",
+            authority("root", free),
+            authority("between", free),
+            expired_leaf,
+            false,
+        ),
+    ] {
+        let (root_key, between_key, leaf_key) = (key(), key(), key());
+        let root_certificate = root.self_signed(&root_key).expect("signed");
+        let root = Issuer::from_params(&root, &root_key);
+        let between_certificate = between.signed_by(&between_key, &root).expect("signed");
+        let between = Issuer::from_params(&between, &between_key);
+        let leaf = leaf.signed_by(&leaf_key, &between).expect("signed");
+        let directory = temporary();
+        // Besides, there is a key by its id: a bundle without any is refused.
+        pair(directory.path(), "other");
+        let bundle = directory.path().join("bundle.crt");
+        let other = std::fs::read_to_string(directory.path().join("other.crt")).expect("read");
+        std::fs::write(&bundle, format!("{}{other}", root_certificate.pem())).expect("written");
+        let more = format!(
+            "auth:\n  token:\n    realm: http://127.0.0.1:3000/jwt/auth\n    service: container_registry\n    issuer: khulnasoft-issuer\n    rootcertbundle: {}\n",
+            bundle.display()
+        );
+        let registry = TestRegistry::with(directory, &more, &[]);
+        let chain = [&leaf, &between_certificate].map(|one| data_encoding::BASE64.encode(one.der()));
+        let header = Header {
+            x5c: Some(chain.to_vec()),
+            ..Header::new(Algorithm::ES256)
+        };
+        let key = EncodingKey::from_ec_der(&leaf_key.serialize_der());
+        let token = encode(&header, &claims(&["pull"]), &key).expect("signed");
+        let answer = registry
+            .request("GET", TAGS)
+            .bearer_auth(token)
+            .send()
+            .expect("answered");
+        assert_eq!(answer.status().as_u16(), if is_good { 404 } else { 401 }, "{what}");
+    }
 }

@@ -109,15 +109,31 @@ fn a_client_is_sent_to_the_address_by_which_it_came() {
             "Host: a:1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: registry.test\r\n",
             "https://registry.test/jwt/auth",
         ),
-        // What is no host counts for nothing, wherever it stands.
-        ("Host: evil.test\", service=\"x\r\n", RENDERED),
-        ("Host: user@evil.test\r\n", RENDERED),
-        ("Host: evil.test/path\r\n", RENDERED),
-        ("Host: a:99999\r\n", RENDERED),
-        ("Host: a\r\nHost: b\r\n", RENDERED),
+        // The standard's own header is believed, too.
+        (
+            "Host: a:1\r\nForwarded: for=192.0.2.1;proto=https;host=\"registry.test\"\r\n",
+            "https://registry.test/jwt/auth",
+        ),
+        // What is no host counts for nothing.
         ("Host: a\r\nX-Forwarded-Host: evil.test\\\r\n", RENDERED),
     ] {
         assert_eq!(realm(&plain, headers), expected, "{headers:?}");
+    }
+    // A request names one host (RFC 9112, section 3.2), or is none.
+    for headers in [
+        "",
+        "Host: evil.test\", service=\"x\r\n",
+        "Host: user@evil.test\r\n",
+        "Host: evil.test/path\r\n",
+        "Host: a:99999\r\n",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a\r\nHost: a\r\n",
+    ] {
+        let head = raw(
+            &plain,
+            &format!("GET /v2/ HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"),
+        );
+        assert!(head.starts_with("http/1.1 400 "), "{headers:?}: {head}");
     }
     let old = raw(&plain, "GET /v2/ HTTP/1.0\r\n\r\n");
     assert!(old.contains(&format!("realm=\"{RENDERED}\"")), "{old}");

@@ -464,6 +464,17 @@ fn a_storage_whose_metadata_are_in_a_database_is_left_alone() {
     assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
     let mark = std::fs::read_to_string(locks.join("filesystem-in-use")).expect("read");
     assert_eq!(mark, r#"{"version":1}"#);
+    // One without images may yet become a database's.
+    let enforced = [("REGISTRY_FF_ENFORCE_LOCKFILES", "true")];
+    let mut empty = TestRegistry::with(crate::support::temporary(), "", &enforced);
+    empty.push_blob("a/b", b"alone");
+    empty.stop();
+    let empty = empty.again("", &enforced);
+    let mark = empty
+        .directory
+        .path()
+        .join("storage/docker/registry/lockfiles/filesystem-in-use");
+    assert!(!mark.exists());
 }
 
 fn blob_path(registry: &TestRegistry, digest: &str) -> std::path::PathBuf {

@@ -76,10 +76,8 @@ fn signatures_that_came_through_gitlabs_registry_are_kept() {
         of_tag(&format!("&referrer_type={SIGNATURE}")).as_array().map(Vec::len),
         Some(2)
     );
-    assert_eq!(
-        of_tag("&referrer_type=application/x-other").as_array().map(Vec::len),
-        Some(0)
-    );
+    // Without any there is no such list.
+    assert_eq!(of_tag("&referrer_type=application/x-other"), Value::Null);
     let rounds = std::env::var("KDK_STORM_ROUNDS").map_or(3, |rounds| rounds.parse().expect("a number"));
     for round in 0..rounds {
         let path = format!("/v2/a/b/manifests/{image}");

@@ -358,7 +358,7 @@ impl Store {
                 .map(|tag| (Key::Tag(name.to_string(), (*tag).to_owned()), None)),
         );
         let deleting = self.metadata.delete_manifest(name, digest, &None);
-        Ok(self.doing(intent, deleting).await? == Deleted::Yes)
+        Ok(matches!(self.doing(intent, deleting).await?, Deleted::Yes(_)))
     }
 
     async fn unlink(&self, name: &RepoName, digest: &Digest) -> Result<bool, MetadataError> {

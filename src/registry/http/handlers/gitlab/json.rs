@@ -19,8 +19,8 @@ pub fn unknown(name: &RepoName) -> ApiError {
 }
 
 /// Writes a time as GitLab's registry does: milliseconds, UTC.
-fn time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()
+pub fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Writes a time, where there is one.
@@ -52,13 +52,11 @@ pub fn image(tag: &TagDetails) -> Value {
     let mut image = json!({"size_bytes": tag.size});
     if let Some(config) = &tag.config_digest {
         let mut described = json!({"digest": config.to_string(), "media_type": tag.config_media_type});
-        let read: Value = tag
-            .configuration
-            .as_deref()
-            .and_then(|bytes| serde_json::from_slice(bytes).ok())
-            .unwrap_or_default();
-        if read["os"].is_string() || read["architecture"].is_string() {
-            described["platform"] = json!({"architecture": read["architecture"], "os": read["os"]});
+        let read = tag.configuration.as_deref().unwrap_or(b"null");
+        // One that is no JSON names no platform, not even an unknown one.
+        if let Ok(read) = serde_json::from_slice::<Value>(read) {
+            let part = |name: &str| read[name].as_str().unwrap_or_default();
+            described["platform"] = json!({"architecture": part("architecture"), "os": part("os")});
         }
         image["config"] = described;
     }

@@ -16,34 +16,28 @@ pub fn page_size(context: &Context) -> Result<usize, ApiError> {
     let Some(text) = context.query_one("n") else {
         return Ok(PAGE.0);
     };
-    let size: usize = text.parse().map_err(|_| {
+    let size: i64 = text.parse().map_err(|_| {
         ApiError::new(ErrorCode::InvalidQueryParameterType).detail(json!({"parameter": "n", "reason": "not a number"}))
     })?;
-    if size == 0 || size > PAGE.1 {
-        return Err(invalid("n", format!("must be between 1 and {}", PAGE.1)));
-    }
-    Ok(size)
+    let size = usize::try_from(size).ok().filter(|size| (1..=PAGE.1).contains(size));
+    size.ok_or_else(|| invalid("n", format!("must be between 1 and {}", PAGE.1)))
 }
 
-/// Reads a place in a list: a name, or time and name in base64.
+/// Reads a place in a list: a name, or time and name in base64, whatever the
+/// order is. Without a time, those of all times count by their names.
 fn marker(parameter: &'static str, text: &str, order: Order) -> Result<Marker, ApiError> {
-    let broken = || invalid(parameter, "is no marker of this list");
-    let checked = |name: &str| {
-        let known = name.parse::<Tag>().map(|_| name.to_owned());
-        known.map_err(|_| broken())
-    };
-    if !order.by_time {
-        return Ok(Marker {
-            name: checked(text)?,
-            time: None,
-        });
-    }
-    let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| broken())?;
-    let text = String::from_utf8(bytes).map_err(|_| broken())?;
-    let (time, name) = text.split_once('|').ok_or_else(broken)?;
+    let decoded = data_encoding::BASE64.decode(text.as_bytes()).ok();
+    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let with_time = decoded.as_deref().and_then(|text| {
+        let (time, name) = text.split_once('|')?;
+        Some((time.parse().ok()?, name))
+    });
+    let (time, name) = with_time.map_or((None, text), |(time, name)| (Some(time), name));
+    let known = name.parse::<Tag>();
+    let known = known.map_err(|_| invalid(parameter, "is no marker of this list"))?;
     Ok(Marker {
-        name: checked(name)?,
-        time: Some(time.parse().map_err(|_| broken())?),
+        name: known.to_string(),
+        time: time.filter(|_| order.by_time),
     })
 }
 
@@ -57,10 +51,11 @@ pub fn marker_of(tag: &TagDetails, order: Order) -> String {
 }
 
 fn order(context: &Context) -> Result<Order, ApiError> {
-    let sort = context.query_one("sort").unwrap_or_else(|| "name".to_owned());
+    let sort = context.query_one("sort").unwrap_or_default();
+    let sort = sort.trim().to_ascii_lowercase();
     let (descending, key) = sort.strip_prefix('-').map_or((false, sort.as_str()), |key| (true, key));
     match key {
-        "name" | "published_at" => Ok(Order {
+        "" | "name" | "published_at" => Ok(Order {
             by_time: key == "published_at",
             descending,
         }),
@@ -97,10 +92,13 @@ pub fn query(context: &Context) -> Result<Query, ApiError> {
         (None, Some(before)) => Some((before, false)),
         (None, None) => None,
     };
+    let limit = page_size(context)?;
+    // One tag is no list of several pages.
+    let is_exact = matches!(name, Some((_, true)));
     Ok(Query {
         name,
         order,
-        from,
-        limit: page_size(context)?,
+        from: from.filter(|_| !is_exact),
+        limit,
     })
 }

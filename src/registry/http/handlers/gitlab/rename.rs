@@ -1,13 +1,13 @@
 //! `PATCH /gitlab/v1/repositories/<path>/`: another path for a project's repositories.
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::AUTHORIZATION;
 use hyper::{Response, StatusCode};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::json::time;
 use crate::registry::auth::Asked;
+use crate::registry::http::body::whole;
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
@@ -61,10 +61,6 @@ fn wrong_form(parameter: &str, reason: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidBodyParameterType).detail(json!({"parameter": parameter, "reason": reason}))
 }
 
-fn moment(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
 /// Checks that the token is for the project at this path.
 fn check_project(context: &Context, name: &RepoName) -> Result<(), ApiError> {
     match &context.actor.project_path {
@@ -79,15 +75,9 @@ fn check_project(context: &Context, name: &RepoName) -> Result<(), ApiError> {
 
 async fn asked(context: &mut Context) -> Result<Asking, ApiError> {
     let invalid = |reason: String| ApiError::new(ErrorCode::InvalidJsonBody).detail(reason);
-    let body = Limited::new(context.request.body_mut(), LIMIT).collect().await;
-    let body = body.map_err(|error| {
-        invalid(if error.is::<LengthLimitError>() {
-            format!("a body has at most {LIMIT} bytes")
-        } else {
-            error.to_string()
-        })
-    })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| invalid(error.to_string()))
+    let body = whole(context.request.body_mut(), LIMIT).await;
+    let body = body.map_err(|error| invalid(error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))
 }
 
 /// Moves a project's repositories, or keeps the new path for them.
@@ -112,7 +102,7 @@ pub async fn rename(mut context: Context, name: &RepoName) -> Result<Response<Bo
         let needed = [Scope::repository(&format!("{}/*", asking.namespace), &["push"])];
         let shared = &context.shared;
         let checked = shared.authorizer.check(asked, &needed).await;
-        checked.map_err(|challenge| context.challenge(challenge))?;
+        checked.map_err(|refusal| context.refused(refusal))?;
     }
     let renamed = super::base::database(&context)?.rename(name, &to, dry_run).await;
     match renamed? {
@@ -129,12 +119,12 @@ pub async fn rename(mut context: Context, name: &RepoName) -> Result<Response<Bo
                 .await;
             Ok(respond::empty(StatusCode::NO_CONTENT, &[]))
         }
-        Renamed::Leased(until) => Ok(respond::json(StatusCode::ACCEPTED, &json!({"ttl": moment(until)}))),
+        Renamed::Leased(until) => Ok(respond::json(StatusCode::ACCEPTED, &json!({"ttl": time(until)}))),
         Renamed::Unknown => Err(ApiError::new(ErrorCode::NameUnknown).detail(json!({"name": name.as_str()}))),
         Renamed::Taken => Err(ApiError::new(ErrorCode::RenameConflict)
             .detail(json!({"name": to.as_str(), "reason": "there are repositories at this path or below it"}))),
         Renamed::Kept(until) => Err(ApiError::new(ErrorCode::RenameConflict).detail(
-            json!({"name": to.as_str(), "reason": format!("this path is kept for others until {}", moment(until))}),
+            json!({"name": to.as_str(), "reason": format!("this path is kept for others until {}", time(until))}),
         )),
         Renamed::TooMany => {
             Err(ApiError::new(ErrorCode::ExceedsLimits)

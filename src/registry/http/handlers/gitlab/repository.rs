@@ -16,7 +16,7 @@ pub async fn repository(context: Context, name: &RepoName) -> Result<Response<Bo
     let context = &context;
     let postgres = database(context)?;
     let extent = match context.query_one("size").as_deref() {
-        None => None,
+        None | Some("") => None,
         Some("self") => Some(Extent::Own),
         Some("self_with_descendants") => Some(Extent::WithDescendants),
         Some(_) => return Err(invalid("size", "must be self or self_with_descendants")),

@@ -14,12 +14,12 @@ use crate::serve::Body;
 pub async fn statistics(context: Context) -> Result<Response<Body>, ApiError> {
     let postgres = database(&context)?;
     let imports = postgres.imports().await?;
-    Ok(respond::json(
-        StatusCode::OK,
-        &json!({
-            "release": {"ext_features": "tag_delete", "version": VERSION},
-            "database": {"enabled": true},
-            "imports": imports,
-        }),
-    ))
+    let mut body = json!({
+        "release": {"ext_features": "tag_delete", "version": VERSION},
+        "database": {"enabled": true},
+    });
+    if let Some(imports) = imports {
+        body["import"] = imports;
+    }
+    Ok(respond::json(StatusCode::OK, &body))
 }

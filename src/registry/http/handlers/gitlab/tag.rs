@@ -4,7 +4,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::base::database;
-use super::json::{image, put_time};
+use super::json::{image, put_time, unknown};
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
@@ -15,10 +15,8 @@ use crate::serve::Body;
 pub async fn tag(context: Context, name: &RepoName, wanted: &Tag) -> Result<Response<Body>, ApiError> {
     let postgres = database(&context)?;
     let found = postgres.tag_details(name, wanted).await?;
-    let Some((tag, children)) = found else {
-        return Err(
-            ApiError::new(ErrorCode::ManifestUnknown).detail(json!({"name": name.as_str(), "tag": wanted.as_str()}))
-        );
+    let Some((tag, children)) = found.ok_or_else(|| unknown(name))? else {
+        return Err(ApiError::new(ErrorCode::TagUnknown).detail(json!({"name": name.as_str(), "tag": wanted.as_str()})));
     };
     let mut image_of = image(&tag);
     if !children.is_empty() {

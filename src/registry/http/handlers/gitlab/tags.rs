@@ -53,11 +53,15 @@ pub async fn tags(context: Context, name: &RepoName) -> Result<Response<Body>, A
             if let Some(kinds) = &referrers {
                 let of_kind =
                     |one: &Attached| kinds.is_empty() || kinds.split(',').any(|wanted| one.is_of(wanted.trim()));
-                item["referrers"] = attached
+                let own = attached
                     .iter()
-                    .filter(|one| Some(&one.subject) == tag.digest.as_ref() && of_kind(one))
+                    .filter(|one| Some(&one.subject) == tag.digest.as_ref() && of_kind(one));
+                let described: Vec<Value> = own
                     .map(|one| json!({"artifactType": one.kind(), "digest": one.digest.to_string()}))
                     .collect();
+                if !described.is_empty() {
+                    item["referrers"] = described.into();
+                }
             }
             item
         })
@@ -72,7 +76,8 @@ pub async fn tags(context: Context, name: &RepoName) -> Result<Response<Body>, A
 
 /// Writes where the pages before and after are.
 fn links(context: &Context, page: &TagPage, query: &Query) -> String {
-    let path = context.url(context.request.uri().path());
+    // As GitLab's registry writes them: as they were asked for, prefix and all.
+    let path = context.request.uri().path();
     let kept: Vec<(String, String)> = ["name", "name_exact", "sort", "referrers", "referrer_type"]
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), context.query_one(key)?)))

@@ -16,12 +16,16 @@ pub async fn delete(context: Context, name: &RepoName, reference: &Reference) ->
     let context = &context;
     let shared = &context.shared;
     let protection = &context.actor.protection;
-    let protects = |tag: &str| protection.denies_delete(tag);
+    protection.check_delete()?;
+    let protects = |tag: &str| protection.denies_delete(tag).is_some();
+    let mut tags = Vec::new();
     let removed = match reference {
-        Reference::Tag(tag) if protects(tag.as_str()) => {
-            return Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": tag.as_str()})));
+        Reference::Tag(tag) => {
+            if let Some(denial) = protection.denies_delete(tag.as_str()) {
+                return Err(ApiError::new(denial.into()).detail(json!({"tag": tag.as_str()})));
+            }
+            shared.metadata.delete_tag(name, tag).await?
         }
-        Reference::Tag(tag) => shared.metadata.delete_tag(name, tag).await?,
         Reference::Digest(digest) => {
             let is_protected: IsProtected<'_> = if protection.limits_deletion() {
                 Some(&protects)
@@ -29,7 +33,10 @@ pub async fn delete(context: Context, name: &RepoName, reference: &Reference) ->
                 None
             };
             match shared.metadata.delete_manifest(name, digest, &is_protected).await? {
-                Deleted::Yes => true,
+                Deleted::Yes(with) => {
+                    tags = with;
+                    true
+                }
                 Deleted::Absent => false,
                 Deleted::Protected(tag) => {
                     return Err(ApiError::new(ErrorCode::ProtectedManifest).detail(json!({"tag": tag})));
@@ -40,11 +47,14 @@ pub async fn delete(context: Context, name: &RepoName, reference: &Reference) ->
     if !removed {
         return Err(unknown(name, reference));
     }
-    context
-        .notify_change("delete", name, |event| match reference {
-            Reference::Tag(tag) => event.tag = Some(tag.to_string()),
-            Reference::Digest(digest) => event.digest = digest.to_string(),
-        })
-        .await;
+    let gone = tags.into_iter().map(Reference::Tag).chain([reference.clone()]);
+    for reference in gone {
+        context
+            .notify_change("delete", name, |event| match reference {
+                Reference::Tag(tag) => event.tag = Some(tag.to_string()),
+                Reference::Digest(digest) => event.digest = digest.to_string(),
+            })
+            .await;
+    }
     Ok(respond::empty(StatusCode::ACCEPTED, &[]))
 }

@@ -9,6 +9,7 @@ use crate::registry::http::error::ApiError;
 use crate::registry::http::handlers::conditional::matches_etag;
 use crate::registry::http::respond;
 use crate::registry::metadata::Metadata as _;
+use crate::registry::oci::manifest::{Descriptor, Manifest};
 use crate::registry::oci::media_type::{self, Accept};
 use crate::registry::oci::{Reference, RepoName};
 use crate::serve::Body;
@@ -54,6 +55,12 @@ pub async fn get(context: Context, name: &RepoName, reference: &Reference) -> Re
         ));
     }
     context.notify("pull", name, |event| {
+        if context.shared.config.include_references {
+            let manifest = stored.manifest();
+            event.references = (manifest.iter().flat_map(Manifest::descriptors))
+                .map(Descriptor::describe)
+                .collect();
+        }
         event.media_type = media_type.to_string();
         event.digest.clone_from(&text);
         event.size = Some(content.len() as u64);

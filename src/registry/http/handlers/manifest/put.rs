@@ -1,12 +1,12 @@
 //! Taking manifests.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::rules::{check_rules, moves};
+use crate::registry::http::body::{BodyError, whole};
 use crate::registry::http::context::Context;
 use crate::registry::http::error::ApiError;
 use crate::registry::http::respond;
@@ -77,16 +77,13 @@ pub async fn put(mut context: Context, name: &RepoName, reference: &Reference) -
 
 /// Takes a manifest in.
 async fn receive(context: &mut Context) -> Result<Bytes, ApiError> {
-    let body = Limited::new(context.request.body_mut(), LIMIT).collect().await;
-    let content = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(
-                ApiError::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {LIMIT} bytes"))
-            );
+    let body = whole(context.request.body_mut(), LIMIT).await;
+    let content = body.map_err(|error| match error {
+        BodyError::TooLarge(limit) => {
+            ApiError::new(ErrorCode::ManifestTooLarge).detail(format!("a manifest has at most {limit} bytes"))
         }
-        Err(error) => return Err(ApiError::new(ErrorCode::ManifestInvalid).detail(error.to_string())),
-    };
+        BodyError::Incomplete(reason) => ApiError::new(ErrorCode::ManifestInvalid).detail(reason),
+    })?;
     let limit = context.shared.config.validation.size_limit;
     if let Some(limit) = limit.filter(|limit| content.len() > *limit) {
         return Err(

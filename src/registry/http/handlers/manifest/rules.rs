@@ -40,12 +40,15 @@ pub fn check_rules(context: &Context, manifest: &Manifest) -> Result<(), ApiErro
 /// Says of each tag whether it may be moved to a manifest, where it may be set at all.
 pub fn moves(context: &Context, tags: &[Tag]) -> Result<Vec<(Tag, Moves)>, ApiError> {
     let protection = &context.actor.protection;
+    if !tags.is_empty() {
+        protection.check_push()?;
+    }
     let judged = tags.iter().map(|tag| {
         let name = tag.as_str();
-        if protection.denies_push(name, false) {
-            return Err(ApiError::new(ErrorCode::ProtectedTag).detail(json!({"tag": name})));
+        if let Some(denial) = protection.denies_push(name, false) {
+            return Err(ApiError::new(denial.into()).detail(json!({"tag": name})));
         }
-        let moves = if protection.denies_push(name, true) {
+        let moves = if protection.denies_push(name, true).is_some() {
             Moves::Refused
         } else {
             Moves::Allowed

@@ -19,13 +19,7 @@ pub async fn status(context: Context, name: &RepoName, id: &UploadId) -> Result<
         known_state(context, name, id.as_str())?
     } else {
         // Distribution tells it without, too; something must have arrived.
-        let there = id.is_plausible()
-            && context
-                .shared
-                .uploads
-                .size(name, id.as_str())
-                .await
-                .is_ok_and(|size| size.is_some());
+        let there = id.is_plausible() && context.shared.uploads.size(name, id.as_str()).await?.is_some();
         if !there {
             return Err(ApiError::new(ErrorCode::BlobUploadUnknown));
         }
