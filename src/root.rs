@@ -249,6 +249,11 @@ impl Root {
         self.state().join("registry-build.json")
     }
 
+    /// The registry that was last built.
+    pub fn built_registry(&self) -> Utf8PathBuf {
+        self.state().join("built/registry")
+    }
+
     /// Log of the last build of a registry.
     pub fn build_log(&self) -> Utf8PathBuf {
         self.logs().join("registry-build.log")

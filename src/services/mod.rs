@@ -210,7 +210,10 @@ pub fn registry_command(config: &Config) -> Vec<String> {
         return vec![config.path(&bin).into_string()];
     }
     if config.registry_version() != "embedded" {
-        return vec![config.path(&config.registry_dir()).join("bin/registry").into_string()];
+        let own = config.root().built_registry();
+        // One that was built by an older kdk is where it was built.
+        let built = config.path(&config.registry_dir()).join("bin/registry");
+        return vec![if own.exists() { own } else { built }.into_string()];
     }
     let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
     vec![exe.into_string(), "registry".to_owned()]

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::sys;
@@ -75,7 +76,9 @@ struct Stamp {
     version: String,
     commit: String,
     command: String,
-    dirty: bool,
+    /// What stands for changes beside the commit; empty where there are none.
+    #[serde(default)]
+    changes: String,
 }
 
 /// What came of preparing the version.
@@ -129,7 +132,7 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
             }
             git(&["remote", "set-url", "origin", &absolute(config, &repository)])?;
             if let Err(error) = git(&["fetch", "--tags", "--force", "--prune", "origin"]) {
-                if fresh || !directory.join("bin/registry").exists() {
+                if fresh || !config.root().built_registry().exists() {
                     return Err(error);
                 }
                 say(&format!("{error}; going on with what was fetched before"));
@@ -147,24 +150,19 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
     let command = config.registry_build_command();
     let binary = directory.join("bin/registry");
     let stamp_path = config.root().build_stamp();
-    // Commits have names of their own; only changes beside them make every build a new one.
-    let dirty = reason == Some(CHANGES);
     let stamp = Stamp {
         version: version.clone(),
         commit: commit.clone(),
         command: command.clone(),
-        dirty,
+        changes: if reason == Some(CHANGES) {
+            changes(&directory)?
+        } else {
+            String::new()
+        },
     };
     let last: Option<Stamp> = sys::fs::read_optional(&stamp_path)?.and_then(|text| serde_json::from_str(&text).ok());
-    // The same commit under another name is no reason to build it again.
-    let same = last.is_some_and(|last| {
-        Stamp {
-            version: version.clone(),
-            ..last
-        } == stamp
-    });
-    if !dirty && binary.exists() && same {
-        write_stamp(&stamp_path, &stamp)?;
+    let own = config.root().built_registry();
+    if own.exists() && last.as_ref() == Some(&stamp) {
         return Ok(Prepared::Current(commit));
     }
     say(&format!(
@@ -191,6 +189,14 @@ pub fn prepare(config: &Config, mut say: impl FnMut(&str)) -> Result<Prepared, S
         return Err(error);
     }
     sys::fs::remove(&aside)?;
+    // What runs is a file of its own: a build that goes on, or is interrupted,
+    // keeps nobody from starting it.
+    let draft = own.with_extension("new");
+    if let Some(parent) = own.parent() {
+        sys::fs::create_private_dir(parent)?;
+    }
+    std::fs::copy(&binary, &draft)?;
+    std::fs::rename(&draft, &own)?;
     write_stamp(&stamp_path, &stamp)?;
     Ok(Prepared::Built(commit))
 }
@@ -219,6 +225,37 @@ fn own_work(directory: &Utf8Path) -> Result<Option<&'static str>, SourceError> {
         return Ok(Some("commits of yours on no branch"));
     }
     Ok(None)
+}
+
+/// Returns what stands for all changes beside the commit.
+fn changes(directory: &Utf8Path) -> Result<String, SourceError> {
+    let mut hasher = Sha256::new();
+    hasher.update(git_in(directory, &["diff", "--binary", "HEAD"])?);
+    // Not what was built.
+    let others = ["ls-files", "--others", "--exclude-standard", "--exclude", "bin/", "-z"];
+    let others = git_in(directory, &others)?;
+    for name in others.split('\0').filter(|name| !name.is_empty()) {
+        hasher.update(name);
+        hasher.update(std::fs::read(directory.join(name)).unwrap_or_default());
+    }
+    Ok(data_encoding::HEXLOWER.encode(&hasher.finalize()))
+}
+
+/// Says whether a branch holds nothing but what its remote once was: then the
+/// remote was pushed anew, by force.
+fn once_was_remote(directory: &Utf8Path, version: &str) -> Result<bool, SourceError> {
+    let log = git_in(
+        directory,
+        &[
+            "rev-parse",
+            "--git-path",
+            &format!("logs/refs/remotes/origin/{version}"),
+        ],
+    )?;
+    let log = sys::fs::read_optional(&directory.join(log))?.unwrap_or_default();
+    // Each line names the commit before, and the one from then on.
+    let mut known = log.lines().flat_map(|line| line.split(' ').take(2));
+    Ok(known.any(|commit| git_in(directory, &["merge-base", "--is-ancestor", "HEAD", commit]).is_ok()))
 }
 
 fn exists(directory: &Utf8Path, name: &str) -> bool {
@@ -288,9 +325,13 @@ fn check_out(
         if exists(&local) {
             git(&["checkout", "--quiet", version, "--"])?;
             if follow && git(&["merge", "--quiet", "--ff-only", &remote]).is_err() {
-                say(&format!(
-                    "the branch {version} has commits of yours: it is built as it is"
-                ));
+                if once_was_remote(directory, version)? {
+                    git(&["reset", "--quiet", "--hard", &remote])?;
+                } else {
+                    say(&format!(
+                        "the branch {version} has commits of yours: it is built as it is"
+                    ));
+                }
             }
         } else {
             git(&[
@@ -355,10 +396,17 @@ fn build(config: &Config, version: &str, directory: &Utf8Path, command: &str) ->
     sys::fs::create_dir(&config.root().logs())?;
     sys::fs::remove(&log_path)?;
     let log = sys::fs::append(&log_path, sys::fs::PUBLIC)?;
+    // A branch is shown as GitLab's documents do.
+    let shown = if exists(directory, &format!("refs/remotes/origin/{version}")) {
+        version.replace('_', "-")
+    } else {
+        version.to_owned()
+    };
     // The command is the user's own, from kdk.yml, and may need a shell.
     let status = Command::new("sh")
         .args(["-c", command])
         .current_dir(directory)
+        .env("VERSION", shown)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

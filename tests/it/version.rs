@@ -44,22 +44,68 @@ fn a_branch_is_cloned_built_run_and_followed() {
     root.kdk(&["config", "set", "registry.version", "registry_dev"]).ok();
 
     git(&upstream, &["checkout", "--quiet", "registry_dev"]);
-    let makefile = std::fs::read_to_string(upstream.join("Makefile"))
-        .expect("read")
-        .replace("registry-dev", "registry-dev-2");
-    std::fs::write(upstream.join("Makefile"), &makefile).expect("written");
+    let makefile = std::fs::read_to_string(upstream.join("Makefile")).expect("read");
+    let with = |suffix: &str| makefile.replace("SUFFIX =", &format!("SUFFIX = {suffix}"));
+    std::fs::write(upstream.join("Makefile"), with("-2")).expect("written");
     git(&upstream, &["commit", "--quiet", "-am", "second"]);
     root.kdk(&["reconfigure"]).ok();
     logged_version(&root, "registry-dev-2");
 
-    // Local work is never lost.
-    let clone = root.join("container-registry/Makefile");
-    std::fs::write(&clone, makefile.replace("registry-dev-2", "my-work")).expect("written");
+    // One that was pushed anew by force is followed, too.
+    std::fs::write(upstream.join("Makefile"), with("-3")).expect("written");
+    git(&upstream, &["commit", "--quiet", "--amend", "-am", "another second"]);
+    let said = root.kdk(&["reconfigure"]).stderr;
+    assert!(!said.contains("commits of yours"), "{said}");
+    logged_version(&root, "registry-dev-3");
+
+    // A tag of the same commit says so in the log.
+    git(&upstream, &["tag", "v4.0.0-khulnasoft"]);
+    root.kdk(&["config", "set", "registry.version", "v4.0.0-khulnasoft"])
+        .ok();
+    root.kdk(&["reconfigure"]).ok();
+    logged_version(&root, "v4.0.0-khulnasoft-3");
+    root.kdk(&["config", "set", "registry.version", "registry_dev"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+
+    // Local work is never lost, and built once.
+    let clone = root.join("container-registry");
+    std::fs::write(clone.join("Makefile"), with("-my-work")).expect("written");
     let said = root.kdk(&["reconfigure"]).stderr;
     assert!(said.contains("has changes of yours"), "{said}");
-    assert!(std::fs::read_to_string(&clone).expect("read").contains("my-work"));
-    logged_version(&root, "my-work");
-    git(&root.join("container-registry"), &["checkout", "--quiet", "."]);
+    assert!(
+        std::fs::read_to_string(clone.join("Makefile"))
+            .expect("read")
+            .contains("my-work")
+    );
+    logged_version(&root, "registry-dev-my-work");
+    let running = root.pid("registry");
+    let said = root.kdk(&["reconfigure"]).stderr;
+    assert!(
+        said.contains("Nothing to change") && !said.contains("building"),
+        "{said}"
+    );
+    assert_eq!(root.pid("registry"), running);
+    git(&clone, &["commit", "--quiet", "-am", "mine"]);
+    std::fs::write(upstream.join("Makefile"), with("-5")).expect("written");
+    git(&upstream, &["commit", "--quiet", "-am", "third"]);
+    let said = root.kdk(&["reconfigure"]).stderr;
+    assert!(said.contains("has commits of yours"), "{said}");
+    git(&clone, &["reset", "--quiet", "--hard", "origin/registry_dev"]);
+    root.kdk(&["reconfigure"]).ok();
+    logged_version(&root, "registry-dev-5");
+
+    // While a build goes on, and after it was interrupted, what there is runs.
+    let slow = with("-6").replace("\tmkdir -p bin\n", "\ttouch ../building; sleep 60\n");
+    std::fs::write(upstream.join("Makefile"), slow).expect("written");
+    git(&upstream, &["commit", "--quiet", "-am", "slow"]);
+    let mut building = root.command(&["reconfigure"]);
+    let mut building = building.stderr(std::process::Stdio::null()).spawn().expect("started");
+    wait("the build goes on", || root.join("building").exists().then_some(()));
+    root.kdk(&["restart", "registry"]).ok();
+    interrupt(&mut building);
+    root.kdk(&["restart", "registry"]).ok();
+    assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
+    git(&upstream, &["revert", "--quiet", "--no-edit", "HEAD"]);
 
     // A failed build says so and leaves what ran running.
     let running = root.pid("registry");
@@ -68,9 +114,7 @@ fn a_branch_is_cloned_built_run_and_followed() {
         "bin/registry:\n\t@echo it does not compile >&2; false\n",
     )
     .expect("written");
-    std::fs::write(root.join("container-registry/bin/registry"), "").ok();
     git(&upstream, &["commit", "--quiet", "-am", "broken"]);
-    std::fs::remove_file(root.join("container-registry/bin/registry")).expect("removed");
     let error = root.kdk(&["reconfigure"]).fails(1);
     assert!(
         error.contains("the build of registry_dev failed")
@@ -83,13 +127,59 @@ fn a_branch_is_cloned_built_run_and_followed() {
     root.kdk(&["config", "set", "registry.version", "nosuchbranch"]).ok();
     let error = root.kdk(&["reconfigure"]).fails(1);
     assert!(error.contains("is no branch, tag or commit of upstream"), "{error}");
-    // Nothing is stopped for what cannot be started.
-    let error = root.kdk(&["restart", "registry"]).fails(1);
-    assert!(error.contains("build it with: kdk reconfigure"), "{error}");
-    assert_eq!(root.pid("registry"), running);
+    // What was built last goes on.
+    let said = root.kdk(&["restart", "registry"]);
+    assert!(
+        said.stderr.contains("build it with: kdk reconfigure"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
     root.kdk(&["config", "unset", "registry.version"]).ok();
     root.kdk(&["reconfigure"]).ok();
     assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
+}
+
+/// Ends a command and what it started, as Ctrl-C does.
+fn interrupt(child: &mut std::process::Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("small"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("sent");
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn a_development_version_brings_its_own_schema() {
+    let root = TestRoot::with_registry("  database:\n    enabled: true\nrepositories:\n  registry: upstream\n");
+    let port = crate::support::port().to_string();
+    root.kdk(&["config", "set", "postgresql.port", &port]).ok();
+    repository(&root.join("upstream"), KDK);
+    root.kdk(&["config", "set", "registry.version", "registry_dev"]).ok();
+    root.up();
+    let calls = root.read("registry-calls");
+    let calls: Vec<&str> = calls.lines().collect();
+    let migrated = calls
+        .iter()
+        .position(|call| call.starts_with("database migrate up registry/config.yml"));
+    let served = calls.iter().position(|call| call.starts_with("serve "));
+    assert!(migrated.is_some() && migrated < served, "{calls:?}");
+}
+
+#[test]
+fn a_registry_without_a_database_is_named() {
+    let Ok(binary) = which::which("docker-registry") else {
+        assert!(crate::support::may_skip(), "docker-registry is not installed");
+        return;
+    };
+    let root = TestRoot::with_registry("  database:\n    enabled: true\n");
+    root.kdk(&["config", "set", "registry.bin", binary.to_str().expect("UTF-8")])
+        .ok();
+    let said = root.kdk(&["reconfigure"]);
+    assert!(
+        said.stderr.contains("docker-registry has no metadata database") && !said.stderr.contains("will not start"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains("new database"), "{}", said.stderr);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What commands do to the metadata database of a root.
 
+use std::process::{Command, Stdio};
+
 use camino::Utf8PathBuf;
 
 use super::registry::source_of;
@@ -14,6 +16,9 @@ use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL, REGISTRY};
 use crate::supervisor::protocol::StateName;
 use crate::sys::fs::{Lock, PRIVATE, write_atomic};
+
+/// Lines of a failed migration that are shown.
+const SHOWN_LINES: usize = 10;
 
 /// Runs work while the root's PostgreSQL runs. When it did not run before, the
 /// last of those who need it ends it. A server that kdk does not run is taken
@@ -120,6 +125,13 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
     if !config.registry_enabled() || config.registry_database_enabled() == "false" {
         return Ok(());
     }
+    if !config.registry_is_embedded() && !has_database(config)? {
+        session.ui.warn(&format!(
+            "{} has no metadata database: registry.database.enabled has no effect on it, and it keeps metadata in files; set it to false, or run another registry",
+            program(config)
+        ));
+        return Ok(());
+    }
     run_state::check_data(config, &services::catalogue(config))?;
     let in_use = is_in_use(config);
     let made = with_server(session, config, || {
@@ -145,13 +157,70 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     let source = source_of(config);
     let progress = session.ui.progress("preparing the metadata database");
     let name = config.registry_database_dbname();
-    let made = admin::create_database(&source, is_ours(config), &|stage| progress.set(stage))?;
-    let outcome = admin::migrate(&source, Migrate::Up { skip_post: false }, false)?;
+    let embedded = config.registry_is_embedded();
+    // Others bring a schema of their own, of which ours may be a later one.
+    let made = admin::create_database(&source, embedded && is_ours(config), &|stage| progress.set(stage))?;
+    let migrated = if embedded {
+        let outcome = admin::migrate(&source, Migrate::Up { skip_post: false }, false)?;
+        !outcome.pre_deployment.is_empty()
+    } else {
+        progress.set("migrating the metadata database as the registry wants it");
+        migrate_by_registry(config)?;
+        false
+    };
     drop(progress);
     if made {
         session.ui.say(&format!("  new database {name}"));
-    } else if !outcome.pre_deployment.is_empty() {
+    } else if migrated {
         session.ui.say(&format!("  migrated database {name}"));
     }
     Ok(made)
+}
+
+/// Returns the program of another registry than the built-in one.
+fn program(config: &Config) -> String {
+    services::registry_command(config).swap_remove(0)
+}
+
+/// Returns another registry's own command, as it is run in the root.
+fn by_registry(config: &Config, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program(config));
+    command
+        .args(arguments)
+        .current_dir(config.root().path())
+        .envs(services::registry_env(config))
+        .stdin(Stdio::null());
+    command
+}
+
+/// Says whether another registry than the built-in one knows of a metadata database.
+fn has_database(config: &Config) -> Result<bool, CommandError> {
+    match by_registry(config, &["database", "--help"]).output() {
+        // Some end well with an unknown command, too.
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).contains("migrate")),
+        // Why there is none was said by whoever built it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(CommandError::user(format!("cannot run {}: {error}", program(config)))),
+    }
+}
+
+fn migrate_by_registry(config: &Config) -> Result<(), CommandError> {
+    let root = config.root();
+    let file = root.relative(&root.registry_config()).to_string();
+    let migrating = by_registry(config, &["database", "migrate", "up", &file]).output();
+    let output = match migrating {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CommandError::user(format!("cannot run {}: {error}", program(config)))),
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+    Err(CommandError::user(format!(
+        "{} database migrate up failed ({}):\n{last}",
+        program(config),
+        output.status
+    )))
 }

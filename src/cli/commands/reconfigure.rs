@@ -3,15 +3,15 @@
 use clap::Args;
 
 use super::diff_config::show_diff;
-use super::registry::source_of;
 use super::run_state;
 use crate::certs::Verdict;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
 use crate::reconfigure::applied::{Applied, Change};
-use crate::reconfigure::{Action, Plan, apply, plan};
+use crate::reconfigure::{Action, Plan, ReconfigureError, apply, plan};
 use crate::registry::admin;
+use crate::registry::config::Config as RegistryConfig;
 use crate::services::{self, REGISTRY, source};
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::Clock;
@@ -50,7 +50,9 @@ impl ReconfigureArgs {
 pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     if args.dry_run {
-        return dry_run(session, &config, &plan(&config, Clock::System.now())?);
+        let plan = plan(&config, Clock::System.now())?;
+        check_place(&config, &plan)?;
+        return dry_run(session, &config, &plan);
     }
     if !bring_in_line(session, &config, args)? {
         session.ui.done("Nothing to change: everything is as kdk.yml says.");
@@ -67,6 +69,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     crate::sys::fs::create_private_dir(&root.state())?;
     let _lock = Lock::take(&root.state().join("reconfigure.lock"))?;
     let plan = plan(config, now)?;
+    check_place(config, &plan)?;
     let before = Applied::load(config);
     plan.notices.iter().for_each(|notice| ui.warn(notice));
     let new = args.brief;
@@ -96,11 +99,6 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     if did && !new {
         ui.done(&summary(config, &plan, changes.as_deref(), &touched, args.verbose));
     }
-    if config.registry_enabled()
-        && let Some(reason) = admin::misplaced(&source_of(config))
-    {
-        ui.warn(&format!("the registry will not start like this: {reason}"));
-    }
     if applied.trust_again && config.registry_self_signed() {
         ui.tip("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
     }
@@ -121,6 +119,22 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     }
     Applied::of(config).save(config)?;
     Ok(did)
+}
+
+/// Refuses settings with which the built-in registry would not find the
+/// metadata of its images, before anything that runs is stopped for them.
+fn check_place(config: &Config, plan: &Plan) -> Result<(), CommandError> {
+    let path = config.root().registry_config();
+    let planned = plan.files.iter().find(|file| file.path == path);
+    let Some(file) = planned.filter(|file| file.action != Action::Protected && config.registry_is_embedded()) else {
+        return Ok(());
+    };
+    let env = services::registry_env(config);
+    let parsed = RegistryConfig::parse(&path, &file.new, &env).ok();
+    match parsed.and_then(|parsed| admin::misplaced(&parsed)) {
+        Some(reason) if config.registry_enabled() => Err(ReconfigureError::Registry { reason }.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Settings that say under which address clients keep their login.

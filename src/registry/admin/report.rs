@@ -2,8 +2,8 @@
 
 use super::access::{database_of, lease, runtime};
 use super::error::CommandError;
-use crate::registry::config::Source;
 use crate::registry::config::database::Mode;
+use crate::registry::config::{Config, Source};
 use crate::registry::maintenance::online::Totals;
 use crate::registry::metadata::Postgres;
 use crate::registry::metadata::locate::{LocateError, is_in_database};
@@ -14,13 +14,12 @@ use crate::registry::storage::{Blobs, Storage, StorageError, Work, marks};
 
 /// Returns why a configuration's registry would not start, when it is that its
 /// metadata are elsewhere.
-pub fn misplaced(source: &Source) -> Option<String> {
-    let config = source.load().ok().filter(|config| !config.storage.in_memory)?;
-    if !config.storage.root.is_dir() {
+pub fn misplaced(config: &Config) -> Option<String> {
+    if config.storage.in_memory || !config.storage.root.is_dir() {
         return None;
     }
     let driver = Storage::in_directory(&config.storage.root).ok()?.bulk();
-    let place = runtime().ok()?.block_on(is_in_database(&config, &driver));
+    let place = runtime().ok()?.block_on(is_in_database(config, &driver));
     match place {
         Err(error @ (LocateError::DatabaseInUse(_) | LocateError::NotImported(_))) => Some(error.to_string()),
         _ => None,

@@ -83,8 +83,15 @@ fn a_new_registry_uses_the_database() {
     }
     // Without the database it would seem empty.
     set(&root, "registry.database.enabled", "false");
+    let running = root.pid("registry");
     let refused = root.kdk(&["reconfigure"]).refused();
-    assert!(refused.contains("database-in-use"), "{refused}");
+    assert!(
+        refused.contains("database-in-use") && refused.contains("nothing was written"),
+        "{refused}"
+    );
+    let planned = root.kdk(&["reconfigure", "--dry-run"]).refused();
+    assert!(planned.contains("database-in-use"), "{planned}");
+    assert_eq!(root.pid("registry"), running, "it was stopped");
     set(&root, "registry.database.enabled", "true");
     root.kdk(&["reconfigure"]).ok();
     root.kdk(&["start"]).ok();
@@ -311,11 +318,17 @@ fn each_step_takes_what_it_needs() {
     root.kdk(&["start", "registry"]).ok();
     let two = push(&root, "a/b:2", "two");
     root.kdk(&["stop", "registry"]).ok();
-    // The registry would refuse: said before it is started.
+    // The registry would refuse: said before anything is changed for it.
     set(&root, "registry.database.enabled", "true");
-    let early = root.kdk(&["reconfigure"]);
-    assert!(early.stderr.contains("will not start like this"), "{}", early.stderr);
+    let early = root.kdk(&["reconfigure"]).refused();
+    assert!(
+        early.contains("nothing was written") && early.contains("import-registry-data"),
+        "{early}"
+    );
+    set(&root, "registry.database.enabled", "false");
     root.kdk(&["registry", "database", "import", "--step-two"]).ok();
+    set(&root, "registry.database.enabled", "true");
+    root.kdk(&["reconfigure"]).ok();
     let planned = root.kdk(&["registry", "database", "import", "--dry-run"]).refused();
     assert!(planned.contains("would be refused"), "{planned}");
     root.kdk(&["start"]).ok();

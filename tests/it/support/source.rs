@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::Output;
 
-const MAKEFILE: &str = "VERSION ?= registry-dev\n\nbin/registry: Makefile\n\tmkdir -p bin\n\tprintf '#!/bin/sh\\nREGISTRY_LOG_FIELDS_VERSION=$(VERSION) exec %s registry \"$$@\"\\n' 'KDK' > $@\n\tchmod +x $@\n";
+/// What it builds writes down how it was called, and is a registry.
+const MAKEFILE: &str = "VERSION ?= unknown\nSUFFIX =\n\nbin/registry: Makefile\n\tmkdir -p bin\n\tprintf '#!/bin/sh\\necho \"$$@\" >> registry-calls\\nREGISTRY_LOG_FIELDS_VERSION=$(VERSION)$(SUFFIX) exec %s registry \"$$@\"\\n' 'KDK' > $@\n\tchmod +x $@\n";
 
 /// Makes a repository with a branch `registry_dev`, whose build yields a
 /// registry that says which version it is. `kdk` is what the build wraps.
