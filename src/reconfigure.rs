@@ -4,7 +4,9 @@
 //! what it replaces, and says which services must be restarted.
 
 pub mod applied;
+pub mod exposure;
 pub mod notices;
+pub mod pending;
 
 use std::io;
 
@@ -209,18 +211,24 @@ pub fn registry_pair(config: &Config) -> Wanted {
     let external = config
         .registry_external_url()
         .and_then(|url| url::Url::parse(&url).ok()?.host_str().map(str::to_owned));
+    // Who reaches the registry by its address alone has no other name for it.
+    let listen = config.registry_listen_address();
+    let bare = listen.trim_start_matches('[').trim_end_matches(']');
+    let is_one = bare.parse().is_ok_and(|ip: std::net::IpAddr| !ip.is_unspecified());
     let names = [
         Some(config.registry_host()),
         Some(config.hostname()),
         external,
         Some("localhost".into()),
         Some("127.0.0.1".into()),
+        is_one.then_some(listen),
     ];
+    let names = names.into_iter().flatten().chain(config.registry_certificate_names());
     Wanted {
         purpose: "the registry's HTTPS",
         certificate,
         key,
-        names: unique(names.into_iter().flatten()),
+        names: unique(names),
     }
 }
 
@@ -448,8 +456,10 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
     for key in &plan.loose_keys {
         write_atomic(key, read(key)?.as_bytes(), PRIVATE)?;
     }
-    if config.registry_enabled() && config.registry_storage().is_none() {
-        create_dir(&config.path(&config.registry_path()))?;
+    if config.registry_enabled()
+        && let Some(images) = config.registry_storage_path()
+    {
+        create_dir(&images)?;
     }
     for file in &plan.files {
         match file.action {

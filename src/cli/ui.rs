@@ -166,6 +166,44 @@ impl Ui {
     }
 
     /// Writes a table; columns are as wide as their widest cell.
+    pub fn narrow_table(&self, head: &[&str], rows: &[Vec<(String, Option<Tone>)>], dispensable: &[&str]) {
+        let wide = |kept: &[usize]| -> usize {
+            let widest = |column: &usize| {
+                let cells = rows.iter().filter_map(|row| row.get(*column));
+                let cells = cells.map(|(text, _)| text.chars().count());
+                cells.chain([head[*column].len()]).max().unwrap_or(0) + 2
+            };
+            kept.iter().map(widest).sum::<usize>().saturating_sub(2)
+        };
+        let mut kept: Vec<usize> = (0..head.len()).collect();
+        let room = columns();
+        for name in dispensable {
+            if wide(&kept) > room {
+                kept.retain(|column| head[*column] != *name);
+            }
+        }
+        // Where even that is too much, the last column gets lines of its own.
+        let last = kept.last().copied().filter(|_| wide(&kept) > room);
+        if last.is_some() {
+            kept.pop();
+        }
+        let head: Vec<&str> = kept.iter().map(|column| head[*column]).collect();
+        let cut: Vec<_> = rows
+            .iter()
+            .map(|row| kept.iter().filter_map(|column| row.get(*column).cloned()).collect())
+            .collect();
+        self.table(&head, &cut);
+        for row in rows {
+            if let (Some((name, _)), Some((text, tone))) = (row.first(), last.and_then(|last| row.get(last)))
+                && !text.is_empty()
+            {
+                let text = tone.map_or_else(|| text.clone(), |tone| paint(tone, text));
+                self.out(&format!("{name}: {text}"));
+            }
+        }
+    }
+
+    /// Prints rows in columns.
     pub fn table(&self, head: &[&str], rows: &[Vec<(String, Option<Tone>)>]) {
         let width = |column: usize| {
             let cells = rows
@@ -194,6 +232,18 @@ impl Ui {
             self.out(&line(row.clone()));
         }
     }
+}
+
+/// Returns how many columns a terminal has; without one, as many as most.
+fn columns() -> usize {
+    const USUAL: usize = 80;
+    let told = crate::sys::env::var("COLUMNS").and_then(|text| text.parse().ok());
+    let real = || {
+        console::Term::stdout()
+            .size_checked()
+            .map(|(_, columns)| usize::from(columns))
+    };
+    told.or_else(real).filter(|columns| *columns > 0).unwrap_or(USUAL)
 }
 
 /// Gives text a tone, for terminals.

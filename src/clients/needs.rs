@@ -27,7 +27,7 @@ pub fn of(config: &Config, client: Found) -> Vec<String> {
     let address = config.registry_address();
     if is_https(config) {
         // Behind a proxy the certificate is that one's business.
-        let own = config.registry_self_signed() && config.registry_external_url().is_none();
+        let own = config.clients_see_own_certificate();
         if !own || trust::is_trusted(client, &address, &config.root().registry_pair().0) {
             return Vec::new();
         }
@@ -98,7 +98,7 @@ pub fn of_tools(config: &Config) -> Vec<String> {
         .filter(|tool| sys::process::find_program(tool.program).is_some());
     if is_https(config) {
         let names: Vec<&str> = here.map(|tool| tool.program).collect();
-        if !names.is_empty() && config.registry_self_signed() && config.registry_external_url().is_none() {
+        if !names.is_empty() && config.clients_see_own_certificate() {
             all.push(format!(
                 "{} read the certificate from SSL_CERT_FILE: eval \"$(kdk env)\"",
                 names.join(", ")

@@ -32,7 +32,7 @@ pub fn host_and_port(config: &Config) -> (String, u16) {
 
 /// Says whether clients need the registry's certificate beside the system's authorities.
 pub fn needs_bundle(config: &Config) -> bool {
-    needs::is_https(config) && config.registry_self_signed()
+    needs::is_https(config) && config.clients_see_own_certificate()
 }
 
 /// Returns the bundle that counted before kdk's; nothing means the system's.

@@ -8,6 +8,7 @@ pub mod generate;
 pub mod redact;
 pub mod schema;
 pub mod settings;
+pub mod storage;
 pub mod types;
 mod validate;
 
@@ -299,6 +300,17 @@ impl Config {
             }
             None => crate::sys::net::host_port(&self.registry_host(), self.registry_port()),
         }
+    }
+
+    /// Returns the directory of the images; nothing where they are elsewhere.
+    pub fn registry_storage_path(&self) -> Option<Utf8PathBuf> {
+        let given = self.registry_storage();
+        storage::directory(given.as_ref(), self.registry_path()).map(|path| self.path(&path))
+    }
+
+    /// Says whether clients see the certificate that kdk makes.
+    pub fn clients_see_own_certificate(&self) -> bool {
+        self.registry_self_signed() && self.registry_external_url().is_none()
     }
 
     /// Returns `scheme://host[:port]` by which clients reach the registry.

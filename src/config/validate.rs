@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::schema::{INERT, REMOVED, SECTIONS};
 use super::types::Kind;
-use super::{Config, Position, Problem, edit, settings};
+use super::{Config, Position, Problem, edit, settings, storage};
 use crate::sys::net::is_loopback_literal;
 
 /// Returns everything that is wrong, in the order of the file.
@@ -78,7 +78,7 @@ fn walk(config: &Config, section: &str, map: &Map<String, Value>, found: &mut Ve
                 format!("{key} does not exist any more"),
                 Some((*instead).to_owned()),
             ));
-        } else if !section.is_empty() && !is_inert(&key) {
+        } else if !section.is_empty() && !INERT.has(&key) {
             found.push(unknown(config, &key));
         } else if section.is_empty()
             && settings::find(&name.replace(' ', "")).is_none()
@@ -108,13 +108,6 @@ fn unknown(config: &Config, key: &str) -> Problem {
     let hint = settings::nearest(key).map(|near| format!("did you mean {near}?"));
     let hint = hint.unwrap_or_else(|| "see: kdk config list".to_owned());
     problem(config, key, format!("there is no setting {key}"), Some(hint))
-}
-
-fn is_inert(key: &str) -> bool {
-    INERT.iter().any(|known| match known.strip_suffix('.') {
-        Some(section) => key == section || key.starts_with(known),
-        None => key == *known,
-    })
 }
 
 /// Returns the managed name that an unmanaged top-level name nearly is.
@@ -199,6 +192,7 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
         found.push(problem(config, "registry.config", message, Some(hint)));
     }
     realm(config, found);
+    storage_section(config, found);
     if config.registry_internal_key().is_some() != config.registry_internal_certificate().is_some() {
         let key = if config.registry_internal_key().is_some() {
             "registry.internal_key"
@@ -223,6 +217,21 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
             None,
         ));
     }
+}
+
+fn storage_section(config: &Config, found: &mut Vec<Problem>) {
+    let Some(given) = config.registry_storage() else { return };
+    let stated = |key: &str, value: bool| config.is_given(key).then_some(value);
+    let faults = storage::faults(
+        &given,
+        stated("registry.redirect", config.registry_redirect()),
+        stated("registry.read_only_maintenance_enabled", config.registry_read_only()),
+    );
+    found.extend(
+        faults
+            .into_iter()
+            .map(|(key, message)| problem(config, &key, message, None)),
+    );
 }
 
 /// A client follows the realm with its credentials. From another machine, a

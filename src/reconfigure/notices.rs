@@ -1,5 +1,6 @@
 //! What a user should know before settings are applied.
 
+use super::exposure::{exposure, realm};
 use crate::config::Config;
 
 /// Files of old times that KDK once read, and the settings instead of them.
@@ -43,9 +44,27 @@ pub fn notices(config: &Config) -> Vec<String> {
             others.join(", ")
         ));
     }
-    let without_effect = [("object_store.enabled", config.object_store_enabled())];
-    for (key, _) in without_effect.iter().filter(|(_, enabled)| *enabled) {
-        notices.push(format!("{key} has no effect in this version"));
+    let tree = serde_yaml::from_str(config.text()).unwrap_or_default();
+    let mut without_effect = crate::config::schema::INERT.of(&tree);
+    let switches = [
+        ("object_store.enabled", config.object_store_enabled()),
+        ("registry.compatibility_schema1_enabled", config.registry_schema1()),
+        (
+            "registry.token_expire_delay",
+            config.is_given("registry.token_expire_delay") && config.rails_mode() != "embedded",
+        ),
+    ];
+    without_effect.extend(
+        switches
+            .iter()
+            .filter(|(_, is_on)| *is_on)
+            .map(|(key, _)| (*key).to_owned()),
+    );
+    if !without_effect.is_empty() {
+        notices.push(format!(
+            "these settings of kdk.yml have no effect here: {}",
+            without_effect.join(", ")
+        ));
     }
     for (key, host) in [
         ("hostname", config.hostname()),
@@ -56,6 +75,7 @@ pub fn notices(config: &Config) -> Vec<String> {
         }
     }
     notices.extend(exposure(config));
+    notices.extend(realm(config));
     if config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
         let realm = config.registry_token_realm();
         let remedy = if config.is_given("registry.token_realm") {
@@ -68,26 +88,6 @@ pub fn notices(config: &Config) -> Vec<String> {
         ));
     }
     notices
-}
-
-/// Says so when tokens and passwords would cross a network readable.
-pub fn exposure(config: &Config) -> Option<String> {
-    let listen = config.registry_listen_address();
-    let url = config.registry_url();
-    if !config.registry_enabled()
-        || !config.registry_auth_enabled()
-        || config.registry_scheme() == "https"
-        || url.starts_with("https:")
-    {
-        return None;
-    }
-    let addresses = crate::sys::net::resolve(&listen).unwrap_or_default();
-    if addresses.iter().all(std::net::IpAddr::is_loopback) {
-        return None;
-    }
-    Some(format!(
-        "the registry listens on {listen} over plain HTTP: tokens and passwords cross the network readable; serve HTTPS with: kdk config set registry.self_signed true"
-    ))
 }
 
 /// Returns the line for the hosts file that a name needs.

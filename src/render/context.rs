@@ -83,16 +83,7 @@ impl Secrets {
 /// Builds the context from settings and secrets.
 pub fn context(config: &Config, secrets: &Secrets) -> Value {
     let root = config.root();
-    let (certificate, certificate_key) = root.registry_pair();
     let (localhost_certificate, localhost_key) = root.signing_pair();
-    let external = config
-        .registry_external_url()
-        .and_then(|url| url::Url::parse(&url).ok());
-    let rails_host = external
-        .as_ref()
-        .and_then(url::Url::host_str)
-        .map_or_else(|| config.registry_host(), str::to_owned);
-    let rails_port = external.as_ref().map_or(Some(config.registry_port()), url::Url::port);
     json!({
         "khulnasoft": {
             "host": config.hostname(),
@@ -107,60 +98,100 @@ pub fn context(config: &Config, secrets: &Secrets) -> Value {
             "default_container_registry": config.default_container_registry(),
             "public_repositories": config.rails_public_repositories(),
         },
-        "registry": {
-            "enabled": config.registry_enabled(),
-            "addr": if config.registry_has_front() {
-                host_port("127.0.0.1", config.registry_backend_port())
-            } else {
-                host_port(&config.registry_listen_address(), config.registry_port())
-            },
-            "public_addr": host_port(&config.registry_listen_address(), config.registry_port()),
-            "tls": config.registry_self_signed() && !config.registry_has_front(),
-            "token_service": config.token_service_url(),
-            "rails_host": rails_host,
-            "rails_port": rails_port,
-            "api_url": config.registry_api_url(),
-            "external_url": config.registry_external_url(),
-            "key": config.path(&config.registry_key()),
-            "path": config.path(&config.registry_path()),
-            "issuer": config.registry_issuer(),
-            "token_realm": config.registry_token_realm(),
-            "token_forward": config.registry_forwards().then(|| config.token_service_url()),
-            "token_forward_ca": config.rails_ca_file().map(|path| config.path(&path)),
-            "token_expire_delay": config.registry_token_expire_delay(),
-            "rootcertbundle": config.path(&config.registry_rootcertbundle()),
-            "self_signed": config.registry_self_signed(),
-            "trusted_certificate": config.registry_self_signed().then(|| certificate.clone()),
-            "certificate": certificate,
-            "certificate_key": certificate_key,
-            "auth_enabled": config.registry_auth_enabled(),
-            "schema1": config.registry_schema1(),
-            "read_only": config.registry_read_only(),
-            "redirect": config.registry_redirect(),
-            "relative_urls": config.registry_relative_urls(),
-            "debug_addr": config.registry_debug_addr(),
-            "health_storage": config.registry_health_storage(),
-            "storage": config.registry_storage(),
-            "http_secret": config.registry_http_secret().unwrap_or_else(|| secrets.http_secret.clone()),
-            "notification_secret": secrets.notification_secret,
-            "endpoints": endpoints(config, secrets),
-            "database_enabled": database_enabled(config),
-            "database_host": config.registry_database_host(),
-            "database_port": config.registry_database_port(),
-            "database_user": config.registry_database_user(),
-            "database_password": config.registry_database_password(),
-            "database_dbname": config.registry_database_dbname(),
-            "database_sslmode": config.registry_database_sslmode(),
-        },
+        "registry": registry(config, secrets),
         "runner": {
             "url": config.runner_url(),
             "token": config.runner_token().unwrap_or_default(),
             "executor": config.runner_executor(),
+            "image": config.runner_image(),
+            "privileged": config.runner_privileged(),
             "pull_policy": config.runner_pull_policy(),
             "volumes": runner_volumes(),
             "extra_hosts": config.runner_extra_hosts(),
         },
     })
+}
+
+fn registry(config: &Config, secrets: &Secrets) -> Value {
+    let root = config.root();
+    let (certificate, certificate_key) = root.registry_pair();
+    let external = config
+        .registry_external_url()
+        .and_then(|url| url::Url::parse(&url).ok());
+    let rails_host = external
+        .as_ref()
+        .and_then(url::Url::host_str)
+        .map_or_else(|| config.registry_host(), str::to_owned);
+    let rails_port = external.as_ref().map_or(Some(config.registry_port()), url::Url::port);
+    json!({
+        "enabled": config.registry_enabled(),
+        "addr": if config.registry_has_front() {
+            host_port("127.0.0.1", config.registry_backend_port())
+        } else {
+            host_port(&config.registry_listen_address(), config.registry_port())
+        },
+        "public_addr": host_port(&config.registry_listen_address(), config.registry_port()),
+        "tls": config.registry_self_signed() && !config.registry_has_front(),
+        "token_service": config.token_service_url(),
+        "rails_host": rails_host,
+        "rails_port": rails_port,
+        "api_url": config.registry_api_url(),
+        "external_url": config.registry_external_url(),
+        "key": config.path(&config.registry_key()),
+        "path": config.registry_storage_path(),
+        "issuer": config.registry_issuer(),
+        "token_realm": config.registry_token_realm(),
+        "token_forward": config.registry_forwards().then(|| config.token_service_url()),
+        "token_forward_ca": config.rails_ca_file().map(|path| config.path(&path)),
+        "token_expire_delay": config.registry_token_expire_delay(),
+        "rootcertbundle": config.path(&config.registry_rootcertbundle()),
+        "self_signed": config.registry_self_signed(),
+        "trusted_certificate": config.registry_self_signed().then(|| certificate.clone()),
+        "certificate": certificate,
+        "certificate_key": certificate_key,
+        "auth_enabled": config.registry_auth_enabled(),
+        "schema1": config.registry_schema1(),
+        "read_only": config.registry_read_only(),
+        "redirect": config.registry_redirect(),
+        "relative_urls": config.registry_relative_urls(),
+        "debug_addr": config.registry_debug_addr(),
+        "health_storage": config.registry_health_storage(),
+        "storage": config.registry_storage(),
+        "storage_section": config.registry_storage().map(|given| storage_section(config, &given)),
+        "http_secret": config.registry_http_secret().unwrap_or_else(|| secrets.http_secret.clone()),
+        "notification_secret": notification_secret(config, secrets),
+        "endpoints": endpoints(config, secrets),
+        "database_enabled": database_enabled(config),
+        "database_host": config.registry_database_host(),
+        "database_port": config.registry_database_port(),
+        "database_user": config.registry_database_user(),
+        "database_password": config.registry_database_password(),
+        "database_dbname": config.registry_database_dbname(),
+        "database_sslmode": config.registry_database_sslmode(),
+    })
+}
+
+/// By which the registry proves itself to the receiver of its events.
+fn notification_secret(config: &Config, secrets: &Secrets) -> String {
+    let given = config.registry_notification_secret();
+    given.unwrap_or_else(|| secrets.notification_secret.clone())
+}
+
+/// Returns the storage section, with what is not given as without it.
+fn storage_section(config: &Config, given: &serde_json::Map<String, Value>) -> Value {
+    let mut ours = json!({
+        "filesystem": {"rootdirectory": config.path(&config.registry_path())},
+        "cache": {"blobdescriptor": "inmemory"},
+        "delete": {"enabled": true},
+        "maintenance": {"uploadpurging": {"enabled": true, "age": "8h", "interval": "1h", "dryrun": false}},
+    });
+    if !config.registry_redirect() {
+        ours["redirect"] = json!({"disable": true});
+    }
+    if config.registry_read_only() {
+        ours["maintenance"]["readonly"] = json!({"enabled": true});
+    }
+    crate::config::storage::merged(given, ours)
 }
 
 /// `true` and `false` are booleans to the registry, `prefer` is a word.
@@ -178,7 +209,7 @@ fn endpoints(config: &Config, secrets: &Secrets) -> Vec<Value> {
         all.push(json!({
             "name": "khulnasoft-rails",
             "url": format!("{}/api/v4/container_registry_event/events", config.rails_url().trim_end_matches('/')),
-            "headers": {"Authorization": [secrets.notification_secret]},
+            "headers": {"Authorization": [notification_secret(config, secrets)]},
             "timeout": "500ms",
             "threshold": 5,
             "backoff": "1s",

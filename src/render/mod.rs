@@ -13,6 +13,7 @@ use serde_json::Value;
 use tera::{Context, Tera};
 
 use crate::config::Config;
+use crate::config::storage::merge;
 use crate::sys::fs::{PRIVATE, PUBLIC};
 use context::Secrets;
 
@@ -158,22 +159,6 @@ fn registry(config: &Config, values: &Value) -> Result<String, RenderError> {
     Ok(format!(
         "# Rendered by kdk from kdk.yml; change it there, or with registry.config.\n{body}"
     ))
-}
-
-/// Merges maps deeply; anything else is replaced, null removes.
-fn merge(base: &mut Value, over: Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                if value.is_null() {
-                    base.shift_remove(&key);
-                } else {
-                    merge(base.entry(key).or_insert(Value::Null), value);
-                }
-            }
-        }
-        (base, over) => *base = over,
-    }
 }
 
 fn yaml(config: &Config, name: &'static str, values: &Value) -> Result<String, RenderError> {

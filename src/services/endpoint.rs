@@ -28,6 +28,11 @@ impl Endpoint {
         format!("{}://{}{path}", self.scheme, reachable(&self.host, self.port))
     }
 
+    /// Returns the URL by a name of the host.
+    pub(super) fn named(&self, host: &str) -> String {
+        format!("{}://{}", self.scheme, host_port(host, self.port))
+    }
+
     fn parse(scheme: &'static str, address: &str) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
         let host = if host.is_empty() { "0.0.0.0" } else { host };

@@ -1,6 +1,7 @@
 //! The services of a root: what runs, as which command, when it is ready.
 
 pub mod endpoint;
+pub mod origin;
 pub mod postgresql;
 pub mod source;
 
@@ -13,8 +14,8 @@ use crate::supervisor::client::Client;
 use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
 use crate::sys;
 use crate::sys::signal::StopSignal;
+use endpoint::{Endpoint, rails_endpoint, rails_prefix};
 pub use endpoint::{public_endpoint, reachable, registry_endpoint, token_service, token_url};
-use endpoint::{rails_endpoint, rails_prefix};
 pub use postgresql::POSTGRESQL;
 
 /// The registry's name.
@@ -251,7 +252,7 @@ fn front(config: &Config) -> JobSpec {
         ready: Ready::Http(endpoint.url("/v2/")),
         depends_on: Vec::new(),
         listen: Some(endpoint.listen()),
-        address: config.registry_url(),
+        address: shown(config, &endpoint),
         fingerprint: String::new(),
     }
     .fingerprinted(
@@ -296,7 +297,7 @@ fn registry(config: &Config) -> JobSpec {
         address: if config.registry_has_front() {
             endpoint.url("")
         } else {
-            format!("{}://{}", config.registry_scheme(), config.registry_address())
+            shown(config, &endpoint)
         },
         listen: Some(endpoint.listen()),
         fingerprint: String::new(),
@@ -313,6 +314,15 @@ fn registry(config: &Config) -> JobSpec {
         ]
         .concat(),
     )
+}
+
+/// Returns where clients reach a registry that listens at an endpoint.
+fn shown(config: &Config, endpoint: &Endpoint) -> String {
+    if config.registry_external_url().is_some() {
+        config.registry_url()
+    } else {
+        endpoint.named(&config.registry_host())
+    }
 }
 
 fn rails(config: &Config) -> JobSpec {
@@ -338,7 +348,7 @@ fn rails(config: &Config) -> JobSpec {
         ready: Ready::Http(endpoint.url(&format!("{}/-/health", rails_prefix(config)))),
         depends_on: Vec::new(),
         listen: Some(endpoint.listen()),
-        address: config.url(),
+        address: format!("{}{}", endpoint.named(&config.hostname()), rails_prefix(config)),
         fingerprint: String::new(),
     }
     .fingerprinted(

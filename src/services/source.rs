@@ -206,11 +206,16 @@ fn write_stamp(path: &Utf8Path, stamp: &Stamp) -> io::Result<()> {
     sys::fs::write_atomic(path, text.as_bytes(), sys::fs::PUBLIC)
 }
 
+/// Returns which version was built last.
+pub fn built(config: &Config) -> Option<String> {
+    let text = sys::fs::read_optional(&config.root().build_stamp()).ok().flatten()?;
+    let built: Stamp = serde_json::from_str(&text).ok()?;
+    Some(built.version)
+}
+
 /// Says whether the version that the settings name is not the one that was built.
 pub fn is_pending(config: &Config) -> bool {
-    let text = sys::fs::read_optional(&config.root().build_stamp()).ok().flatten();
-    let built: Option<Stamp> = text.and_then(|text| serde_json::from_str(&text).ok());
-    is_wanted(config) && built.is_none_or(|built| built.version != config.registry_version())
+    is_wanted(config) && built(config).is_none_or(|built| built != config.registry_version())
 }
 
 /// Says what of the user's own work is in a clone and nowhere else.

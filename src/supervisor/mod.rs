@@ -8,7 +8,7 @@ pub mod client;
 pub mod daemon;
 pub mod job;
 pub mod log;
-mod probe;
+pub mod probe;
 pub mod protocol;
 pub mod state;
 pub mod store;

@@ -40,6 +40,15 @@ pub fn until_ready(ready: &Ready, cancelled: &Arc<AtomicBool>) -> bool {
     false
 }
 
+/// Asks once whether a job is ready that tells by a command or a socket.
+pub fn is_ready(ready: &Ready) -> bool {
+    match ready {
+        Ready::Running | Ready::Http(_) => true,
+        Ready::Succeeds(command) => succeeds(command),
+        Ready::Socket(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+    }
+}
+
 fn succeeds(command: &[String]) -> bool {
     let Some((program, arguments)) = command.split_first() else {
         return false;

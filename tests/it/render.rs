@@ -1,8 +1,9 @@
 //! Every rendered file, for typical settings.
 
-use kdk::config::Config;
+use kdk::config::{Config, storage};
 use kdk::render::context::Secrets;
 use kdk::root::Root;
+use serde_json::{Map, Value, json};
 
 const MODES: [(&str, &str); 4] = [
     ("defaults", ""),
@@ -28,4 +29,123 @@ fn rendered_files() {
             insta::assert_snapshot!(name, file.text.replace(&format!("{home}/.docker"), "$HOME/.docker"));
         }
     }
+}
+
+fn map(value: &Value) -> Map<String, Value> {
+    value.as_object().expect("a map").clone()
+}
+
+#[test]
+fn a_driver_takes_the_place_of_files_and_the_rest_stays() {
+    let ours = json!({
+        "filesystem": {"rootdirectory": "/images"},
+        "delete": {"enabled": true},
+        "maintenance": {"uploadpurging": {"enabled": true}},
+    });
+    for (given, expected) in [
+        (
+            json!({"s3": {"bucket": "b"}, "maintenance": {"readonly": {"enabled": true}}}),
+            json!({"delete": {"enabled": true}, "s3": {"bucket": "b"},
+                "maintenance": {"uploadpurging": {"enabled": true}, "readonly": {"enabled": true}}}),
+        ),
+        (
+            json!({"filesystem": {"maxthreads": 9}, "delete": {"enabled": false}}),
+            json!({"filesystem": {"rootdirectory": "/images", "maxthreads": 9}, "delete": {"enabled": false},
+                "maintenance": {"uploadpurging": {"enabled": true}}}),
+        ),
+    ] {
+        assert_eq!(storage::merged(&map(&given), ours.clone()), expected);
+    }
+    let at = |given: Value| storage::directory(Some(&map(&given)), "/images".to_owned());
+    assert_eq!(
+        at(json!({"filesystem": {"rootdirectory": "/x"}})).as_deref(),
+        Some("/x")
+    );
+    assert_eq!(at(json!({"delete": {"enabled": false}})).as_deref(), Some("/images"));
+    assert_eq!(at(json!({"azure": {}})), None);
+}
+
+#[test]
+fn a_storage_section_that_contradicts_itself_is_found() {
+    let keys = |given: Value, redirect, read_only| {
+        let found = storage::faults(&map(&given), redirect, read_only);
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        keys(json!({"s3": {}, "azure": {}}), None, None),
+        ["registry.storage.azure"]
+    );
+    assert_eq!(keys(json!({"s4": {}}), None, None), ["registry.storage.s4"]);
+    let stated = json!({"s3": {}, "redirect": {"disable": true}, "maintenance": {"readonly": {"enabled": true}}});
+    assert_eq!(keys(stated.clone(), None, None), Vec::<String>::new());
+    assert_eq!(keys(stated.clone(), Some(false), Some(true)), Vec::<String>::new());
+    assert_eq!(
+        keys(stated, Some(true), Some(false)),
+        ["registry.storage.redirect", "registry.storage.maintenance"]
+    );
+}
+
+fn registry_file(settings: &str) -> Result<Value, String> {
+    let config = Config::parse(&Root::example(), settings.to_owned()).map_err(|error| error.to_string())?;
+    let files = kdk::render::render(&config, &Secrets::example()).map_err(|error| error.to_string())?;
+    let file = files.iter().find(|file| file.path.ends_with("registry/config.yml"));
+    serde_yaml::from_str(&file.expect("rendered").text).map_err(|error| error.to_string())
+}
+
+/// A storage section says what it says, and the rest stays as it was.
+#[test]
+fn storage_sections_are_rendered_once_each() {
+    let of = |section: &str| registry_file(&format!("registry:\n  enabled: true\n  storage: {section}\n"));
+    let s3 =
+        of("{s3: {bucket: b, region: r}, redirect: {disable: true}, cache: {blobdescriptor: redis}}").expect("valid");
+    assert_eq!(s3["storage"]["s3"]["bucket"], "b");
+    assert_eq!(s3["storage"]["cache"]["blobdescriptor"], "redis");
+    assert_eq!(s3["storage"]["maintenance"]["uploadpurging"]["age"], "8h");
+    assert!(s3["storage"].get("filesystem").is_none(), "{s3}");
+    let elsewhere = of("{filesystem: {rootdirectory: /images}}").expect("valid");
+    assert_eq!(elsewhere["storage"]["filesystem"]["rootdirectory"], "/images");
+    for (section, expected) in [
+        ("{s3: {}, azure: {}}", "exclude each other"),
+        ("{s4: {}}", "registry.storage.s4 is no driver"),
+    ] {
+        let refused = of(section).expect_err("refused");
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let both = "registry:\n  enabled: true\n  redirect: true\n  storage: {s3: {}, redirect: {disable: true}}\n";
+    let refused = registry_file(both).expect_err("refused");
+    assert!(
+        refused.contains("registry.storage.redirect.disable") && refused.contains("registry.redirect"),
+        "{refused}"
+    );
+    // Nobody is told a directory in which there is nothing.
+    let config = Config::parse(
+        &Root::example(),
+        "registry:\n  enabled: true\n  storage: {gcs: {bucket: b}}\n".to_owned(),
+    );
+    let files = kdk::render::render(&config.expect("valid"), &Secrets::example()).expect("rendered");
+    let rails = files
+        .iter()
+        .find(|file| file.path.ends_with("khulnasoft.yml"))
+        .expect("rendered");
+    assert!(!rails.text.contains("    path:"), "{}", rails.text);
+}
+
+/// The receiver of events knows the registry by the secret that is given.
+#[test]
+fn a_notification_secret_is_the_same_on_both_sides() {
+    let settings = "registry:\n  enabled: true\n  notifications_enabled: true\n  notification_secret: shared-secret\n";
+    let registry = registry_file(settings).expect("valid");
+    let headers = &registry["notifications"]["endpoints"][0]["headers"];
+    assert_eq!(headers["Authorization"][0], "shared-secret");
+    let config = Config::parse(&Root::example(), settings.to_owned()).expect("valid");
+    let files = kdk::render::render(&config, &Secrets::example()).expect("rendered");
+    let rails = files
+        .iter()
+        .find(|file| file.path.ends_with("khulnasoft.yml"))
+        .expect("rendered");
+    assert!(
+        rails.text.contains("notification_secret: \"shared-secret\""),
+        "{}",
+        rails.text
+    );
 }

@@ -104,7 +104,7 @@ fn a_branch_is_cloned_built_run_and_followed() {
     root.kdk(&["restart", "registry"]).ok();
     interrupt(&mut building);
     root.kdk(&["restart", "registry"]).ok();
-    assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
+    assert_eq!(root.wait_for_state("registry", "up")["health"], "ok");
     git(&upstream, &["revert", "--quiet", "--no-edit", "HEAD"]);
 
     // A failed build says so and leaves what ran running.
@@ -137,7 +137,7 @@ fn a_branch_is_cloned_built_run_and_followed() {
     said.ok();
     root.kdk(&["config", "unset", "registry.version"]).ok();
     root.kdk(&["reconfigure"]).ok();
-    assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
+    assert_eq!(root.wait_for_state("registry", "up")["health"], "ok");
 }
 
 /// Ends a command and what it started, as Ctrl-C does.

@@ -9,6 +9,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::config::redact::redact;
+use crate::config::schema::from_gitlab::{self, Here};
 use crate::config::settings::{self, Setting};
 use crate::config::{Config, ConfigError, edit, generate};
 use crate::root::Root;
@@ -88,7 +89,12 @@ fn unknown(key: &str) -> CommandError {
     if let Some((old, instead)) = crate::config::schema::REMOVED.iter().find(|(old, _)| removed(old)) {
         return CommandError::user(format!("{old} does not exist any more: {instead}"));
     }
-    let hint = settings::nearest(key).map(|near| format!("did you mean {near}?"));
+    let hint = from_gitlab::find(key).map(|row| match row.here {
+        Here::Keys(keys) => format!("that is GitLab's; here it is {}", keys.join(" and ")),
+        Here::Instead(what) => format!("that is GitLab's; here: {what}"),
+        Here::NotApplicable(why) => format!("that is GitLab's, and not applicable here: {why}"),
+    });
+    let hint = hint.or_else(|| settings::nearest(key).map(|near| format!("did you mean {near}?")));
     let hint = hint.or_else(|| Some("see them all with: kdk config list".to_owned()));
     ConfigError::UnknownKey {
         key: key.to_owned(),

@@ -113,10 +113,8 @@ pub fn is_ours(config: &Config) -> bool {
 
 /// Says whether the storage says that its metadata are in a database.
 pub fn is_in_use(config: &Config) -> bool {
-    config
-        .path(&config.registry_path())
-        .join(layout::database_in_use().as_str())
-        .exists()
+    let images = config.registry_storage_path();
+    images.is_some_and(|images| images.join(layout::database_in_use().as_str()).exists())
 }
 
 /// Makes the metadata database and its schema where they are missing, when

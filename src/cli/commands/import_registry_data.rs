@@ -36,17 +36,23 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
     check(&config)?;
-    let storage = config.path(&config.registry_path());
+    let storage = config.registry_storage_path();
+    let images = storage
+        .as_ref()
+        .map_or_else(|| "the registry's storage".to_owned(), ToString::to_string);
     if !args.dry_run {
         ui.warn(
             "There is no way back: once the registry uses the database, disabling it hides every image that was written meanwhile, and after a day the collection removes what only the files needed.",
         );
-        ui.warn(&format!(
-            "Back up what is of value first, such as with: cp -a {storage} {storage}.backup"
-        ));
+        ui.warn(&match &storage {
+            Some(storage) => {
+                format!("Back up what is of value first, such as with: cp -a {storage} {storage}.backup")
+            }
+            None => "Back up what is of value first, by versions of the bucket or a copy of it.".to_owned(),
+        });
         ui.consent(
             &format!(
-                "Import the metadata of all images in {storage} into the database {}?",
+                "Import the metadata of all images in {images} into the database {}?",
                 config.registry_database_dbname()
             ),
             args.yes,
@@ -140,7 +146,9 @@ fn note(config: &Config) -> Result<(), CommandError> {
     let path = directory.join(format!("registry-import.{}.txt", now.strftime("%Y%m%d%H%M%S")));
     let text = format!(
         "{now}: the metadata of the images in {} were imported into the database {} at {}.\nThe files they came from do not know of images pushed since, and online garbage collection removes the manifests'\nown files from the storage after a day: the way back is the backup.\n",
-        config.path(&config.registry_path()),
+        config
+            .registry_storage_path()
+            .map_or_else(|| "the registry's storage".to_owned(), |path| path.to_string()),
         config.registry_database_dbname(),
         config.registry_database_host(),
     );

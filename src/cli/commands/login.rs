@@ -196,10 +196,12 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
         // Who answers there proves it by a certificate, which the client checks.
         return Ok(());
     }
-    let (host, port) = address
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
-        .ok_or_else(|| CommandError::user(format!("{address:?} is not HOST:PORT")))?;
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok()),
+        // A URL names none where it is the scheme's own.
+        None => (address, external.then_some(80)),
+    };
+    let port = port.ok_or_else(|| CommandError::user(format!("{address:?} is not HOST:PORT")))?;
     if port != endpoint.port && port == config.registry_port() && !force {
         return Err(CommandError::user(format!(
             "the registry listens on port {} still, not on {port} as kdk.yml says",

@@ -9,6 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
 use crate::config::Config;
+use crate::reconfigure::{exposure, pending};
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL, REGISTRY};
@@ -62,8 +63,10 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
     super::database::keep(&config);
-    warn_of_pending(session, &config);
-    if let Some(notice) = crate::reconfigure::notices::exposure(&config) {
+    pending::pending(&config)
+        .iter()
+        .for_each(|notice| session.ui.warn(notice));
+    if let Some(notice) = exposure::exposure(&config) {
         session.ui.warn(&notice);
     }
     bring_up(session, &config, specs, Manner::Start)?;
@@ -94,7 +97,9 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     ready(&config, specs.clone())?;
     check_data(&config, &specs)?;
     super::database::keep(&config);
-    warn_of_pending(session, &config);
+    pending::pending(&config)
+        .iter()
+        .for_each(|notice| session.ui.warn(notice));
     if args.services.is_empty() {
         // What is not enabled any more ends with a restart of everything.
         let running = services::supervisor(config.root()).status()?;
@@ -330,22 +335,6 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
             ..error
         })
     })
-}
-
-/// Says so when `kdk.yml` was changed and nothing of it was applied yet.
-fn warn_of_pending(session: &Session, config: &Config) {
-    let pending = crate::reconfigure::plan(config, Clock::System.now()).is_ok_and(|plan| plan.outdated());
-    if services::source::is_pending(config) {
-        let version = config.registry_version();
-        session.ui.warn(&format!(
-            "registry.version {version} was not built yet; build it with: kdk reconfigure"
-        ));
-    }
-    if pending {
-        session
-            .ui
-            .warn("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure");
-    }
 }
 
 fn job_line(job: &JobStatus) -> String {

@@ -6,10 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, USER};
 use crate::cli::ui::Tone;
 use crate::config::Config;
+use crate::reconfigure::{exposure, pending};
+use crate::root::Root;
 use crate::services;
+use crate::services::origin::{self, Origin};
+use crate::supervisor::probe;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
 use crate::sys::clock::human_duration;
 
@@ -29,6 +33,27 @@ pub struct StatusArgs {
     all: bool,
 }
 
+/// A service, as it is shown.
+struct Shown {
+    job: JobStatus,
+    health: &'static str,
+    reason: Option<String>,
+    origin: Option<Origin>,
+    /// Whether it runs with the settings as they are now; nothing where they
+    /// cannot be read.
+    is_current: Option<bool>,
+}
+
+impl Shown {
+    /// Says whether something is wrong with it, beside not having been started.
+    fn is_broken(&self) -> bool {
+        matches!(
+            self.job.state,
+            StateName::Backoff | StateName::CrashLoop | StateName::Failed
+        ) || matches!(self.health, "no answer" | "unhealthy")
+    }
+}
+
 /// Shows services. Works with a broken `kdk.yml` too: what runs is known without it.
 pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     let root = session.root()?;
@@ -36,11 +61,33 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         .config()
         .inspect_err(|error| session.ui.warn(&error.message))
         .ok();
-    let catalogue = match &config {
+    let all = gather(&root, config.as_ref(), args)?;
+    if args.json {
+        let list: Vec<_> = all.iter().map(described).collect();
+        session.ui.json(&list)?;
+    } else if all.is_empty() {
+        session
+            .ui
+            .say("Nothing runs, and no service is enabled; enable one with: kdk config set registry.enabled true");
+    } else {
+        show(session, &all);
+        if let Some(config) = &config {
+            let told = pending::pending(config).into_iter().chain(exposure::exposure(config));
+            told.for_each(|notice| session.ui.warn(&notice));
+        }
+    }
+    if all.iter().any(Shown::is_broken) {
+        return Err(CommandError::silent(USER));
+    }
+    Ok(())
+}
+
+fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec<Shown>, CommandError> {
+    let catalogue = match config {
         Some(config) => services::pick(config, &args.services)?,
         None => Vec::new(),
     };
-    let mut jobs = services::supervisor(&root).status()?;
+    let mut jobs = services::supervisor(root).status()?;
     for spec in &catalogue {
         if !jobs.iter().any(|job| job.name == spec.name) {
             jobs.push(JobStatus::down(spec));
@@ -52,76 +99,89 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
         let enabled = catalogue.is_empty() || catalogue.iter().any(|spec| spec.name == job.name);
         (wanted.is_empty() || wanted.contains(&job.name.as_str())) && (enabled || job.state != StateName::Down)
     });
-    for job in &mut jobs {
-        match catalogue.iter().find(|spec| spec.name == job.name) {
-            Some(spec) if job.state == StateName::Down => *job = JobStatus::down(spec),
+    jobs.sort_by(|a, b| a.name.cmp(&b.name));
+    let shown = jobs.into_iter().map(|mut job| {
+        let spec = catalogue.iter().find(|spec| spec.name == job.name);
+        let is_current = spec.map(|spec| !job.state.is_alive() || spec.fingerprint == job.fingerprint);
+        match spec {
+            Some(spec) if job.state == StateName::Down => job = JobStatus::down(spec),
             // Names may change without a restart.
-            Some(spec) if spec.fingerprint == job.fingerprint => job.address.clone_from(&spec.address),
+            Some(spec) if is_current == Some(true) => job.address.clone_from(&spec.address),
             _ => {}
         }
-    }
-    jobs.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mut health, mut reasons): (Vec<&str>, Vec<Option<String>>) = jobs
-        .iter()
-        .map(|job| health(job, catalogue.iter().find(|spec| spec.name == job.name)))
-        .unzip();
-    for ((job, health), reason) in jobs.iter().zip(&mut health).zip(&mut reasons) {
-        if config
-            .as_ref()
-            .is_some_and(|config| job.name == services::public_service(config))
-            && *health == "ok"
-            && let Some(why) = config.as_ref().and_then(why_no_logins)
+        let (mut health, mut reason) = health(&job, spec);
+        if let Some(config) = config
+            && job.name == services::public_service(config)
+            && health == "ok"
+            && let Some(why) = why_no_logins(config)
         {
-            *health = "no logins";
-            *reason = Some(why);
+            health = "no logins";
+            reason = Some(why);
         }
-    }
-    if args.json {
-        let list: Vec<_> = jobs
-            .iter()
-            .zip(&health)
-            .zip(&reasons)
-            .map(|((job, health), reason)| {
-                json!({
-                    "name": job.name, "state": job.state, "detail": job.detail, "pid": job.pid, "uptime_seconds": job.uptime_seconds,
-                    "restarts": job.restarts, "address": job.address, "health": health, "reason": reason,
-                })
-            })
-            .collect();
-        return session.ui.json(&list);
-    }
-    let rows: Vec<_> = jobs
-        .iter()
-        .zip(&health)
-        .map(|(job, health)| {
-            let health_tone = match *health {
-                "ok" => Some(Tone::Good),
-                "-" => Some(Tone::Faint),
-                _ => Some(Tone::Bad),
-            };
-            vec![
-                (job.name.clone(), Some(Tone::Strong)),
-                (job.state.text().to_owned(), Some(tone(job.state))),
-                (job.pid.map_or("-".to_owned(), |pid| pid.to_string()), None),
-                (job.uptime_seconds.map_or("-".to_owned(), human_duration), None),
-                (job.restarts.to_string(), (job.restarts > 0).then_some(Tone::Odd)),
-                ((*health).to_owned(), health_tone),
-                (job.address.clone(), Some(Tone::Name)),
-            ]
-        })
-        .collect();
-    session.ui.table(
-        &["SERVICE", "STATE", "PID", "UPTIME", "RESTARTS", "HEALTH", "ADDRESS"],
-        &rows,
-    );
-    for (job, reason) in jobs.iter().zip(&reasons) {
+        Shown {
+            origin: config.and_then(|config| origin::of(config, &job.name)),
+            job,
+            health,
+            reason,
+            is_current,
+        }
+    });
+    Ok(shown.collect())
+}
+
+fn described(shown: &Shown) -> serde_json::Value {
+    let Shown { job, origin, .. } = shown;
+    json!({
+        "name": job.name, "state": job.state.text(), "detail": job.detail, "pid": job.pid,
+        "uptime_seconds": job.uptime_seconds, "restarts": job.restarts, "address": job.address,
+        "health": shown.health, "reason": shown.reason, "settings_applied": shown.is_current,
+        "kind": origin.as_ref().map(|origin| origin.kind), "version": origin.as_ref().map(|origin| &origin.version),
+    })
+}
+
+fn show(session: &Session, all: &[Shown]) {
+    let cells = |shown: &Shown| {
+        let job = &shown.job;
+        let health_tone = match shown.health {
+            "ok" => Some(Tone::Good),
+            "-" => Some(Tone::Faint),
+            _ => Some(Tone::Bad),
+        };
+        let state = match job.restarts {
+            0 => job.state.text().to_owned(),
+            count => format!("{} ({count}×)", job.state.text()),
+        };
+        vec![
+            (job.name.clone(), Some(Tone::Strong)),
+            (state, Some(tone(job.state))),
+            (job.pid.map_or("-".to_owned(), |pid| pid.to_string()), None),
+            (job.uptime_seconds.map_or("-".to_owned(), human_duration), None),
+            (shown.health.to_owned(), health_tone),
+            (shown.origin.as_ref().map_or("-".to_owned(), Origin::text), None),
+            (job.address.clone(), Some(Tone::Name)),
+        ]
+    };
+    let head = ["SERVICE", "STATE", "PID", "UPTIME", "HEALTH", "VERSION", "ADDRESS"];
+    let rows: Vec<_> = all.iter().map(cells).collect();
+    session.ui.narrow_table(&head, &rows, &["VERSION", "PID", "UPTIME"]);
+    for Shown { job, reason, .. } in all {
         // A reason is a sentence, which no column holds.
-        let detail = Some(&job.detail).filter(|detail| !detail.is_empty());
+        let detail = Some(&job.detail).filter(|_| !job.detail.is_empty());
         for reason in detail.into_iter().chain(reason) {
             session.ui.warn(&format!("{}: {reason}", job.name));
         }
     }
-    Ok(())
+    let stale: Vec<&str> = all
+        .iter()
+        .filter(|shown| shown.is_current == Some(false))
+        .map(|shown| shown.job.name.as_str())
+        .collect();
+    if !stale.is_empty() {
+        session.ui.warn(&format!(
+            "settings not applied to {}: run kdk reconfigure",
+            stale.join(", ")
+        ));
+    }
 }
 
 /// Says why nobody can log in, when that is so.
@@ -157,8 +217,11 @@ fn tone(state: StateName) -> Tone {
 
 /// Asks a running service how it is; returns a word, and what more there is to say.
 fn health(job: &JobStatus, spec: Option<&JobSpec>) -> (&'static str, Option<String>) {
-    let Some(Ready::Http(url)) = spec.filter(|_| job.state.is_alive()).map(|spec| &spec.ready) else {
-        return ("-", None);
+    let url = match spec.filter(|_| job.state.is_alive()).map(|spec| &spec.ready) {
+        Some(Ready::Http(url)) => url,
+        None | Some(Ready::Running) => return ("-", None),
+        Some(other) if probe::is_ready(other) => return ("ok", None),
+        Some(_) => return ("no answer", None),
     };
     let Ok(answer) = get(url) else {
         return ("no answer", None);

@@ -45,7 +45,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     if !needs::is_https(&config) {
         return plain(session, &config, args, &names);
     }
-    if !config.registry_self_signed() {
+    if !config.clients_see_own_certificate() {
         session.ui.say(&format!(
             "{} is HTTPS behind a proxy, whose certificate is not kdk's: nothing to install.",
             config.registry_url()

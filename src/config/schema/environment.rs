@@ -54,6 +54,10 @@ settings! { SERVICES;
     runner_url: String = "runner.url", Kind::Text, from "hostname, port, https.enabled, relative_url_root" |c| c.url();
     /// Token of the runner.
     runner_token: Option<String> = "runner.token", Kind::Secret, |_| Value::Null;
+    /// Image of jobs that name none.
+    runner_image: String = "runner.image", Kind::Text, |_| "ruby:3.2";
+    /// Lets jobs run Docker inside; they can do what root can.
+    runner_privileged: bool = "runner.privileged", Kind::Bool, |_| true;
     /// When the runner pulls images.
     runner_pull_policy: String = "runner.pull_policy", Kind::Choice(&["always", "if-not-present", "never"]), |_| "if-not-present";
     /// Host names that jobs know besides those of DNS, as name:address.

@@ -1,8 +1,11 @@
 //! The settings, a group per file, in the order of the documents.
 
 mod environment;
+pub mod from_gitlab;
 mod rails;
 mod registry;
+
+use serde_json::Value;
 
 use super::settings::Setting;
 
@@ -30,7 +33,7 @@ pub const SECTIONS: &[&str] = &[
 
 /// Keys that KDK knows in sections of ours, and that have no effect here. A
 /// trailing dot stands for a whole section.
-pub const INERT: &[&str] = &[
+pub static INERT: Inert = Inert(&[
     "kdk.ask_to_restart_after_update",
     "kdk.auto_rebase_projects",
     "kdk.auto_reconfigure",
@@ -67,12 +70,44 @@ pub const INERT: &[&str] = &[
     "runner.concurrent",
     "runner.docker_host",
     "runner.docker_pull",
-    "runner.image",
     "runner.install_mode",
     "runner.network_mode_host",
     "registry.gid",
     "registry.uid",
-];
+]);
+
+/// Keys that have no effect here.
+pub struct Inert(&'static [&'static str]);
+
+impl Inert {
+    /// Says whether a key is one of them.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|known| match known.strip_suffix('.') {
+            Some(section) => key == section || key.starts_with(known),
+            None => key == *known,
+        })
+    }
+
+    /// Returns those that stand in a file.
+    pub fn of(&self, tree: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        for section in SECTIONS {
+            self.walk(section, &tree[*section], &mut found);
+        }
+        found
+    }
+
+    fn walk(&self, section: &str, value: &Value, found: &mut Vec<String>) {
+        for (name, value) in value.as_object().into_iter().flatten() {
+            let key = format!("{section}.{name}");
+            if self.has(&key) {
+                found.push(key);
+            } else {
+                self.walk(&key, value, found);
+            }
+        }
+    }
+}
 
 /// Keys of old times, and what to do instead.
 pub const REMOVED: &[(&str, &str)] = &[

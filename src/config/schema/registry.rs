@@ -25,6 +25,8 @@ settings! { REGISTRY;
     registry_external_url: Option<String> = "registry.external_url", Kind::Text, |_| Value::Null;
     /// Serves HTTPS with the certificate registry_host.crt, which kdk makes.
     registry_self_signed: bool = "registry.self_signed", Kind::Bool, |_| false;
+    /// More names and addresses that the registry's certificate is made for.
+    registry_certificate_names: Vec<String> = "registry.certificate_names", Kind::List, |_| Vec::<String>::new();
     /// Asks for a login.
     registry_auth_enabled: bool = "registry.auth_enabled", Kind::Bool, |_| true;
     /// URL where clients get tokens. The built-in registry hands them out at its own address, which is what current clients demand; set here, clients are sent there instead.
@@ -58,13 +60,15 @@ settings! { REGISTRY;
     registry_schema1: bool = "registry.compatibility_schema1_enabled", Kind::Bool, |_| false;
     /// Tells KhulnaSoft of pushes, pulls and deletions.
     registry_notifications_enabled: bool = "registry.notifications_enabled", Kind::Bool, |_| false;
+    /// Secret by which KhulnaSoft knows that an event comes from the registry; one is generated and kept. Registries that tell another root need that root's.
+    registry_notification_secret: Option<String> = "registry.notification_secret", Kind::Secret, |_| Value::Null;
     /// More receivers of notifications, as in the registry's own configuration.
     registry_notification_endpoints: Vec<Value> = "registry.notifications.endpoints", Kind::Maps, |_| Vec::<Value>::new();
     /// Refuses writes.
     registry_read_only: bool = "registry.read_only_maintenance_enabled", Kind::Bool, |_| false;
     /// Directory of the images.
     registry_path: String = "registry.path", Kind::Path, from "the root" |c| c.root().join("registry/storage");
-    /// Storage section of the registry's configuration, instead of the file system (s3, gcs, azure).
+    /// Storage section of the registry's configuration: a driver instead of the file system (s3, gcs, azure), and what stands beside it (cache, delete, redirect, maintenance).
     registry_storage: Option<serde_json::Map<String, Value>> = "registry.storage", Kind::Map, |_| Value::Null;
     /// Sends clients to the object store for downloads.
     registry_redirect: bool = "registry.redirect", Kind::Bool, |_| true;

@@ -187,3 +187,76 @@ fn the_editor_s_file_is_kept_only_when_valid() {
     assert!(error.contains("changed meanwhile; nothing was written"), "{error}");
     assert_eq!(root.read("kdk.yml"), format!("{FILE}# meanwhile\n"));
 }
+
+#[test]
+fn keys_of_gitlabs_documents_lead_to_ours() {
+    let root = TestRoot::with_registry("");
+    for (key, expected) in [
+        ("registry['storage']", "registry.storage"),
+        ("gitlab_rails[\"registry_path\"]", "registry.path"),
+        ("registry_external_url", "registry.external_url"),
+        ("storage.s3.bucket", "registry.storage"),
+        ("registry_nginx['listen_port']", "in the proxy's own configuration"),
+    ] {
+        for arguments in [&["config", "get", key][..], &["config", "set", key, "x"]] {
+            let error = root.kdk(arguments).fails(1);
+            assert!(error.contains("GitLab's") && error.contains(expected), "{key}: {error}");
+        }
+    }
+}
+
+#[test]
+fn settings_without_effect_are_named_once() {
+    let root = TestRoot::with_registry(
+        "  compatibility_schema1_enabled: true\nrunner:\n  concurrent: 4\nkdk:\n  telemetry:\n    enabled: false\n",
+    );
+    let said = root.kdk(&["reconfigure"]).stderr;
+    let line = "these settings of kdk.yml have no effect here: kdk.telemetry, runner.concurrent, registry.compatibility_schema1_enabled";
+    assert_eq!(said.matches(line).count(), 1, "{said}");
+}
+
+/// Whoever opens a registry to others without a login is told so.
+#[test]
+fn a_registry_that_is_open_to_everybody_is_named() {
+    let root = TestRoot::with_registry("  auth_enabled: false\n");
+    let word = "may pull, push and delete";
+    assert!(!root.kdk(&["reconfigure"]).stderr.contains(word));
+    root.kdk(&["config", "set", "registry.listen_address", "0.0.0.0"]).ok();
+    for command in [&["reconfigure"][..], &["start"], &["status"]] {
+        let said = root.kdk(command);
+        assert!(said.stderr.contains(word), "{command:?}: {}", said.stderr);
+    }
+}
+
+/// What clients are shown is what a proxy serves, not what stands behind it.
+#[test]
+fn behind_a_proxy_its_url_is_shown() {
+    let root = TestRoot::with_registry("  external_url: https://registry.example.com\n  self_signed: true\n");
+    root.up();
+    assert_eq!(root.service("registry")["address"], "https://registry.example.com");
+    // Its certificate is not ours: there is nothing to install.
+    let said = root.kdk(&["trust-docker-registry"]);
+    assert!(
+        said.stderr.contains("whose certificate is not kdk's"),
+        "{}",
+        said.stderr
+    );
+}
+
+/// A certificate is made for the address that is listened on, and for what is asked for.
+#[test]
+fn certificates_are_made_for_addresses_and_names() {
+    let root = TestRoot::with_registry(
+        "  self_signed: true\n  listen_address: 127.0.0.2\n  certificate_names: [kdk.test, 127.0.0.9]\n",
+    );
+    root.kdk(&["reconfigure"]).ok();
+    let text = crate::support::Output::of(
+        std::process::Command::new("openssl")
+            .args(["x509", "-noout", "-text", "-in"])
+            .arg(root.join("registry_host.crt")),
+    )
+    .ok();
+    for name in ["IP Address:127.0.0.2", "DNS:kdk.test", "IP Address:127.0.0.9"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}

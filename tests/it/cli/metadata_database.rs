@@ -54,7 +54,7 @@ fn a_new_registry_uses_the_database() {
     assert!(done.stderr.contains("new database registry_dev"), "{}", done.stderr);
     done.ok();
     root.kdk(&["restart", "registry"]).ok();
-    assert_eq!(root.service("postgresql")["state"], "ready");
+    assert_eq!(root.service("postgresql")["state"], "up");
     let digest = push(&root, "group/project/image:1.0", "one");
     let count = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]).ok();
     assert_eq!(count, "1\n");
@@ -243,8 +243,8 @@ fn without_postgresql_the_others_run() {
     );
     let refused = root.kdk(&["start"]).refused();
     assert!(refused.contains("PostgreSQL 15 or later is not installed"), "{refused}");
-    assert_eq!(root.service("rails-web")["state"], "ready");
-    assert_eq!(root.service("registry")["state"], "ready");
+    assert_eq!(root.service("rails-web")["state"], "up");
+    assert_eq!(root.service("registry")["state"], "up");
     let away = reqwest::blocking::get(root.registry_url("/v2/_catalog")).expect("answered");
     assert_eq!(away.status(), 503);
     // Once it is there, all is well.

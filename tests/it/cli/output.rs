@@ -245,3 +245,55 @@ fn users_and_tokens() {
     }
     insta::assert_snapshot!(without_secrets(&stable(&root, &session)));
 }
+
+/// An overview is read by people and by scripts in the same words, and fits.
+#[test]
+fn an_overview_says_what_runs_and_how_it_is() {
+    let root = TestRoot::with_registry("");
+    // Nothing is enabled that is not there.
+    root.up();
+    let job = root.service("registry");
+    assert_eq!(
+        (
+            job["state"].as_str(),
+            job["kind"].as_str(),
+            job["settings_applied"].as_bool()
+        ),
+        (Some("up"), Some("embedded"), Some(true)),
+        "{job}"
+    );
+    let shown = root.kdk(&["status"]).ok();
+    assert!(shown.contains("  up") && shown.contains("embedded"), "{shown}");
+    for columns in [60, 80] {
+        let mut narrow = root.command(&["status"]);
+        let shown = crate::support::Output::of(narrow.env("COLUMNS", columns.to_string())).ok();
+        for line in shown.lines() {
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+        }
+        assert!(
+            shown.contains(&format!("http://127.0.0.1:{}", root.registry_port)),
+            "{shown}"
+        );
+    }
+    // What runs is what was rendered, whatever stands in the file since.
+    let other = crate::support::port();
+    root.kdk(&["config", "set", "registry.port", &other.to_string()]).ok();
+    let said = root.kdk(&["status"]);
+    assert!(
+        said.stdout.contains(&format!(":{}", root.registry_port)) && !said.stdout.contains(&format!(":{other}")),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stderr.contains("apply it with: kdk reconfigure"),
+        "{}",
+        said.stderr
+    );
+    root.kdk(&["config", "unset", "registry.port"]).ok();
+    // One that should run and does not ends it badly, for scripts.
+    root.kdk(&["config", "set", "registry.port", &root.registry_port.to_string()])
+        .ok();
+    root.kdk(&["kill", "--yes"]).ok();
+    let said = root.kdk(&["status"]);
+    assert_eq!(said.code, 0, "it was stopped on purpose: {}", said.stderr);
+}

@@ -26,7 +26,7 @@ fn a_killed_service_comes_back() {
     let first = root.pid("registry");
     end(first);
     let job = wait("it is up again", || {
-        Some(root.service("registry")).filter(|job| job["state"] == "ready" && job["pid"] != first)
+        Some(root.service("registry")).filter(|job| job["state"] == "up" && job["pid"] != first)
     });
     assert_eq!(
         (job["restarts"].as_u64(), job["health"].as_str()),
@@ -46,8 +46,8 @@ fn a_crash_loop_is_shown_and_ended() {
         error.contains("registry: ended before it was ready: exit status: 1"),
         "{error}"
     );
-    assert_eq!(root.service("rails-web")["state"], "ready");
-    let job = root.wait_for_state("registry", "crash_loop");
+    assert_eq!(root.service("rails-web")["state"], "up");
+    let job = root.wait_for_state("registry", "crash loop");
     assert!(job["restarts"].as_u64().expect("a number") >= 2, "{job}");
     root.kdk(&["stop", "registry"]).ok();
     assert_eq!(root.service("registry")["state"], "down");
@@ -135,7 +135,7 @@ fn the_next_command_takes_over_after_kill_9_of_the_daemon() {
             end(registry);
             wait("it is gone", || registries(&root).is_empty().then_some(()));
         }
-        let job = root.wait_for_state("registry", "ready");
+        let job = root.wait_for_state("registry", "up");
         assert_eq!(root.pid("rails-web"), rails);
         if round == 2 {
             assert_ne!(job["pid"], registry);
@@ -187,7 +187,7 @@ fn daemons_killed_while_they_start_services_leave_no_double() {
         // It asks, and where the daemon is gone starts another, which goes on.
         root.kdk(&["start"]).ok();
         assert_eq!(registries(&root).len(), 1, "killed at place {nth}");
-        root.wait_for_state("rails-web", "ready");
+        root.wait_for_state("rails-web", "up");
         let killed = daemon.try_wait().expect("asked").is_some();
         root.kdk(&["stop"]).ok();
         wait("nothing is left", || root.processes().is_empty().then_some(()));
@@ -345,15 +345,15 @@ fn a_damaged_store_and_a_removed_socket_strand_nothing() {
     let root = TestRoot::with_registry("");
     root.up();
     std::fs::remove_file(root.join(".kdk/socket")).expect("removed");
-    root.wait_for_state("registry", "ready");
+    root.wait_for_state("registry", "up");
     end(root.daemon().expect("a daemon"));
     root.write(".kdk/supervisor.json", "{");
     let before = registries(&root);
-    root.wait_for_state("registry", "ready");
+    root.wait_for_state("registry", "up");
     assert_eq!(registries(&root), before);
     // What runs is nobody's known specification, so the next reconfigure puts it right.
     root.kdk(&["reconfigure"]).ok();
-    assert_eq!(root.wait_for_state("registry", "ready")["health"], "ok");
+    assert_eq!(root.wait_for_state("registry", "up")["health"], "ok");
     assert_eq!(registries(&root).len(), 1);
     root.kdk(&["stop"]).ok();
     wait("nothing is left", || root.processes().is_empty().then_some(()));
@@ -411,8 +411,8 @@ fn a_restart_cut_short_leaves_nothing_down() {
     for nth in 1.. {
         let mut restart = root.command(&["restart"]);
         let restart = Output::of(restart.env("KDK_FAILPOINTS", format!("client=kill@{nth}")));
-        root.wait_for_state("registry", "ready");
-        root.wait_for_state("rails-web", "ready");
+        root.wait_for_state("registry", "up");
+        root.wait_for_state("rails-web", "up");
         if restart.code == 0 {
             assert!(nth > 4, "it came by {nth} places only");
             break;

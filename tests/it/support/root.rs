@@ -88,7 +88,10 @@ impl TestRoot {
 
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.kdk(&["status", "--json"]).ok()).expect("JSON")
+        let said = self.kdk(&["status", "--json"]);
+        // One that is broken is told of by the exit code, too.
+        assert!([0, 1].contains(&said.code), "{}", said.stderr);
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {}", said.stdout))
     }
 
     /// Returns what `status` says of one service.
