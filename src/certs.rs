@@ -84,6 +84,7 @@ pub struct Authority {
 /// What a certificate says that matters here.
 struct Facts {
     fingerprint: String,
+    not_before: i64,
     not_after: i64,
     names: Vec<String>,
     public_key: Vec<u8>,
@@ -304,6 +305,7 @@ fn facts(pem: &str) -> Option<Facts> {
     }
     Some(Facts {
         fingerprint: HEXLOWER.encode(&Sha256::digest(&der)),
+        not_before: certificate.validity().not_before.timestamp(),
         not_after: certificate.validity().not_after.timestamp(),
         names,
         public_key: certificate.public_key().raw.to_vec(),
@@ -329,6 +331,16 @@ fn public_key(key: &str) -> Option<Vec<u8>> {
     Some(key.public_key()?.to_vec())
 }
 
+/// Says whether a certificate of a bundle holds the public key of a private
+/// one; nothing when that cannot be read.
+pub fn go_together(bundle: &str, key: &str) -> Option<bool> {
+    let own = public_key(key)?;
+    let holds = |der: CertificateDer<'_>| {
+        X509Certificate::from_der(&der).is_ok_and(|(_, certificate)| certificate.public_key().raw == own)
+    };
+    Some(CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().any(holds))
+}
+
 /// Says what is wrong with a pair, if anything.
 fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<String> {
     if public_key(key).as_deref() != Some(facts.public_key.as_slice()) {
@@ -342,6 +354,12 @@ fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<
         .collect();
     if !missing.is_empty() {
         return Some(format!("the certificate does not hold for {}", missing.join(", ")));
+    }
+    if facts.not_before > now.as_second() {
+        let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
+        return Some(format!(
+            "the certificate is not valid before {begin} (is the clock right?)"
+        ));
     }
     let days = (facts.not_after - now.as_second()) / 86_400;
     (days < RENEW_DAYS).then(|| {

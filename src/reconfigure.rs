@@ -6,6 +6,7 @@
 pub mod applied;
 pub mod exposure;
 pub mod notices;
+mod pair;
 pub mod pending;
 
 use std::io;
@@ -79,8 +80,10 @@ fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), Reconfigu
         return Err(refused(problem));
     }
     if let Some(crate::registry::config::AuthConfig::Token(token)) = &parsed.auth {
-        let made = config.root().signing_pair().0;
-        if let Some(bundle) = token.rootcertbundle.as_ref().filter(|bundle| **bundle != made)
+        let made = |bundle: &Utf8Path| {
+            bundle == config.root().signing_pair().0 || files.iter().any(|file| file.path == bundle)
+        };
+        if let Some(bundle) = token.rootcertbundle.as_ref().filter(|bundle| !made(bundle))
             && !bundle.exists()
         {
             return Err(refused(format!("auth.token.rootcertbundle: {bundle} does not exist")));
@@ -162,6 +165,11 @@ impl Plan {
             })
         };
         let (signing, serving) = (renewed(root.signing_pair().0), renewed(root.registry_pair().0));
+        let keys = self
+            .files
+            .iter()
+            .any(|file| file.is_key && file.action == Action::Update);
+        let signing = signing || keys;
         let registry = changed(root.registry_config()) || signing || serving;
         let rails = changed(root.khulnasoft_yml()) || changed(root.stand_in()) || signing || serving;
         [(crate::services::REGISTRY, registry), (crate::services::RAILS, rails)]
@@ -268,30 +276,12 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
     for rendered in render::render(config, &secrets)? {
         files.push(file_change(config, rendered)?);
     }
-    if let (Some(key), Some(certificate)) = (config.registry_internal_key(), config.registry_internal_certificate()) {
-        let (certificate_path, key_path) = root.signing_pair();
-        for (path, text, mode) in [(key_path, key, PRIVATE), (certificate_path, certificate, PUBLIC)] {
-            let text = if text.ends_with('\n') {
-                text
-            } else {
-                format!("{text}\n")
-            };
-            files.push(file_change(
-                config,
-                Rendered {
-                    path,
-                    text,
-                    mode,
-                    ownership: if mode == PRIVATE {
-                        Ownership::Key
-                    } else {
-                        Ownership::Ours
-                    },
-                },
-            )?);
-        }
+    for rendered in pair::files(config) {
+        files.push(file_change(config, rendered)?);
     }
     check_registry(config, &files)?;
+    let planned = |path: &Utf8Path| files.iter().find(|file| file.path == path).map(|file| file.new.clone());
+    pair::check(config, planned).map_err(|reason| ReconfigureError::Registry { reason })?;
     let authority = Authority::new(root.certificates());
     let mut pairs = Vec::new();
     for wanted in wanted_pairs(config) {
@@ -310,7 +300,11 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
             },
         )?);
     }
-    let keys = [root.signing_pair().1, root.registry_pair().1];
+    let keys = [
+        root.signing_pair().1,
+        root.registry_pair().1,
+        config.path(&config.registry_key()),
+    ];
     let loose_keys = keys
         .into_iter()
         .filter(|key| mode(key).is_some_and(|bits| bits & 0o077 != 0))

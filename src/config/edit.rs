@@ -12,6 +12,7 @@ use serde_json::Value;
 use yaml_edit::path::YamlPath as _;
 use yaml_edit::{Document, Mapping, ScalarValue, YamlValue};
 
+use super::text::{place, split, without_mark};
 use super::{Config, ConfigError, Position};
 use crate::root::Root;
 use crate::sys::clock::{Clock, backup_stamp};
@@ -19,7 +20,8 @@ use crate::sys::fs::{Lock, PUBLIC, back_up, create_private_dir, mode, read, writ
 
 /// Finds where a key stands in a YAML text; its nearest section when it does not.
 pub fn position(text: &str, key: &str) -> Option<Position> {
-    let document = Document::from_str(text).ok()?;
+    let (head, body) = split(text);
+    let document = Document::from_str(body).ok()?;
     let mut mapping: Option<Mapping> = document.as_mapping();
     let mut found = None;
     for part in key.split('.') {
@@ -29,13 +31,11 @@ pub fn position(text: &str, key: &str) -> Option<Position> {
         found = entry.key_node().map(|node| node.byte_range().start as usize);
         mapping = entry.value_node().and_then(|value| value.as_mapping().cloned());
     }
-    found.map(|offset| at(text, offset))
+    found.map(|offset| at(text, head.len() + offset))
 }
 
 fn at(text: &str, offset: usize) -> Position {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let (line, column) = place(text, offset);
     Position { line, column }
 }
 
@@ -59,7 +59,8 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
         let yaml = serde_yaml::to_string(&nested).map_err(|error| error.to_string())?;
         return Ok(format!("{text}{separator}{yaml}"));
     }
-    let document = Document::from_str(text).map_err(|error| error.to_string())?;
+    let (head, body) = split(text);
+    let document = Document::from_str(body).map_err(|error| error.to_string())?;
     let outcome = match value {
         Value::Bool(flag) => document.try_set_path(key, *flag),
         Value::Number(number) if number.is_i64() => document.try_set_path(key, number.as_i64().unwrap_or_default()),
@@ -74,7 +75,7 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
         }
     };
     outcome.map_err(|error| error.to_string())?;
-    let mut edited = document.to_string();
+    let mut edited = format!("{head}{document}");
     if text.ends_with('\n') && !edited.ends_with('\n') {
         edited.push('\n');
     }
@@ -96,7 +97,8 @@ pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
     if !put(&mut expected, key, None) {
         return Ok(None);
     }
-    let document = Document::from_str(text).map_err(|error| error.to_string())?;
+    let (head, body) = split(text);
+    let document = Document::from_str(body).map_err(|error| error.to_string())?;
     document.try_remove_path(key).map_err(|error| error.to_string())?;
     // What was only there for it goes with it.
     let mut inner = key;
@@ -109,7 +111,7 @@ pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
         document.try_remove_path(outer).map_err(|error| error.to_string())?;
         inner = outer;
     }
-    let edited = document.to_string();
+    let edited = format!("{head}{document}");
     if without_empty(parse(&edited)?) == without_empty(expected) {
         Ok(Some(edited))
     } else {
@@ -141,18 +143,18 @@ fn scalar(document: &Document, key: &str) -> Option<String> {
 
 /// Returns a scalar of a YAML text as it stands there, with quotes if any.
 pub fn written(text: &str, key: &str) -> Option<String> {
-    scalar(&Document::from_str(text).ok()?, key)
+    scalar(&Document::from_str(split(text).1).ok()?, key)
 }
 
 fn has_content(text: &str) -> bool {
     !matches!(
-        serde_yaml::from_str::<serde_yaml::Value>(text),
+        serde_yaml::from_str::<serde_yaml::Value>(without_mark(text)),
         Ok(serde_yaml::Value::Null)
     )
 }
 
 fn parse(text: &str) -> Result<Value, String> {
-    serde_yaml::from_str(text)
+    serde_yaml::from_str(without_mark(text))
         .map(without_merges)
         .map_err(|error| error.to_string())
 }
@@ -265,6 +267,18 @@ mod tests {
             ),
             ("registry:\nhostname: a\n", "registry:\n  port: 5100\nhostname: a\n"),
             ("registry: {enabled: true}\n", "registry: {enabled: true, port: 5100}\n"),
+            (
+                "# mine\n\n---\nhostname: a\n",
+                "# mine\n\n---\nhostname: a\nregistry:\n  port: 5100\n",
+            ),
+            (
+                "\u{feff}hostname: a\n",
+                "\u{feff}hostname: a\nregistry:\n  port: 5100\n",
+            ),
+            (
+                "%YAML 1.1\n# mine\n---\nhostname: a\n",
+                "%YAML 1.1\n# mine\n---\nhostname: a\nregistry:\n  port: 5100\n",
+            ),
         ] {
             assert_eq!(
                 set_in(text, "registry.port", &Value::from(5100)).as_deref(),
@@ -303,6 +317,16 @@ mod tests {
         assert_eq!(position(FILE, "registry.port"), Some(Position { line: 6, column: 3 }));
         assert_eq!(position(FILE, "registry.absent"), Some(Position { line: 4, column: 1 }));
         assert_eq!(position(FILE, "absent"), None);
+        let marked = format!("\u{feff}# mine\n---\n{FILE}");
+        assert_eq!(
+            position(&marked, "registry.port"),
+            Some(Position { line: 8, column: 3 })
+        );
+        let first = position("\u{feff}hostname: a\n", "hostname");
+        assert_eq!(first, Some(Position { line: 1, column: 1 }));
+        let twice = FILE.replace("  host: ", "  port: 1\n  host: ");
+        assert_eq!(crate::config::text::duplicate(&twice), Some((7, 3)));
+        assert_eq!(crate::config::text::duplicate(FILE), None);
     }
 
     proptest::proptest! {

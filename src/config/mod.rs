@@ -9,6 +9,7 @@ pub mod redact;
 pub mod schema;
 pub mod settings;
 pub mod storage;
+pub mod text;
 pub mod types;
 mod validate;
 
@@ -176,12 +177,16 @@ impl Config {
             position,
             reason,
         };
-        let mut tree: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|failure| {
-            let position = failure.location().map(|place| Position {
-                line: place.line(),
-                column: place.column(),
-            });
+        let mut tree: serde_yaml::Value = serde_yaml::from_str(text::without_mark(&text)).map_err(|failure| {
             let reason = failure.to_string();
+            // Of a key that is there twice the parser names the section.
+            let second = if reason.contains("duplicate entry") {
+                text::duplicate(&text)
+            } else {
+                None
+            };
+            let place = second.or_else(|| failure.location().map(|place| (place.line(), place.column())));
+            let position = place.map(|(line, column)| Position { line, column });
             // The place stands before the message already.
             let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
             error(position, format!("not valid YAML: {reason}"))

@@ -8,7 +8,7 @@ pub const REDACTED: &str = "[redacted]";
 const SHORTEST: usize = 4;
 
 /// Says whether values under a key are secrets.
-fn is_secret_key(key: &str) -> bool {
+pub fn is_secret_key(key: &str) -> bool {
     const ENDINGS: [&str; 7] = [
         "secret",
         "password",

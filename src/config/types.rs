@@ -73,7 +73,9 @@ impl Kind {
                 .filter(|port| (1..=65_535).contains(port))
                 .map(Value::from),
             Self::Text | Self::Secret => text.filter(|text| one_line(text)).map(Value::from),
+            // GitLab's documents write it in one line.
             Self::Pem => text
+                .map(|text| text.replace("\\n", "\n"))
                 .filter(|text| text.trim_start().starts_with("-----BEGIN "))
                 .map(Value::from),
             Self::Host => text.filter(|text| is_host(text)).map(Value::from),
@@ -177,9 +179,16 @@ fn one_line(text: &str) -> bool {
 }
 
 fn is_host(text: &str) -> bool {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<std::net::IpAddr>().is_ok() {
+    if text.parse::<std::net::IpAddr>().is_ok() {
         return true;
+    }
+    if let Some(bare) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return bare.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    // No name of DNS ends like an address (RFC 1123, section 2.1).
+    let last = text.rsplit('.').next().unwrap_or(text);
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
     }
     let label = |part: &str| {
         !part.is_empty()

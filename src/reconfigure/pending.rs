@@ -1,6 +1,7 @@
 //! What of `kdk.yml` has yet to be applied.
 
 use super::plan;
+use crate::certs::Verdict;
 use crate::config::Config;
 use crate::sys::clock::Clock;
 
@@ -13,8 +14,19 @@ pub fn pending(config: &Config) -> Vec<String> {
             "registry.version {version} was not built yet; build it with: kdk reconfigure"
         ));
     }
-    if plan(config, Clock::System.now()).is_ok_and(|plan| plan.outdated()) {
+    let Ok(plan) = plan(config, Clock::System.now()) else {
+        return found;
+    };
+    if plan.outdated() {
         found.push("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure".to_owned());
+    }
+    for pair in plan.pairs {
+        let name = config.root().relative(&pair.wanted.certificate).to_string();
+        match pair.verdict {
+            Verdict::Renew(reason) => found.push(format!("{name}: {reason}; renew it with: kdk reconfigure")),
+            Verdict::Complain(reason) => found.push(format!("{name}: {reason}; it was not made by kdk")),
+            Verdict::Keep | Verdict::Make => {}
+        }
     }
     found
 }

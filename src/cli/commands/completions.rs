@@ -54,7 +54,16 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), CommandError> {
 /// completion: parsing gives better errors by itself.
 fn completed(command: clap::Command) -> clap::Command {
     let keys = || PossibleValuesParser::new(settings::all().map(|setting| setting.key));
-    let services = || PossibleValuesParser::new([crate::services::REGISTRY, crate::services::RAILS, "rails"]);
+    let services = || {
+        PossibleValuesParser::new([
+            crate::services::REGISTRY,
+            crate::services::FRONT,
+            crate::services::RAILS,
+            crate::services::POSTGRESQL,
+            "rails",
+            "db",
+        ])
+    };
     let command = ["start", "stop", "restart", "status", "tail"]
         .into_iter()
         .fold(command, |command, name| {
@@ -65,13 +74,8 @@ fn completed(command: clap::Command) -> clap::Command {
     command.mut_subcommand("config", |config| {
         ["get", "set", "unset"].into_iter().fold(config, |config, name| {
             config.mut_subcommand(name, |command| {
-                let command = command.mut_arg("key", |arg| arg.value_parser(keys()));
-                // What is changed moves to the end; the value belongs there.
-                if name == "set" {
-                    command.mut_arg("value", |arg| arg)
-                } else {
-                    command
-                }
+                let argument = if name == "set" { "words" } else { "key" };
+                command.mut_arg(argument, |arg| arg.value_parser(keys()))
             })
         })
     })

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
-use crate::config::redact::redact;
+use crate::config::redact::{is_secret_key, redact};
 use crate::config::schema::from_gitlab::{self, Here};
 use crate::config::settings::{self, Setting};
 use crate::config::{Config, ConfigError, edit, generate};
@@ -29,13 +29,11 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Change a setting in kdk.yml: KEY VALUE, or KEY=VALUE
+    /// Change settings in kdk.yml: KEY VALUE, or any number of KEY=VALUE
     Set {
-        /// Key, such as registry.port
-        key: String,
-        /// New value; lists as a,b,c and maps as YAML
-        #[arg(allow_hyphen_values = true)]
-        value: Option<String>,
+        /// Key, such as registry.port, and new value; lists as a,b,c and maps as YAML
+        #[arg(required = true, value_name = "KEY[=]VALUE", allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Remove a setting from kdk.yml, so that its default holds
     Unset {
@@ -67,15 +65,7 @@ pub enum ConfigCommand {
 pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
     match command {
         ConfigCommand::Get { key, json } => get_all(session, &key, json),
-        ConfigCommand::Set {
-            key,
-            value: Some(value),
-        } => set(session, &key, &value),
-        ConfigCommand::Set { key, value: None } => match key.split_once('=') {
-            Some((key, value)) => set(session, key, value),
-            None => Err(CommandError::user(format!("{key} is to be set to what?"))
-                .hint(format!("name the value, too: kdk config set {key} VALUE"))),
-        },
+        ConfigCommand::Set { words } => set(session, &pairs(&words)?),
         ConfigCommand::Unset { key } => unset(session, &key),
         ConfigCommand::List { show_origin, json } => list(session, show_origin, json),
         ConfigCommand::Edit => edit_file(session),
@@ -219,72 +209,77 @@ fn shown(setting: &Setting, value: &Value) -> String {
     }
 }
 
-fn set(session: &Session, key: &str, text: &str) -> Result<(), CommandError> {
-    if let Some(setting) = settings::map_around(key) {
-        return set_inside(session, setting, key, text);
+/// Reads what a key is to be set to; says also what holds it.
+fn wanted(key: &str, text: &str) -> Result<(&'static Setting, Value), CommandError> {
+    if let Some(map) = settings::map_around(key) {
+        // Environment variables are text, whatever it looks like.
+        let parsed = serde_yaml::from_str(text).ok().filter(|_| map.key != "registry.env");
+        return Ok((map, parsed.unwrap_or_else(|| Value::from(text))));
     }
     let setting = known(key)?;
-    let root = session.root()?;
     let value = setting.kind.parse(text).map_err(|wrong| {
         let given = if setting.is_secret() {
             "(secret)".to_owned()
         } else {
             format!("{text:?}")
         };
-        CommandError::user(format!(
-            "{} must be {}, not {given}; nothing was written",
-            setting.key,
-            wrong.wanted.name()
-        ))
+        let (key, kind) = (setting.key, wrong.wanted.name());
+        CommandError::user(format!("{key} must be {kind}, not {given}; nothing was written"))
     })?;
+    Ok((setting, value))
+}
+
+/// Sets keys, all of them or none: some hold only together.
+fn set(session: &Session, pairs: &[(&str, &str)]) -> Result<(), CommandError> {
+    let read: Result<Vec<_>, CommandError> = pairs.iter().map(|(key, text)| Ok((*key, wanted(key, text)?))).collect();
+    let root = session.root()?;
     let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
-    let before = config.value(setting);
-    let given = config.is_given(setting.key);
-    if given && before == value {
-        session.ui.warn(&format!(
-            "'{}' is already set to {}",
-            setting.key,
-            shown(setting, &value)
-        ));
-        return Ok(());
+    let (mut text, mut private, mut done) = (config.text().to_owned(), false, Vec::new());
+    for (key, (setting, value)) in read? {
+        let is_inside = settings::map_around(key).is_some();
+        let key = if is_inside { key } else { setting.key };
+        let (before, given) = (config.value(setting), config.is_given(setting.key));
+        if !is_inside && given && before == value {
+            let value = shown(setting, &value);
+            session.ui.warn(&format!("'{key}' is already set to {value}"));
+            continue;
+        }
+        text = edit::set_in(&text, key, &value).map_err(|reason| not_editable(&root, reason))?;
+        // A map may hold some, such as the key of an object store.
+        private |= setting.is_secret() || is_secret_key(key) || redact(&value) != value;
+        done.push(if is_inside {
+            format!("'{key}' is now set, inside the map '{}'.", setting.key)
+        } else {
+            let was = match (given, before == value) {
+                (_, true) => format!("explicitly setting {}", shown(setting, &before)),
+                (true, false) => format!("previously {}", shown(setting, &before)),
+                (false, false) => format!("previously using default {}", shown(setting, &before)),
+            };
+            format!("'{key}' is now set to {} ({was}).", shown(setting, &value))
+        });
     }
-    let edited = edit::set_in(config.text(), setting.key, &value).map_err(|reason| not_editable(&root, reason))?;
-    replace(&config, &edited, setting.is_secret())?;
-    let was = match (given, before == value) {
-        (_, true) => format!("explicitly setting {}", shown(setting, &before)),
-        (true, false) => format!("previously {}", shown(setting, &before)),
-        (false, false) => format!("previously using default {}", shown(setting, &before)),
-    };
-    session.ui.done(&format!(
-        "'{}' is now set to {} ({was}).",
-        setting.key,
-        shown(setting, &value)
-    ));
-    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    if !done.is_empty() {
+        replace(&config, &text, private)?;
+        done.iter().for_each(|line| session.ui.done(line));
+        session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    }
     Ok(())
 }
 
-/// Sets one key inside a setting that is a map, such as `registry.env.DEBUG`.
-fn set_inside(session: &Session, setting: &Setting, key: &str, text: &str) -> Result<(), CommandError> {
-    let root = session.root()?;
-    // Environment variables are text, whatever it looks like.
-    let as_text = setting.key == "registry.env";
-    let parsed = if as_text {
-        None
-    } else {
-        serde_yaml::from_str::<Value>(text).ok()
-    };
-    let value = parsed.unwrap_or_else(|| Value::from(text));
-    let _turn = edit::turn(&root)?;
-    let config = load_for_edit(&root)?;
-    let edited = edit::set_in(config.text(), key, &value).map_err(|reason| not_editable(&root, reason))?;
-    replace(&config, &edited, false)?;
-    session
-        .ui
-        .done(&format!("'{key}' is now set, inside the map '{}'.", setting.key));
-    session.ui.say("Don't forget to run 'kdk reconfigure'.");
-    Ok(())
+/// Reads `KEY VALUE`, or any number of `KEY=VALUE`.
+fn pairs(words: &[String]) -> Result<Vec<(&str, &str)>, CommandError> {
+    match words {
+        [key, value] if !key.contains('=') => return Ok(vec![(key, value)]),
+        _ => {}
+    }
+    let split = words.iter().map(|word| {
+        word.split_once('=').ok_or_else(|| {
+            CommandError::user(format!("{word} is to be set to what?"))
+                .hint(format!("name the value, too: kdk config set {word} VALUE"))
+        })
+    });
+    split.collect()
 }
 
 /// Replaces the file, or says that it did not.

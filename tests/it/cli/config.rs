@@ -260,3 +260,68 @@ fn certificates_are_made_for_addresses_and_names() {
         assert!(text.contains(name), "{name}: {text}");
     }
 }
+
+#[test]
+fn several_settings_are_set_together_or_not_at_all() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&[
+        "config",
+        "set",
+        "registry.host=registry.test",
+        "registry.env.A=1",
+        "port=3100",
+    ])
+    .ok();
+    let file = root.read("kdk.yml");
+    assert!(
+        file.contains("registry.test") && file.contains("port: 3100") && file.contains("A: "),
+        "{file}"
+    );
+    let error = root
+        .kdk(&["config", "set", "registry.issuer=other", "registry.port=none"])
+        .fails(1);
+    assert!(error.contains("nothing was written"), "{error}");
+    assert_eq!(root.read("kdk.yml"), file);
+    let error = root
+        .kdk(&["config", "set", "registry.issuer=other", "registry.host"])
+        .fails(1);
+    assert!(error.contains("registry.host is to be set to what?"), "{error}");
+    // A value may hold the sign itself.
+    root.kdk(&["config", "set", "registry.issuer", "a=b"]).ok();
+    assert_eq!(root.kdk(&["config", "get", "registry.issuer"]).ok(), "a=b\n");
+    // What holds a key of an object store is nobody else's to read.
+    root.kdk(&[
+        "config",
+        "set",
+        "registry.storage",
+        "{s3: {bucket: b, secretkey: hidden-key}}",
+    ])
+    .ok();
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(root.join("kdk.yml")).expect("there").permissions());
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+#[test]
+fn files_that_begin_oddly_are_kept() {
+    for head in ["# mine\n\n---\n", "\u{feff}", "%YAML 1.1\n---\n"] {
+        let root = TestRoot::with(&format!("{head}registry:\n  enabled: true\n"));
+        root.kdk(&["config", "set", "registry.issuer", "own"]).ok();
+        let file = root.read("kdk.yml");
+        assert!(
+            file.starts_with(head) && file.contains("issuer: own"),
+            "{head:?}: {file}"
+        );
+        let listed = root.kdk(&["config", "list", "--show-origin"]).ok();
+        let line = head.matches('\n').count() + 2;
+        assert!(listed.contains(&format!("kdk.yml:{line}")), "{head:?}: {listed}");
+    }
+    let root = TestRoot::with("hostname: a.test\nregistry:\n  port: 5000\n  enabled: true\n  port: 5001\n");
+    let error = root.kdk(&["config", "list"]).fails(1);
+    assert!(error.contains("kdk.yml:5:3"), "{error}");
+    for host in ["300.1.1.1", "1.2.3", "[kdk.test]", "[::1", "::1]"] {
+        let root = TestRoot::with_registry("");
+        let error = root.kdk(&["config", "set", "registry.host", host]).fails(1);
+        assert!(error.contains("registry.host must be"), "{host}: {error}");
+    }
+}

@@ -363,3 +363,73 @@ fn a_dry_run_tells_of_restarts() {
     let said = root.kdk(&["reconfigure", "--dry-run"]).fails(3);
     assert!(said.contains("registry would be restarted"), "{said}");
 }
+
+/// A pair that is given as text goes where it is read, and replaces nothing without a copy.
+#[test]
+fn a_pair_of_ones_own_goes_where_it_is_read() {
+    let root = TestRoot::with_registry("  key: keys/own.key\n  rootcertbundle: keys/own.crt\n");
+    let make = |name: &str| {
+        let arguments = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=tokens",
+        ];
+        let mut command = std::process::Command::new("openssl");
+        command
+            .args(arguments)
+            .arg("-keyout")
+            .arg(root.join(&format!("{name}.pem")));
+        crate::support::Output::of(command.arg("-out").arg(root.join(&format!("{name}.crt")))).ok();
+        [format!("{name}.pem"), format!("{name}.crt")].map(|file| root.read(&file))
+    };
+    let ([key, certificate], [other, _]) = (make("one"), make("two"));
+    std::fs::create_dir_all(root.join("keys")).expect("made");
+    std::fs::write(root.join("keys/own.key"), "somebody's").expect("written");
+    // As GitLab's documents write it, in one line.
+    let line = |text: &str| text.replace('\n', "\\n");
+    let set = |key: &str, certificate: &str| {
+        let pair = [
+            format!("registry.internal_key={}", line(key)),
+            format!("registry.internal_certificate={}", line(certificate)),
+        ];
+        root.kdk(&["config", "set", &pair[0], &pair[1]]).ok();
+    };
+    // One that does not match is refused before anything is touched.
+    set(&other, &certificate);
+    let error = root.kdk(&["reconfigure"]).fails(1);
+    assert!(
+        error.contains("registry.internal_key signs tokens") && error.contains("nothing was written"),
+        "{error}"
+    );
+    assert_eq!(root.read("keys/own.key"), "somebody's");
+    set(&key, &certificate);
+    root.up();
+    assert_eq!(
+        (root.read("keys/own.key"), root.read("keys/own.crt")),
+        (key, certificate)
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(root.join("keys/own.key"))
+            .expect("there")
+            .permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let kept = std::fs::read_dir(root.join(".backups")).expect("listed").flatten();
+    let kept: Vec<String> = kept
+        .map(|entry| std::fs::read_to_string(entry.path()).expect("read"))
+        .collect();
+    assert!(kept.iter().any(|text| text == "somebody's"), "{kept:?}");
+    let token = root.kdk(&["registry", "token", "--scope", "repository:a/b:pull"]).ok();
+    let answer = reqwest::blocking::Client::new()
+        .get(root.registry_url("/v2/a/b/tags/list"))
+        .bearer_auth(token.trim())
+        .send()
+        .expect("answered");
+    assert_eq!(answer.status(), 404);
+}

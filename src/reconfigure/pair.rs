@@ -1,0 +1,66 @@
+//! The pair that tokens are signed and checked with.
+
+use camino::Utf8Path;
+
+use crate::certs;
+use crate::config::Config;
+use crate::render::{Ownership, Rendered};
+use crate::sys::fs::{PRIVATE, PUBLIC, read_optional};
+
+/// Returns the files of a pair that is given as text, where they are read.
+pub fn files(config: &Config) -> Vec<Rendered> {
+    let given = (config.registry_internal_key(), config.registry_internal_certificate());
+    let (Some(key), Some(certificate)) = given else {
+        return Vec::new();
+    };
+    let file = |path: String, text: String, mode, ownership| Rendered {
+        path: config.path(&path),
+        text: if text.ends_with('\n') {
+            text
+        } else {
+            format!("{text}\n")
+        },
+        mode,
+        ownership,
+    };
+    vec![
+        file(config.registry_key(), key, PRIVATE, Ownership::Key),
+        file(config.registry_rootcertbundle(), certificate, PUBLIC, Ownership::Ours),
+    ]
+}
+
+/// Checks that the certificates of `registry.rootcertbundle` hold the key that
+/// KhulnaSoft signs with, where both are there or about to be: else nobody
+/// could log in. `planned` gives the text that a file is about to have.
+pub fn check(config: &Config, planned: impl Fn(&Utf8Path) -> Option<String>) -> Result<(), String> {
+    if !config.registry_enabled() || !config.registry_auth_enabled() || config.rails_mode() != "embedded" {
+        return Ok(());
+    }
+    let key_path = config.path(&config.registry_key());
+    let bundle_path = config.path(&config.registry_rootcertbundle());
+    let text = |path: &Utf8Path| planned(path).or_else(|| read_optional(path).ok().flatten());
+    let (Some(key), Some(bundle)) = (text(&key_path), text(&bundle_path)) else {
+        return Ok(());
+    };
+    // Kdk's own pair is judged, and made anew, with the other certificates.
+    let made = config.root().signing_pair();
+    if (&bundle_path, &key_path) == (&made.0, &made.1) && config.registry_internal_key().is_none() {
+        return Ok(());
+    }
+    let from = |setting: &str, inline: &str, path: &Utf8Path| {
+        if config.is_given(inline) {
+            inline.to_owned()
+        } else {
+            format!("{setting} ({path})")
+        }
+    };
+    let key_from = from("registry.key", "registry.internal_key", &key_path);
+    let bundle_from = from("registry.rootcertbundle", "registry.internal_certificate", &bundle_path);
+    match certs::go_together(&bundle, &key) {
+        Some(true) => Ok(()),
+        None => Err(format!("{key_from} is no private key in PEM")),
+        Some(false) => Err(format!(
+            "{key_from} signs tokens, and no certificate of {bundle_from} has its public key: give them together, as by: kdk config set registry.internal_key=\"$(cat KEY)\" registry.internal_certificate=\"$(cat CERTIFICATE)\""
+        )),
+    }
+}
