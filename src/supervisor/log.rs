@@ -9,6 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::stat::Mode;
@@ -83,6 +84,16 @@ pub struct Log {
     clock: Clock,
 }
 
+/// How far a root is above its logs, `log/NAME/current`.
+const ABOVE: usize = 3;
+/// Whether the directory of all logs is gone.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Ends all logs of this process: what comes is written nowhere.
+pub fn end_all() {
+    IS_OVER.store(true, Ordering::Relaxed);
+}
+
 impl Log {
     /// Names a log; it is made when something is written.
     pub fn new(path: Utf8PathBuf) -> Self {
@@ -99,6 +110,9 @@ impl Log {
     /// # Errors
     /// Those of the file system; the line is lost then.
     pub fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if IS_OVER.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut stamped = log_stamp(now).into_bytes();
         stamped.push(b' ');
@@ -110,6 +124,11 @@ impl Log {
             self.rotate(&log_stamp(now))?;
         }
         if self.file.is_none() || !self.path.exists() {
+            // Directories of its own are made again, and not the root that they were in.
+            let root = self.path.ancestors().nth(ABOVE);
+            if root.is_some_and(|root| !root.is_dir()) {
+                return Ok(());
+            }
             if let Some(parent) = self.path.parent() {
                 create_dir(parent)?;
             }

@@ -33,6 +33,11 @@ impl Paths {
         self.state.join("jobs")
     }
 
+    /// The pipe that a job writes to.
+    pub fn pipe(&self, name: &str) -> Utf8PathBuf {
+        self.jobs().join(format!("{name}.pipe"))
+    }
+
     /// File whose lock makes a daemon the only one.
     pub fn lock(&self) -> Utf8PathBuf {
         self.state.join("supervisor.lock")

@@ -44,11 +44,14 @@ impl Listening {
         }
     }
 
-    /// Removes the socket.
+    /// Removes the socket, unless what is there is another's.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn end(&self) -> io::Result<()> {
+    pub fn end(&self, is_anothers: bool) -> io::Result<()> {
+        if is_anothers {
+            return Ok(());
+        }
         sys::fs::remove(&self.path).map(drop)
     }
 }

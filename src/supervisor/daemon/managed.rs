@@ -73,6 +73,11 @@ impl Job {
         self.running.as_ref().unwrap_or(&self.spec)
     }
 
+    /// Says whether a process of it runs.
+    pub fn has_process(&self) -> bool {
+        matches!(self.state, JobState::Alive { .. })
+    }
+
     /// Says whether it runs and was not asked to end.
     pub fn is_running(&self) -> bool {
         matches!(

@@ -2,22 +2,24 @@
 //! names and clients, and tell the loop by messages.
 
 mod connections;
+mod home;
 mod managed;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use self::connections::Listening;
+use self::home::Home;
 use self::managed::{Job, check_address};
 use self::waiting::{Goal, Waiter};
 use super::job::{self, Found, Running};
-use super::protocol::{Envelope, JobSpec, JobStatus, Reply, Request, VERSION};
+use super::protocol::{Envelope, JobSpec, Reply, Request, VERSION};
 use super::state::{JobState, Phase, count_failure, pause};
 use super::store::{Store, Stored};
 use super::{Paths, client, log, probe};
@@ -55,6 +57,7 @@ struct Daemon {
     sender: Sender<Message>,
     listening: Listening,
     ending: bool,
+    home: Home,
 }
 
 /// Runs the daemon of a root until it is told to end. Returns at once when
@@ -74,6 +77,7 @@ pub fn run(paths: Paths) -> io::Result<()> {
         jobs: BTreeMap::new(),
         waiters: Vec::new(),
         listening: Listening::start(&paths, &sender)?,
+        home: Home::of(&paths)?,
         paths,
         sender,
         ending: false,
@@ -81,7 +85,7 @@ pub fn run(paths: Paths) -> io::Result<()> {
     daemon.adopt()?;
     daemon.run(&receiver);
     // Nobody may connect to a daemon that will not answer.
-    daemon.listening.end()?;
+    daemon.listening.end(daemon.home.is_lost())?;
     for message in receiver.try_iter() {
         if let Message::Client(_, reply) = message {
             let _ = reply.send(Reply::Outdated);
@@ -95,14 +99,18 @@ pub fn run(paths: Paths) -> io::Result<()> {
 impl Daemon {
     fn run(&mut self, receiver: &Receiver<Message>) {
         while !self.ending {
+            if let Some(stop) = self.home.look(&self.build) {
+                self.serve(Some(stop), mpsc::channel().0);
+            }
             let due = self.next_deadline().map(|at| at.saturating_duration_since(monotonic()));
             match receiver.recv_timeout(due.unwrap_or(SOCKET_CHECK).min(SOCKET_CHECK)) {
                 Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => self.listening.renew(&self.paths, &self.sender),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(_) if !self.home.is_there() => {}
+                Err(_) => self.listening.renew(&self.paths, &self.sender),
             }
             self.advance();
             self.answer_waiters();
+            self.ending |= self.home.is_lost() && !self.jobs.values().any(Job::has_process);
         }
     }
 
@@ -166,15 +174,9 @@ impl Daemon {
             Request::HandOver => {
                 self.save();
                 self.ending = true;
-                let _ = reply.send(Reply::Done {
-                    jobs: self.statuses(),
-                    failures: Vec::new(),
-                });
+                let _ = reply.send(self.done());
             }
-            Request::Status => drop(reply.send(Reply::Done {
-                jobs: self.statuses(),
-                failures: Vec::new(),
-            })),
+            Request::Status => drop(reply.send(self.done())),
             Request::Start { jobs, wait_seconds } => {
                 let names = jobs.iter().map(|spec| spec.name.clone()).collect();
                 jobs.into_iter().for_each(|spec| self.want(spec));
@@ -422,7 +424,7 @@ impl Daemon {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let output = pipe.and_then(|pipe| {
             job.pipe = Some(pipe);
-            log::writer(&pipe_path(&self.paths, name))
+            log::writer(&self.paths.pipe(name))
         });
         match output.and_then(|output| job::start(&job.spec, &jobs, output)) {
             Err(error) => self.fail(name, error.to_string(), None),
@@ -495,7 +497,7 @@ impl Daemon {
         if let Some(pipe) = self.jobs.get(name).and_then(|job| job.pipe.as_ref()) {
             return pipe.try_clone();
         }
-        let pipe = log::open_pipe(&pipe_path(&self.paths, name))?;
+        let pipe = log::open_pipe(&self.paths.pipe(name))?;
         log::copy(pipe.try_clone()?, self.paths.log(name));
         Ok(pipe)
     }
@@ -513,8 +515,11 @@ impl Daemon {
         jobs.chain(self.waiters.iter().map(|waiter| waiter.deadline)).min()
     }
 
-    fn statuses(&self) -> Vec<JobStatus> {
-        self.jobs.values().map(Job::status).collect()
+    fn done(&self) -> Reply {
+        Reply::Done {
+            jobs: self.jobs.values().map(Job::status).collect(),
+            failures: Vec::new(),
+        }
     }
 
     fn save(&self) {
@@ -534,13 +539,11 @@ impl Daemon {
             boot: sys::process::boot_id(),
             jobs: jobs.collect(),
         };
-        if let Err(error) = store.save(&self.paths.store()) {
+        if !self.home.is_lost()
+            && let Err(error) = store.save(&self.paths.store())
+        {
             // The jobs' pid files still tell a successor what runs.
             let _ = writeln!(io::stderr(), "{error}");
         }
     }
-}
-
-fn pipe_path(paths: &Paths, name: &str) -> camino::Utf8PathBuf {
-    paths.jobs().join(format!("{name}.pipe"))
 }

@@ -5,7 +5,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::Daemon;
-use crate::supervisor::protocol::{Failure, Reply, StateName};
+use super::managed::Job;
+use crate::supervisor::protocol::{Failure, JobStatus, Reply, StateName};
 use crate::supervisor::state::{JobState, Phase};
 use crate::sys::clock::monotonic;
 
@@ -48,7 +49,7 @@ impl Daemon {
     /// Tells clients what has changed, and those who need wait no longer what came of it.
     pub(super) fn answer_waiters(&mut self) {
         let now = monotonic();
-        let statuses = self.statuses();
+        let statuses: Vec<JobStatus> = self.jobs.values().map(Job::status).collect();
         let mut waiters = std::mem::take(&mut self.waiters);
         waiters.retain_mut(|waiter| {
             for status in statuses.iter().filter(|status| waiter.names.contains(&status.name)) {

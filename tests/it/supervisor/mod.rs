@@ -433,3 +433,36 @@ fn a_start_with_newer_settings_does_not_claim_them() {
     );
     assert!(!said.contains("is available at"), "{said}");
 }
+
+/// What is removed or moved while it runs ends, and comes back nowhere.
+#[test]
+fn a_root_that_goes_takes_its_services_with_it() {
+    for is_moved in [false, true] {
+        let root = TestRoot::with_registry("");
+        root.up();
+        let own: Vec<i32> = root.processes().into_iter().map(|(pid, _)| pid).collect();
+        assert!(own.len() >= 3, "{own:?}");
+        let aside = root.path().with_extension("aside");
+        if is_moved {
+            std::fs::rename(root.path(), &aside).expect("moved");
+        } else {
+            std::fs::remove_dir_all(root.path()).expect("removed");
+        }
+        let runs = |pid: i32| kill(Pid::from_raw(pid), None).is_ok();
+        wait("all have ended", || own.iter().all(|pid| !runs(*pid)).then_some(()));
+        let ghost: Vec<_> = std::fs::read_dir(root.path()).into_iter().flatten().flatten().collect();
+        assert!(
+            !root.path().exists(),
+            "something was written where the root was: {ghost:?}"
+        );
+        // Another one at the same place starts as if there never had been one.
+        std::fs::create_dir(root.path()).expect("made");
+        std::fs::write(root.join("kdk.yml"), "registry:\n  enabled: true\n").expect("written");
+        let ports = [("registry.port", root.registry_port), ("port", root.rails_port)];
+        for (key, port) in ports {
+            root.kdk(&["config", "set", key, &port.to_string()]).ok();
+        }
+        root.up();
+        let _ = std::fs::remove_dir_all(&aside);
+    }
+}
