@@ -66,6 +66,7 @@ pub fn check(root: raw::Root, mut warnings: Vec<String>) -> Result<Config, Wrong
         catalog_limit: root.catalog.maxentries.unwrap_or(CATALOG_LIMIT).max(1),
         tags_limit: root.tags.maxtags.unwrap_or(TAGS_LIMIT).max(1),
         enforce_lockfiles: false,
+        has_redis: false,
         include_references: root.notifications.events.includereferences,
         endpoints: endpoints(root.notifications)?,
         warnings,
@@ -109,6 +110,8 @@ fn storage(storage: raw::Storage, warnings: &mut Vec<String>) -> Result<StorageC
         ("gcs", &storage.gcs),
         ("azure", &storage.azure),
         ("azure_v2", &storage.azure_v2),
+        ("swift", &storage.swift),
+        ("oss", &storage.oss),
     ];
     if let Some((name, _)) = others.into_iter().find(|(_, driver)| driver.is_some()) {
         return wrong(
@@ -338,18 +341,15 @@ fn tls(tls: raw::Tls) -> Result<Option<TlsConfig>, Wrong> {
             );
         }
     };
+    let is_meant = [tls.minimumtls, tls.clientauth]
+        .into_iter()
+        .flatten()
+        .any(|text| !text.is_empty());
     match (tls.certificate, tls.key) {
-        // Whoever asks for a version or for certificates means to be encrypted.
-        (None, None)
-            if [&tls.minimumtls, &tls.clientauth]
-                .iter()
-                .any(|given| given.as_deref().is_some_and(|text| !text.is_empty())) =>
-        {
-            wrong(
-                "http.tls",
-                "needs certificate and key: without them nothing is encrypted",
-            )
-        }
+        (None, None) if is_meant => wrong(
+            "http.tls",
+            "needs certificate and key: without them nothing is encrypted",
+        ),
         (None, None) if tls.clientcas.is_empty() => Ok(None),
         (None, None) => wrong("http.tls.clientcas", "needs TLS; give certificate and key"),
         (Some(certificate), Some(key)) => Ok(Some(TlsConfig {
@@ -473,7 +473,6 @@ fn endpoints(notifications: raw::Notifications) -> Result<Vec<Endpoint>, Wrong> 
                 format!("{:?} is no http or https URL", raw.url),
             );
         }
-        // Its events wait under its name.
         if endpoints.iter().any(|other| other.name == raw.name) {
             return wrong(
                 &format!("notifications.endpoints.{number}.name"),

@@ -49,6 +49,8 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// Whether the storage's lock files are binding.
     pub enforce_lockfiles: bool,
+    /// Whether the file speaks of Redis, which has no effect.
+    pub has_redis: bool,
     /// Things in the file that have no effect, for the log.
     pub warnings: Vec<String>,
 }
@@ -376,31 +378,68 @@ impl Config {
                 reason: "is missing: the file holds no settings; write version: 0.1, storage and http".to_owned(),
             });
         }
-        let mut warnings = overrides::apply(&mut tree, environment);
+        let (mut warnings, named) = overrides::apply(&mut tree, environment);
+        let variable = |key: &str| {
+            let is_it = |(path, _): &&overrides::Named| key == path || path.starts_with(&format!("{key}."));
+            named.iter().rev().find(is_it).map(|(_, name)| name.as_str())
+        };
         warnings.extend(duration::bare(&tree));
         let mut unknown = Vec::new();
-        let read = serde_ignored::deserialize::<_, _, raw::Root>(tree, |key| unknown.push(key.to_string()));
-        // Straight from the text errors carry line and column.
-        let root = read.map_err(|error| yaml(serde_yaml::from_str::<raw::Root>(text).err().unwrap_or(error)))?;
+        let read = serde_ignored::deserialize::<_, _, raw::Root>(tree, |key| {
+            // What may be absent has a part of its own in the path.
+            unknown.push(key.to_string().replace(".?", ""));
+        });
+        let root = match read {
+            Ok(root) => root,
+            // Straight from the text errors carry line and column.
+            Err(error) => match serde_yaml::from_str::<raw::Root>(text) {
+                Err(error) => return Err(yaml(error)),
+                Ok(_) => return Err(Self::misled(path, text, environment, &error)),
+            },
+        };
+        let has_redis = unknown.iter().any(|key| key == "redis" || key.starts_with("redis."));
         warnings.extend(unknown.into_iter().filter(|key| !raw::is_accepted(key)).map(|key| {
             let line = locate::exact(text, &key).map_or(String::new(), |line| format!(" (line {line})"));
-            if raw::is_ineffective(&key) {
-                format!("configuration key {key}{line} has no effect in this registry")
+            let unknown = if let Some(name) = variable(&key) {
+                format!("environment variable {name}")
             } else {
-                format!("unknown configuration key {key}{line} is ignored")
+                format!("configuration key {key}{line}")
+            };
+            match key.as_str() {
+                "http.debug.pprof" => format!("{unknown} has no effect in this registry: it writes no profiles"),
+                _ if raw::is_ineffective(&key) => format!("{unknown} has no effect in this registry"),
+                _ if variable(&key).is_some() => format!("{unknown} names no setting and is ignored"),
+                _ => format!("unknown {unknown} is ignored"),
             }
         }));
         let checked = check::check(root, warnings).map_err(|wrong::Wrong { key, reason }| ConfigError::Value {
             path: path.to_owned(),
-            line: locate::line(text, &key),
-            key,
+            line: locate::line(text, &key).filter(|_| variable(&key).is_none()),
+            key: variable(&key).map_or(key.clone(), |name| format!("environment variable {name} ({key})")),
             reason,
         });
         checked.map(|config| Self {
+            has_redis,
             enforce_lockfiles: environment
                 .iter()
                 .any(|(name, value)| name == "REGISTRY_FF_ENFORCE_LOCKFILES" && value == "true"),
             ..config
         })
+    }
+
+    /// Says which variable brought a value of the wrong kind.
+    fn misled(path: &Utf8Path, text: &str, environment: &[(String, String)], error: &serde_yaml::Error) -> ConfigError {
+        let is_it = |variable: &&(String, String)| {
+            let mut tree = serde_yaml::from_str(text).unwrap_or_default();
+            overrides::apply(&mut tree, std::slice::from_ref(*variable));
+            serde_yaml::from_value::<raw::Root>(tree).is_err()
+        };
+        let name = environment.iter().find(is_it).map_or("REGISTRY_…", |(name, _)| name);
+        ConfigError::Value {
+            path: path.to_owned(),
+            line: None,
+            key: format!("environment variable {name}"),
+            reason: error.to_string(),
+        }
     }
 }

@@ -13,11 +13,15 @@ const NOT_SETTINGS: [&str; 4] = [
 /// What the names of feature flags begin with.
 const FLAGS: &str = "REGISTRY_FF_";
 
-/// Applies the variables in lexical order; returns what could not be applied.
+/// A setting and the variable that it came from.
+pub type Named = (String, String);
+
+/// Applies the variables in lexical order; returns what could not be applied,
+/// and which setting came from which of them.
 ///
 /// Values are read as YAML. Parts of the name match existing keys without
 /// regard to case; numbers are indexes of lists.
-pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> {
+pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> (Vec<String>, Vec<Named>) {
     let mut settings: Vec<_> = environment
         .iter()
         .filter(|(name, _)| {
@@ -26,18 +30,20 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> Vec<String> 
         .collect();
     // The last of a name is set last.
     settings.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut warnings = Vec::new();
+    let (mut warnings, mut named) = (Vec::new(), Vec::new());
     spread(tree);
     for (name, text) in settings {
         let mut parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
         as_keys(&mut parts);
         let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
-        if !set(tree, &parts, value) {
+        if set(tree, &parts, value) {
+            named.push((parts.join("."), name.clone()));
+        } else {
             warnings.push(format!("environment variable {name} names no setting and is ignored"));
         }
         spread(tree);
     }
-    warnings
+    (warnings, named)
 }
 
 /// Writes the short form of a driver or a way to authorise in full: `auth:
@@ -147,7 +153,7 @@ mod tests {
             ("OTHER", "x"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let warnings = apply(&mut tree, &environment);
+        let (warnings, _) = apply(&mut tree, &environment);
         assert_eq!(tree["http"]["addr"], Value::from("127.0.0.1:0"));
         assert_eq!(tree["storage"]["delete"]["enabled"], Value::from(false));
         assert_eq!(tree["notifications"]["endpoints"][0]["name"], Value::from("b"));

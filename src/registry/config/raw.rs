@@ -6,8 +6,11 @@ use camino::Utf8PathBuf;
 use serde::Deserialize;
 
 use super::duration::GoDuration;
-/// Keys that other registries read, or that come later, and need no warning.
-const ACCEPTED: [&str; 20] = [
+/// Keys that may stand there without a word: what they ask for is so anyway.
+const ACCEPTED: [&str; 1] = ["storage.redirect"];
+
+/// Keys of other registries that change nothing here; `*` stands for any of a list.
+const INEFFECTIVE: [&str; 25] = [
     "compatibility.schema1.signingkeyfile",
     "health.database.timeout",
     "notifications.fanouttimeout",
@@ -22,29 +25,34 @@ const ACCEPTED: [&str; 20] = [
     "database.metrics",
     "log.reportcaller",
     "log.accesslog.formatter",
+    "log.hooks",
     "storage.filesystem.maxthreads",
     "storage.tag",
-    "storage.redirect",
     "storage.cache.blobdescriptorsize",
     "http.tls.ciphersuites",
     "http.debug.pprof",
-];
-
-/// Keys of other registries that change nothing here.
-const INEFFECTIVE: [&str; 6] = [
     "rate_limiter",
     "profiling",
     "reporting",
     "middleware",
     "policy",
-    "log.hooks",
 ];
+
+fn is_among(key: &str, known: &[&str]) -> bool {
+    let part = |part| if str::parse::<usize>(part).is_ok() { "*" } else { part };
+    let key = key.split('.').map(part).collect::<Vec<_>>().join(".");
+    let is_below = |known: &str| key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+    known.iter().any(|known| key == *known || is_below(known))
+}
 
 /// Says whether a key is known to have no effect.
 pub fn is_ineffective(key: &str) -> bool {
-    INEFFECTIVE
-        .iter()
-        .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
+    is_among(key, &INEFFECTIVE)
+}
+
+/// Says whether an unknown key is one that may stand there without a word.
+pub fn is_accepted(key: &str) -> bool {
+    is_among(key, &ACCEPTED)
 }
 
 /// Reads a section that may be empty: there, but without any setting.
@@ -70,18 +78,6 @@ pub fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 pub fn some_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(text(deserializer)?.unwrap_or_default())
-}
-
-/// Says whether an unknown key is one that may stand there without a word.
-pub fn is_accepted(key: &str) -> bool {
-    let parts: Vec<&str> = key
-        .split('.')
-        .map(|part| if part.parse::<usize>().is_ok() { "*" } else { part })
-        .collect();
-    let key = parts.join(".");
-    ACCEPTED
-        .iter()
-        .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
 }
 
 #[derive(Deserialize)]
@@ -210,6 +206,10 @@ pub struct Storage {
     pub azure: Option<serde_yaml::Value>,
     #[serde(default, deserialize_with = "present")]
     pub azure_v2: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
+    pub swift: Option<serde_yaml::Value>,
+    #[serde(default, deserialize_with = "present")]
+    pub oss: Option<serde_yaml::Value>,
     #[serde(default)]
     pub delete: Switch,
     #[serde(default)]

@@ -119,10 +119,13 @@ fn secret_of(config: &Config, state: &StateDir) -> Result<String, StartError> {
     if let Some(secret) = &config.http.secret {
         return Ok(secret.clone());
     }
-    tracing::warn!(
-        "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable."
-    );
-    secret::kept(state.path()).map_err(StartError::Storage)
+    let (secret, made) = secret::kept(state.path()).map_err(StartError::Storage)?;
+    if made {
+        tracing::warn!(
+            "No HTTP secret provided - generated random secret. This may cause problems with uploads if multiple registries are behind a load-balancer. To provide a shared secret, fill in http.secret in the configuration file or set the REGISTRY_HTTP_SECRET environment variable."
+        );
+    }
+    Ok(secret)
 }
 
 fn forward_of(config: &Config) -> Result<Option<Forward>, StartError> {

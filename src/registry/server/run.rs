@@ -94,7 +94,9 @@ fn begin(
     stop: &CancellationToken,
 ) -> Option<Writing> {
     let config = &shared.config;
-    tracing::info!("redis not configured");
+    if !config.has_redis {
+        tracing::info!("redis not configured");
+    }
     let writes = !shared.is_readonly();
     let writing = writes.then(|| Writing::start(shared, storage, state, socket, stop));
     if config.storage.cache.is_some() {

@@ -11,28 +11,29 @@ use crate::sys::fs;
 const SHORTEST: usize = 32;
 const NAME: &str = "http-secret";
 
-/// Returns the secret kept in a directory, making it the first time. Of
-/// servers that start at once, one makes it, and all have the same.
+/// Returns the secret kept in a directory, making it the first time, and
+/// whether this did. Of servers that start at once, one makes it, and all have
+/// the same.
 ///
 /// So uploads resume after a restart even where nobody configured a secret.
 ///
 /// # Errors
 /// When it can be neither read nor made; a directory that cannot be written
 /// serves all the same, since there is nothing to upload to.
-pub fn kept(directory: &Utf8Path) -> io::Result<String> {
+pub fn kept(directory: &Utf8Path) -> io::Result<(String, bool)> {
     let path = directory.join(NAME);
     let known = || Ok::<_, io::Error>(fs::read_optional(&path)?.filter(|secret| secret.len() >= SHORTEST));
     if let Some(secret) = known()? {
-        return Ok(secret);
+        return Ok((secret, false));
     }
     let mut bytes = [0_u8; 32];
     crate::sys::random::fill(&mut bytes)?;
     let secret = HEXLOWER.encode(&bytes);
     match keep(directory, &path, &secret) {
-        Err(error) if fs::is_unwritable(&error) => Ok(secret),
+        Err(error) if fs::is_unwritable(&error) => Ok((secret, true)),
         Err(error) => Err(error),
         // Another server's, where that was quicker.
-        Ok(()) => Ok(known()?.unwrap_or(secret)),
+        Ok(()) => Ok((known()?.unwrap_or(secret), true)),
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
                 let starting = (0..8).map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        kept(&directory).expect("kept")
+                        kept(&directory).expect("kept").0
                     })
                 });
                 let starting: Vec<_> = starting.collect();

@@ -123,8 +123,11 @@ fn clients_must_show_a_certificate() {
             error.contains(reason).then_some(())
         });
     };
+    let rest = || std::thread::sleep(std::time::Duration::from_millis(1100));
+    rest();
+    assert!(ask(None).is_err());
     refused("peer sent no certificates");
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    rest();
     assert!(ask(Some((&other, &other_key))).is_err());
     refused("UnknownIssuer");
 }
@@ -563,4 +566,89 @@ fn the_version_is_printed_like_the_go_registry_does() {
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!((words.len(), words[0]), (3, "registry"), "{said}");
     assert!(words[2].starts_with('v'), "{said}");
+}
+
+/// What has no effect is said by name, and a variable by its own.
+#[test]
+fn what_has_no_effect_is_said_by_the_name_that_was_written() {
+    let directory = temporary();
+    let path = directory.path().join("config.yml");
+    let check = |more: &str, env: &[(&str, &str)]| {
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}, maxthreads: 9}}}}\nhttp: {{addr: '127.0.0.1:0', debug: {{addr: '127.0.0.1:0', pprof: {{enabled: true}}}}}}\n{more}",
+            directory.path().display()
+        );
+        std::fs::write(&path, text).expect("written");
+        let mut command = Command::new(KDK);
+        command.args(["registry", "config", "check"]).arg(&path).env_clear();
+        Output::of(command.envs(env.iter().copied()))
+    };
+    let said = check(
+        "redis: {addr: 'localhost:6379'}\n",
+        &[
+            ("REGISTRY_HTTP_ADDRR", "x"),
+            ("REGISTRY_STORAGE_TAG_CONCURRENCYLIMIT", "3"),
+        ],
+    );
+    for expected in [
+        "configuration key redis ",
+        "configuration key storage.filesystem.maxthreads",
+        "http.debug.pprof",
+        "it writes no profiles",
+        "environment variable REGISTRY_HTTP_ADDRR names no setting",
+        "environment variable REGISTRY_STORAGE_TAG_CONCURRENCYLIMIT has no effect",
+    ] {
+        assert!(said.stderr.contains(expected), "{expected}: {}", said.stderr);
+    }
+    let wrong = check("", &[("REGISTRY_HTTP_DRAINTIMEOUT", "soon")]);
+    assert!(wrong.stderr.contains("REGISTRY_HTTP_DRAINTIMEOUT"), "{}", wrong.stderr);
+    let wrong = check("", &[("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.0")]);
+    assert!(
+        wrong
+            .stderr
+            .contains("environment variable REGISTRY_HTTP_TLS_MINIMUMTLS"),
+        "{}",
+        wrong.stderr
+    );
+    std::fs::write(
+        &path,
+        "version: 0.1\nstorage: {swift: {container: x}}\nhttp: {addr: ':0'}\n",
+    )
+    .expect("written");
+    let mut command = Command::new(KDK);
+    let refused = Output::of(command.args(["registry", "config", "check"]).arg(&path)).fails(1);
+    assert!(refused.contains("storage.swift"), "{refused}");
+    // A secret is made once, and told of once.
+    let root = directory.path().join("secret");
+    let config = directory.path().join("other.yml");
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+        root.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    for is_first in [true, false] {
+        let mut command = Command::new(KDK);
+        command
+            .args(["registry", "serve"])
+            .arg(&config)
+            .env_clear()
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+        let mut until = Vec::new();
+        for line in lines.map_while(Result::ok) {
+            let is_last = line.contains("listening on");
+            until.push(line);
+            if is_last {
+                break;
+            }
+        }
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert_eq!(
+            until.iter().any(|line| line.contains("generated random secret")),
+            is_first,
+            "{until:?}"
+        );
+    }
 }
