@@ -9,7 +9,7 @@ pub enum Platforms {
     /// All.
     #[default]
     All,
-    /// None: indexes may be sparse.
+    /// None: indexes may be sparse, and images lack layers.
     None,
     /// Those for these platforms, each as `(os, architecture)`.
     Listed(Vec<(String, String)>),
@@ -39,8 +39,10 @@ pub struct Required {
 pub fn required(manifest: &Manifest, platforms: &Platforms) -> Vec<Required> {
     let (descriptors, holds) = match &manifest.kind {
         Kind::Image { config, layers } => {
-            // A layer with URLs may be fetched from elsewhere.
+            // A layer with URLs may be fetched from elsewhere. Who permits sparse
+            // indexes permits images without some of their layers, too.
             let layers = layers.iter().filter(|layer| layer.urls.is_empty());
+            let layers = layers.filter(|_| *platforms != Platforms::None);
             (std::iter::once(config).chain(layers).collect::<Vec<_>>(), Holds::Blob)
         }
         Kind::Index { manifests } => {

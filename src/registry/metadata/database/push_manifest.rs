@@ -9,7 +9,8 @@ use crate::registry::oci::{Digest, RepoName};
 
 impl InDatabase {
     pub(super) async fn push_manifest(&self, name: &RepoName, put: PutManifest<'_>) -> Result<(), MetadataError> {
-        let row = manifest_row(&self.blobs, put.manifest.clone()).await?;
+        let mut row = manifest_row(&self.blobs, put.manifest.clone()).await?;
+        row.note_required(put.required.iter().map(|one| &one.digest));
         let _turn = self.rows.turn(name).await?;
         let outcome = attempt!(self.rows, mut client, {
             let (push, missing) = self.rows.begin_manifest(&mut client, name, &row, put).await?;

@@ -339,7 +339,7 @@ impl Postgres {
         for ((at, row), digest) in rows.iter().zip(&columns.digest) {
             let id = ids.get(&(at.id, digest.as_slice())).copied().unwrap_or_default();
             for layer in row.entries() {
-                layers.add(*at, id, layer, row.size_of(layer), id_of(entry_type(layer)));
+                layers.add(*at, id, row, layer, id_of(entry_type(layer)));
             }
         }
         let track = direct.then_some(TRACK_LAYERS);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::client::encode;
+use super::manifest_row::ManifestRow;
 use super::repository::Repository;
 use crate::registry::oci::manifest::Descriptor;
 use crate::registry::oci::media_type;
@@ -21,7 +22,15 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Adds a layer of a manifest.
-    pub(super) fn add(&mut self, at: Repository, manifest: i64, layer: &Descriptor, size: u64, type_id: Option<i16>) {
+    pub(super) fn add(
+        &mut self,
+        at: Repository,
+        manifest: i64,
+        row: &ManifestRow,
+        layer: &Descriptor,
+        type_id: Option<i16>,
+    ) {
+        let size = row.size_of(layer);
         self.namespace.push(at.namespace);
         self.repository.push(at.id);
         self.manifest.push(manifest);
@@ -29,7 +38,7 @@ impl Layers {
         self.media_type.push(type_id);
         self.size.push(i64::try_from(size).unwrap_or(i64::MAX));
         self.optional
-            .push(!layer.urls.is_empty() || media_type::is_foreign(&layer.media_type));
+            .push(!layer.urls.is_empty() || media_type::is_foreign(&layer.media_type) || !row.requires(layer));
     }
 
     /// Says whether some of them may be elsewhere.

@@ -1,6 +1,6 @@
 //! A manifest as rows hold it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -23,6 +23,8 @@ pub struct ManifestRow {
     pub(super) configuration: Option<Bytes>,
     /// Sizes of blobs for which it names others.
     sizes: HashMap<Digest, u64>,
+    /// What it may not do without, where that is not all.
+    required: Option<HashSet<Digest>>,
 }
 
 impl ManifestRow {
@@ -48,6 +50,7 @@ impl ManifestRow {
             manifest,
             content,
             sizes: HashMap::new(),
+            required: None,
         }
     }
 
@@ -109,6 +112,18 @@ impl ManifestRow {
             Some((part.digest.clone(), size))
         };
         self.sizes = self.blobs_or_entries().filter_map(wrong).collect();
+    }
+
+    /// Notes what must be there.
+    pub fn note_required<'a>(&mut self, required: impl Iterator<Item = &'a Digest>) {
+        self.required = Some(required.cloned().collect());
+    }
+
+    /// Says whether it may not do without something that it names.
+    pub(super) fn requires(&self, part: &Descriptor) -> bool {
+        self.required
+            .as_ref()
+            .is_none_or(|required| required.contains(&part.digest))
     }
 
     /// Returns the size of something that it names, in bytes.

@@ -242,7 +242,7 @@ impl Postgres {
         };
         let mut layers = Layers::default();
         for layer in &parts {
-            layers.add(at, 0, layer, row.size_of(layer), id_of(entry_type(layer)));
+            layers.add(at, 0, row, layer, id_of(entry_type(layer)));
         }
         self.drop_unknown(transaction, &mut layers).await?;
         // Build caches are indexes of blobs.

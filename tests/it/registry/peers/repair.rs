@@ -80,3 +80,32 @@ fn what_is_pushed_elsewhere_later_does_not_come_back_to_a_repository_of_blobs() 
     let old = format!("/v2/a/blobs/blobs/{blob}");
     assert_eq!(registry.get(&old).status(), 404);
 }
+
+/// Where sparse indexes are permitted, so are images that lack a layer; a
+/// collection and a check leave them as they are.
+#[test]
+fn an_image_may_lack_layers_where_indexes_may_be_sparse() {
+    for face in [crate::support::Face::Files, crate::support::Face::Database] {
+        let sparse = "validation:\n  manifests:\n    indexes:\n      platforms: none\n";
+        let registry = face.with(sparse);
+        let config = registry.push_blob("a/b", b"{}");
+        let absent = crate::support::registry::digest(b"absent");
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"l","digest":"{absent}","size":6}}]}}"#
+        );
+        let put = |registry: &TestRegistry, tag: &str| {
+            registry
+                .put_manifest("a/b", tag, OCI_MANIFEST, manifest.as_bytes())
+                .status()
+        };
+        assert_eq!(put(&registry, "t"), 201, "{face:?}");
+        assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200, "{face:?}");
+        // The configuration is always needed.
+        let without = manifest.replace(&config, &absent);
+        let refused = registry.put_manifest("a/b", "u", OCI_MANIFEST, without.as_bytes());
+        assert_eq!(refused.status(), 400, "{face:?}");
+        let strict = face.start();
+        strict.push_blob("a/b", b"{}");
+        assert_eq!(put(&strict, "t"), 400, "{face:?}");
+    }
+}
