@@ -154,6 +154,10 @@ fn registry(config: &Config, values: &Value) -> Result<String, RenderError> {
         return Ok(text);
     }
     let mut tree: Value = serde_yaml::from_str(&text).map_err(|error| output(REGISTRY, &error))?;
+    // What switches it off here must not switch off what is asked for.
+    if over.get("validation").is_some_and(Value::is_object) {
+        merge(&mut tree, serde_json::json!({"validation": null}));
+    }
     merge(&mut tree, Value::Object(over));
     let body = serde_yaml::to_string(&tree).map_err(|error| output(REGISTRY, &error))?;
     Ok(format!(

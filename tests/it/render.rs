@@ -149,3 +149,16 @@ fn a_notification_secret_is_the_same_on_both_sides() {
         rails.text
     );
 }
+
+/// Rules for manifests that are asked for are followed.
+#[test]
+fn rules_that_are_given_are_not_switched_off() {
+    let given = "registry:\n  enabled: true\n  config:\n    validation: {manifests: {indexes: {platforms: none}}}\n";
+    let file = registry_file(given).expect("valid");
+    assert_eq!(
+        file["validation"],
+        json!({"manifests": {"indexes": {"platforms": "none"}}})
+    );
+    let none = registry_file("registry:\n  enabled: true\n").expect("valid");
+    assert_eq!(none["validation"]["disabled"], true);
+}
