@@ -95,11 +95,20 @@ impl Root {
         Self("/home/git/kdk".into())
     }
 
-    fn check_safety(&self) -> Result<(), RootError> {
-        let refuse = |reason: String| RootError::Unsafe {
+    fn refused(&self, reason: String) -> RootError {
+        RootError::Unsafe {
             path: self.0.clone(),
             reason,
-        };
+        }
+    }
+
+    /// Checks that a directory may be a root: nobody else can change what kdk
+    /// does there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_directory(&self) -> Result<(), RootError> {
+        let refuse = |reason: String| self.refused(reason);
         let owner = sys::fs::owner(&self.0)?;
         let me = sys::process::user_id();
         // Root's own files are no danger to anybody; root itself must not run others' commands.
@@ -108,11 +117,21 @@ impl Root {
                 "it belongs to another user (id {owner}); run kdk as that user"
             )));
         }
-        for path in [self.0.clone(), self.kdk_yml()] {
-            if sys::fs::mode(&path).is_some_and(|mode| mode & 0o002 != 0) {
-                return Err(refuse(format!("everybody may write to {path}; run: chmod o-w {path}")));
-            }
+        self.check_mode(&self.0)
+    }
+
+    fn check_mode(&self, path: &Utf8Path) -> Result<(), RootError> {
+        if sys::fs::mode(path).is_some_and(|mode| mode & 0o002 != 0) {
+            return Err(self.refused(format!("everybody may write to {path}; run: chmod o-w {path}")));
         }
+        Ok(())
+    }
+
+    fn check_safety(&self) -> Result<(), RootError> {
+        self.check_directory()?;
+        self.check_mode(&self.kdk_yml())?;
+        let refuse = |reason: String| self.refused(reason);
+        let me = sys::process::user_id();
         let owner = sys::fs::owner(&self.kdk_yml())?;
         if owner != me && owner != 0 {
             return Err(refuse(format!("its kdk.yml belongs to another user (id {owner})")));

@@ -32,15 +32,18 @@ Environment:
   KDK_ROOT   the root to work in, unless --root names one
   NO_COLOR   no colours";
 
+/// What stands above options that every command has.
+const GLOBAL: &str = "Global options";
+
 /// A developer environment around a container registry, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "kdk", version, about, after_help = EXAMPLES, disable_help_subcommand = false, max_term_width = 100)]
 pub struct Cli {
     /// KDK root to work in (default: KDK_ROOT, else the nearest directory upwards with a kdk.yml)
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<Utf8PathBuf>,
     /// Say only what was asked for, and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -179,8 +182,12 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     let cli = match Cli::try_parse_from(registry::as_registry_binary(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; clap knows which stream is theirs.
-            let _ = error.print();
+            // Help and version are no errors.
+            if error.use_stderr() {
+                tell(&error);
+            } else {
+                let _ = error.print();
+            }
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
@@ -204,6 +211,19 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             }
             error.hints.iter().for_each(|hint| session.ui.hint(hint));
             error.code
+        }
+    }
+}
+
+/// Says what was wrong with a command line, as other errors are said.
+fn tell(error: &clap::Error) {
+    let ui = Ui::default();
+    for line in error.render().to_string().lines() {
+        match (line.strip_prefix("error: "), line.trim_start().strip_prefix("tip: ")) {
+            (Some(message), _) => ui.error(message),
+            (None, Some(tip)) => ui.hint(tip),
+            (None, None) if line.trim().is_empty() => {}
+            (None, None) => ui.say(line),
         }
     }
 }

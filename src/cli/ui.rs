@@ -3,12 +3,14 @@
 //! Results go to standard output, talk to standard error. Colour appears on
 //! a terminal only, and never with `NO_COLOR`.
 
+use std::fmt;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 
 use super::error::CommandError;
@@ -38,10 +40,18 @@ pub enum Tone {
 }
 
 /// The terminal.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ui {
     quiet: bool,
     lost: AtomicBool,
+    /// What is drawn and drawn again, while something goes on.
+    bar: Mutex<WeakProgressBar>,
+}
+
+impl fmt::Debug for Ui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ui").field("quiet", &self.quiet).finish_non_exhaustive()
+    }
 }
 
 impl Ui {
@@ -49,7 +59,7 @@ impl Ui {
     pub fn new(quiet: bool) -> Self {
         Self {
             quiet,
-            lost: AtomicBool::new(false),
+            ..Self::default()
         }
     }
 
@@ -80,10 +90,22 @@ impl Ui {
         Ok(())
     }
 
+    /// Writes a line beside the result, and no piece of what is drawn with it.
+    fn aside(&self, line: &str) {
+        let write = || {
+            let _ = writeln!(anstream::stderr(), "{line}");
+        };
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// Says what happens.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr(), "{line}");
+            self.aside(line);
         }
     }
 
@@ -94,17 +116,17 @@ impl Ui {
 
     /// Says what somebody should look at.
     pub fn warn(&self, line: &str) {
-        let _ = writeln!(anstream::stderr(), "{YELLOW}warning:{YELLOW:#} {line}");
+        self.say(&format!("{YELLOW}warning:{YELLOW:#} {line}"));
     }
 
     /// Says what failed.
     pub fn error(&self, line: &str) {
-        let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {line}");
+        self.aside(&format!("{RED}error:{RED:#} {line}"));
     }
 
     /// Says what to do about what failed.
     pub fn hint(&self, line: &str) {
-        let _ = writeln!(anstream::stderr(), "{CYAN}hint:{CYAN:#} {line}");
+        self.aside(&format!("{CYAN}hint:{CYAN:#} {line}"));
     }
 
     /// Says what to do next, where nothing failed.
@@ -145,6 +167,10 @@ impl Ui {
         let _ = write!(anstream::stderr(), "{BOLD}{question}{BOLD:#} [y/N] ");
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
+        if !answer.ends_with('\n') {
+            // Nobody ended the line.
+            let _ = writeln!(anstream::stderr());
+        }
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 
@@ -162,6 +188,7 @@ impl Ui {
         }
         bar.set_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar.downgrade();
         Progress(bar)
     }
 

@@ -40,7 +40,7 @@ pub fn run(session: &Session, args: &DiffConfigArgs) -> Result<(), CommandError>
             .ui
             .json(&json!({"would_change": plan.changes_anything(), "files": files}))?;
     } else {
-        show_certificates(session, &config, &plan);
+        show_certificates(session, &config, &plan, &|line| session.ui.out(line));
         for file in &changed {
             session
                 .ui

@@ -71,6 +71,7 @@ pub fn make(
     let rails = pick(session, "port", defaults.port(), strict_ports, &rival)?;
     create_dir(directory)?;
     let root = Root::at(directory)?;
+    root.check_directory()?;
     create_private_dir(&root.state())?;
     let mut settings =
         "---\n# Settings of this KDK. See them all: kdk config list. Change one: kdk config set KEY VALUE\n".to_owned();

@@ -74,8 +74,9 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     plan.notices.iter().for_each(|notice| ui.warn(notice));
     let new = args.brief;
     if !new {
-        show_certificates(session, config, &plan);
-        show_files(session, config, &plan, args.verbose);
+        let say = |line: &str| ui.say(line);
+        show_certificates(session, config, &plan, &say);
+        show_files(session, config, &plan, args.verbose, &say);
     }
     let applied = {
         let _progress = ui.progress("writing files and certificates");
@@ -214,10 +215,12 @@ fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>,
 fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {
     let ui = &session.ui;
     plan.notices.iter().for_each(|notice| ui.warn(notice));
-    show_certificates(session, config, plan);
-    show_files(session, config, plan, true);
+    // The plan is what was asked for.
+    let out = |line: &str| ui.out(line);
+    show_certificates(session, config, plan, &out);
+    show_files(session, config, plan, true, &out);
     if source::is_wanted(config) {
-        ui.say(&format!(
+        out(&format!(
             "  {} would be fetched and, where it changed, built",
             config.registry_version()
         ));
@@ -234,10 +237,10 @@ fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), Comman
         }
     }
     for name in &stale {
-        ui.say(&format!("  {name} would be restarted"));
+        out(&format!("  {name} would be restarted"));
     }
     for name in &disabled {
-        ui.say(&format!("  {name} would be stopped, since it is not enabled any more"));
+        out(&format!("  {name} would be stopped, since it is not enabled any more"));
     }
     if plan.changes_anything() || !stale.is_empty() || !disabled.is_empty() {
         ui.say("Nothing was changed: this was a dry run.");
@@ -304,19 +307,19 @@ fn restart(session: &Session, config: &Config, only_say: bool, build_failed: boo
 }
 
 /// Says what the plan does to certificates.
-pub fn show_certificates(session: &Session, config: &Config, plan: &Plan) {
+pub fn show_certificates(session: &Session, config: &Config, plan: &Plan, show: &dyn Fn(&str)) {
     let ui = &session.ui;
     let root = config.root();
     for pair in &plan.pairs {
         let name = root.relative(&pair.wanted.certificate);
         match &pair.verdict {
             Verdict::Keep => {}
-            Verdict::Make => ui.say(&format!(
+            Verdict::Make => show(&format!(
                 "  new certificate {name} for {} ({})",
                 pair.wanted.purpose,
                 pair.wanted.names.join(", ")
             )),
-            Verdict::Renew(reason) => ui.say(&format!("  renewed certificate {name}: {reason}")),
+            Verdict::Renew(reason) => show(&format!("  renewed certificate {name}: {reason}")),
             Verdict::Complain(reason) => ui.warn(&format!(
                 "{name}: {reason}; it was not made by kdk, so it is left alone"
             )),
@@ -324,24 +327,24 @@ pub fn show_certificates(session: &Session, config: &Config, plan: &Plan) {
     }
 }
 
-fn show_files(session: &Session, config: &Config, plan: &Plan, verbose: bool) {
+fn show_files(session: &Session, config: &Config, plan: &Plan, verbose: bool, show: &dyn Fn(&str)) {
     let ui = &session.ui;
     let root = config.root();
     for file in &plan.files {
         let name = root.relative(&file.path);
         match file.action {
             Action::Keep => {}
-            Action::Create => ui.say(&format!("  new file {name}")),
-            Action::Restrict => ui.say(&format!("  {name} is made readable by you alone")),
+            Action::Create => show(&format!("  new file {name}")),
+            Action::Restrict => show(&format!("  {name} is made readable by you alone")),
             Action::Protected => ui.warn(&format!(
                 "Changes to '{name}' not applied because it's protected in kdk.yml."
             )),
             // The summary says which settings changed.
             Action::Update if !verbose => {}
             Action::Update => {
-                ui.say(&format!("  changed file {name}"));
+                show(&format!("  changed file {name}"));
                 if !file.is_key {
-                    show_diff(&file.old, &file.new, |line| ui.say(&format!("  {line}")));
+                    show_diff(&file.old, &file.new, |line| show(&format!("  {line}")));
                 }
             }
         }

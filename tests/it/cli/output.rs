@@ -1,6 +1,7 @@
 //! Every command's output, as a person sees it.
 
 use crate::support::{KDK, Output, TestRoot, temporary};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 /// Hides numbers that change: process ids, times.
@@ -125,8 +126,15 @@ fn init_makes_a_root_once() {
             .current_dir(parent.path());
         Output::of(&mut command)
     };
-    init().ok();
     let root = parent.path().join("kdk");
+    // Where everybody may write, nothing is begun.
+    std::fs::create_dir(&root).expect("made");
+    std::fs::set_permissions(&root, PermissionsExt::from_mode(0o777)).expect("opened up");
+    let refused = init().fails(1);
+    assert!(refused.contains("chmod o-w"), "{refused}");
+    assert_eq!(std::fs::read_dir(&root).expect("there").count(), 0);
+    std::fs::remove_dir(&root).expect("removed");
+    init().ok();
     let made = std::fs::read_to_string(root.join("kdk.yml")).expect("there");
     // Where the default ports are taken, others stand there.
     let made: Vec<&str> = made.lines().filter(|line| !line.contains("port: ")).collect();
