@@ -5,6 +5,7 @@
 
 pub mod applied;
 pub mod exposure;
+pub mod hosts;
 pub mod notices;
 mod pair;
 pub mod pending;

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod error;
+pub mod failures;
 pub mod ui;
 pub mod welcome;
 

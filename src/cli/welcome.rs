@@ -7,6 +7,7 @@ use super::ui::{Tone, paint};
 use crate::clients::shell::word;
 use crate::clients::{self, Found};
 use crate::config::Config;
+use crate::reconfigure::hosts;
 use crate::root::Root;
 use crate::services;
 use crate::sys;
@@ -19,17 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn announce(session: &Session, config: &Config) {
     let ui = &session.ui;
     let endpoint = services::public_endpoint(config);
-    let unresolved = unresolved_hosts(config);
     if endpoint.port != config.registry_port() {
         let at = sys::net::host_port(&config.registry_host(), endpoint.port);
         ui.warn(&format!(
             "the registry listens on port {}, at {at}: its file says so, not kdk.yml",
             endpoint.port
         ));
-    } else if unresolved
-        .iter()
-        .any(|line| line.starts_with("registry.host") || config.registry_host() == config.hostname())
-    {
+    } else if sys::net::resolve(&config.registry_host()).is_err() {
         ui.warn("the registry answers, but nobody finds it by its name:");
     } else if is_elsewhere(config, endpoint.port) {
         ui.warn(&format!(
@@ -48,7 +45,7 @@ pub fn announce(session: &Session, config: &Config) {
             config.registry_address()
         ));
     }
-    unresolved.iter().for_each(|line| ui.warn(line));
+    hosts::lacking(config).iter().for_each(|line| ui.warn(line));
 }
 
 /// Says whether the registry's name leads to addresses on which nobody listens.
@@ -73,20 +70,6 @@ fn trouble(url: &str) -> Option<String> {
         Err(error) if error.is_timeout() => Some("does not answer".to_owned()),
         _ => None,
     }
-}
-
-/// Returns what the hosts file lacks.
-pub fn unresolved_hosts(config: &Config) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for (key, host) in [
-        ("hostname", config.hostname()),
-        ("registry.host", config.registry_host()),
-    ] {
-        let line = crate::reconfigure::notices::unresolved(key, &host);
-        let known = lines.iter().any(|known| known.ends_with(&format!(" {host}")));
-        lines.extend(line.filter(|_| !known));
-    }
-    lines
 }
 
 /// Says in three lines how to log in, push and look; and what a client needs

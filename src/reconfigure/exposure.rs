@@ -1,13 +1,18 @@
 //! What others on the network can do, or cannot, as things are set.
 
+use std::net::IpAddr;
+
 use crate::config::Config;
+use crate::sys::net;
 
 /// Says so when anybody may change what is in the registry, or tokens and
 /// passwords would cross a network readable.
 pub fn exposure(config: &Config) -> Option<String> {
     let listen = config.registry_listen_address();
     let addresses = crate::sys::net::resolve(&listen).unwrap_or_default();
-    if !config.registry_enabled() || addresses.iter().all(std::net::IpAddr::is_loopback) {
+    // Where nothing can listen yet, something else is to be done first.
+    let is_within = |address: &IpAddr| address.is_loopback() || !net::is_own(*address);
+    if !config.registry_enabled() || addresses.iter().all(is_within) {
         return None;
     }
     if !config.registry_auth_enabled() {
@@ -15,6 +20,9 @@ pub fn exposure(config: &Config) -> Option<String> {
             "anybody who reaches {} may pull, push and delete: ask for a login with: kdk config set registry.auth_enabled true",
             crate::sys::net::host_port(&listen, config.registry_port())
         ));
+    }
+    if addresses.iter().all(|address| net::is_on_loopback(*address)) {
+        return None;
     }
     if config.registry_scheme() == "https" || config.registry_url().starts_with("https:") {
         return None;

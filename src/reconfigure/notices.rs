@@ -1,6 +1,7 @@
 //! What a user should know before settings are applied.
 
 use super::exposure::{exposure, realm};
+use super::hosts;
 use crate::config::Config;
 
 /// Files of old times that KDK once read, and the settings instead of them.
@@ -66,14 +67,7 @@ pub fn notices(config: &Config) -> Vec<String> {
             without_effect.join(", ")
         ));
     }
-    for (key, host) in [
-        ("hostname", config.hostname()),
-        ("registry.host", config.registry_host()),
-    ] {
-        if (key == "hostname" || config.registry_enabled()) && !notices.iter().any(|text| text.contains(&host)) {
-            notices.extend(unresolved(key, &host));
-        }
-    }
+    notices.extend(hosts::lacking(config));
     notices.extend(exposure(config));
     notices.extend(realm(config));
     if config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
@@ -88,11 +82,4 @@ pub fn notices(config: &Config) -> Vec<String> {
         ));
     }
     notices
-}
-
-/// Returns the line for the hosts file that a name needs.
-pub fn unresolved(key: &str, host: &str) -> Option<String> {
-    crate::sys::net::resolve(host)
-        .is_err()
-        .then(|| format!("{key} {host} does not resolve; add this line to /etc/hosts: 127.0.0.1 {host}"))
 }

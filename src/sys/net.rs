@@ -42,6 +42,48 @@ pub fn try_listen(address: SocketAddr) -> io::Result<()> {
     TcpListener::bind(address).map(|_| ())
 }
 
+/// Says whether an address is one of this machine's.
+pub fn is_own(address: IpAddr) -> bool {
+    // Any port will do; what else may go wrong says nothing of the address.
+    !try_listen(SocketAddr::new(address, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// Returns the address of a host that somebody is to listen on.
+///
+/// # Errors
+/// Why nobody can: its name has none, or this machine does not have it.
+pub fn own_address(host: &str) -> Result<IpAddr, String> {
+    let addresses = resolve(host).map_err(|_| format!("the host name {host} does not resolve"))?;
+    match addresses.first() {
+        Some(address) if is_own(*address) => Ok(*address),
+        _ => Err(format!("{host} is no address of this machine")),
+    }
+}
+
+/// Says whether only this machine has an address: it is loopback's, or one
+/// that its interface was given.
+pub fn is_on_loopback(address: IpAddr) -> bool {
+    let has = |interface: nix::ifaddrs::InterfaceAddress| {
+        let is_loopback = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
+        let socket = interface.address.filter(|_| is_loopback)?;
+        let v4 = socket.as_sockaddr_in().map(|socket| IpAddr::V4(socket.ip()));
+        v4.or_else(|| socket.as_sockaddr_in6().map(|socket| IpAddr::V6(socket.ip())))
+    };
+    address.is_loopback()
+        || nix::ifaddrs::getifaddrs().is_ok_and(|mut all| all.any(|interface| has(interface) == Some(address)))
+}
+
+/// Returns the command that gives the loopback interface an address.
+pub fn alias_command(address: IpAddr) -> String {
+    if cfg!(target_os = "linux") {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        format!("sudo ip addr add {address}/{bits} dev lo")
+    } else {
+        let family = if address.is_ipv4() { "" } else { "inet6 " };
+        format!("sudo ifconfig lo0 {family}alias {address}")
+    }
+}
+
 /// Writes host and port as one, with brackets around an IPv6 address.
 pub fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {

@@ -1,26 +1,21 @@
 //! `kdk start`, `stop`, `restart` and `kill`.
 
-use std::time::Duration;
-
 use clap::Args;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::failures;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
 use crate::config::Config;
-use crate::reconfigure::{exposure, pending};
+use crate::reconfigure::{exposure, hosts, pending};
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
-use crate::services::{self, POSTGRESQL, REGISTRY};
+use crate::services::{self, POSTGRESQL};
 use crate::supervisor::client::Outcome;
-use crate::supervisor::protocol::{Failure, JobSpec, JobStatus, Request, StateName};
-use crate::supervisor::tail::Source;
+use crate::supervisor::protocol::{JobSpec, JobStatus, Request, StateName};
 use crate::sys;
-use crate::sys::clock::{Clock, log_stamp, wait_until};
-
-/// Log lines that are shown of a service that failed.
-const SHOWN_LINES: usize = 10;
+use crate::sys::clock::{Clock, log_stamp};
 
 /// Arguments of `kdk start`.
 #[derive(Debug, Args)]
@@ -94,7 +89,7 @@ pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
 pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
-    ready(&config, specs.clone())?;
+    ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;
     super::database::keep(&config);
     pending::pending(&config)
@@ -224,26 +219,55 @@ fn with_needed(config: &Config, specs: Vec<JobSpec>) -> Result<Vec<JobSpec>, Com
 }
 
 /// Checks that services can be tried at all, before anything is stopped for
-/// them. Without PostgreSQL the others go on; the error is for the end.
-fn ready(config: &Config, mut specs: Vec<JobSpec>) -> Result<(Vec<JobSpec>, Option<CommandError>), CommandError> {
+/// them. Without PostgreSQL, or where one's address lacks, the others go on;
+/// the error is for the end.
+fn ready(
+    config: &Config,
+    mut specs: Vec<JobSpec>,
+    is_restart: bool,
+) -> Result<(Vec<JobSpec>, Option<CommandError>), CommandError> {
     if specs.is_empty() {
         return Err(CommandError::user("no service is enabled")
             .hint("enable the registry with: kdk config set registry.enabled true && kdk reconfigure"));
     }
-    let mut later = None;
+    let mut unready: Vec<(String, CommandError)> = Vec::new();
     for spec in &specs {
+        let name = spec.name.clone();
         match services::preflight(config, spec) {
-            Err(error @ services::Unready::Postgresql(_)) if specs.len() > 1 => later = Some(error.into()),
-            other => other?,
+            Err(error @ services::Unready::Postgresql(_)) => unready.push((name, error.into())),
+            Err(error) => return Err(error.into()),
+            // One that runs is not stopped for what cannot be.
+            Ok(()) if is_restart => unready.extend(without_address(config, spec).map(|error| (name, error))),
+            Ok(()) => {}
         }
     }
-    if later.is_some() {
-        specs.retain(|spec| spec.name != POSTGRESQL);
-        for spec in &mut specs {
-            spec.depends_on.retain(|name| name != POSTGRESQL);
-        }
+    let is_left = |name: &String| unready.iter().all(|(out, _)| out != name);
+    specs.retain(|spec| is_left(&spec.name));
+    for spec in &mut specs {
+        spec.depends_on.retain(is_left);
     }
-    Ok((specs, later))
+    let later = unready.into_iter().map(|(_, error)| error).reduce(|mut all, error| {
+        all.message = format!("{}\n{}", all.message, error.message);
+        let new: Vec<String> = error
+            .hints
+            .into_iter()
+            .filter(|hint| !all.hints.contains(hint))
+            .collect();
+        all.hints.extend(new);
+        all
+    });
+    match later {
+        Some(error) if specs.is_empty() => Err(error),
+        later => Ok((specs, later)),
+    }
+}
+
+/// Says why a service could not listen where it is to.
+fn without_address(config: &Config, spec: &JobSpec) -> Option<CommandError> {
+    let (host, _) = spec.listen.as_deref()?.rsplit_once(':')?;
+    let reason = sys::net::own_address(host).err()?;
+    let error = CommandError::user(format!("{} is not restarted: {reason}", spec.name));
+    Some(hosts::lacking(config).into_iter().fold(error, CommandError::hint))
 }
 
 /// How services are brought up.
@@ -262,7 +286,8 @@ enum Manner {
 /// Starts services, or restarts them, and waits until they are ready.
 fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Manner) -> Result<(), CommandError> {
     let ui = &session.ui;
-    let (mut specs, later) = ready(config, with_needed(config, specs)?)?;
+    let is_restart = matches!(manner, Manner::Restart | Manner::RestartSilently);
+    let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
     if let Some(error) = &later {
         ui.error(&error.message);
     }
@@ -282,7 +307,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
         .map(|spec| (spec.name.clone(), spec.fingerprint.clone()))
         .collect();
     let wait_seconds = config.wait_seconds();
-    let request = if matches!(manner, Manner::Restart | Manner::RestartSilently) {
+    let request = if is_restart {
         Request::Restart {
             jobs: specs,
             wait_seconds,
@@ -327,7 +352,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
     if registry_answers && !silent {
         welcome::announce(session, config);
     }
-    failed(session, config, &outcome, &since)?;
+    failures::explain(ui, config, &outcome, &since)?;
     // Its message stands above.
     later.map_or(Ok(()), |error| {
         Err(CommandError {
@@ -345,100 +370,6 @@ fn job_line(job: &JobStatus) -> String {
         job.name,
         paint(Tone::Faint, &job.address)
     )
-}
-
-/// Explains what did not start.
-fn failed(
-    session: &Session,
-    config: &Config,
-    outcome: &Outcome,
-    since: &[(String, String)],
-) -> Result<(), CommandError> {
-    let Some(last) = outcome.failures.last() else {
-        return Ok(());
-    };
-    let mut error = CommandError::user(
-        outcome
-            .failures
-            .iter()
-            .map(|failure| format!("{}: {}", failure.name, failure.reason))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
-    for failure in &outcome.failures {
-        if failure.port_taken.is_none() && !failure.reason.contains("does not resolve") {
-            let started = since.iter().rev().find(|(name, _)| *name == failure.name);
-            if let Some((_, started)) = started {
-                show_log(session, config, failure, started);
-            }
-        }
-        for hint in advice(config, failure) {
-            if !error.hints.contains(&hint) {
-                error = error.hint(hint);
-            }
-        }
-    }
-    Err(error.hint(format!("see more with: kdk tail --no-follow {}", last.name)))
-}
-
-/// Shows what a failed service said since it was started.
-fn show_log(session: &Session, config: &Config, failure: &Failure, since: &str) {
-    let path = services::paths(config.root()).log(&failure.name);
-    // The last line may be on its way still.
-    let read = || {
-        let lines = Source::new(&failure.name, path.clone())
-            .last(SHOWN_LINES, Some(since))
-            .ok()?;
-        (!lines.is_empty()).then_some(lines)
-    };
-    for line in wait_until(Duration::from_millis(300), read).unwrap_or_default() {
-        session.ui.say(&format!(
-            "  {} {}",
-            paint(Tone::Faint, &format!("{} :", line.service)),
-            line.text
-        ));
-    }
-}
-
-fn advice(config: &Config, failure: &Failure) -> Vec<String> {
-    let mut advice = Vec::new();
-    if let Some(port) = failure.port_taken {
-        let setting = if failure.name == REGISTRY {
-            "registry.port"
-        } else {
-            "port"
-        };
-        if is_airplay(port) {
-            advice.push("it is the AirPlay Receiver of macOS; turn it off in System Settings > General > AirDrop & Handoff, or take another port".to_owned());
-        }
-        advice.push(format!(
-            "choose another port: kdk config set {setting} {} && kdk reconfigure && kdk start",
-            port.saturating_add(100)
-        ));
-    }
-    if failure.reason.contains("is taken by kdk (") {
-        advice.push("a kdk service of this root or another holds it; end it there with: kdk stop".to_owned());
-    }
-    if failure.reason.contains("does not resolve") {
-        advice.extend(welcome::unresolved_hosts(config));
-    }
-    advice
-}
-
-/// Recognises macOS's AirPlay Receiver by its `Server` header.
-fn is_airplay(port: u16) -> bool {
-    let client = reqwest::blocking::Client::builder()
-        .timeout(Duration::from_secs(1))
-        .no_proxy()
-        .build();
-    let answer = client.and_then(|client| client.get(format!("http://127.0.0.1:{port}/")).send());
-    answer.is_ok_and(|answer| {
-        answer
-            .headers()
-            .get("server")
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|server| server.starts_with("AirTunes"))
-    })
 }
 
 fn ask_stop(

@@ -181,11 +181,8 @@ pub fn check_address(spec: &JobSpec) -> Result<(), (String, Option<u16>)> {
         return Ok(());
     };
     let Ok(port) = port.parse::<u16>() else { return Ok(()) };
-    let addresses = sys::net::resolve(host).map_err(|_| (format!("the host name {host} does not resolve"), None))?;
-    let Some(address) = addresses.first() else {
-        return Ok(());
-    };
-    let address = SocketAddr::new(*address, port);
+    let address = sys::net::own_address(host).map_err(|reason| (reason, None))?;
+    let address = SocketAddr::new(address, port);
     // What is held by nobody any more is free in a moment: its process is
     // ending, or somebody else was looking, too.
     let outcome = sys::clock::wait_until(PATIENCE, || {

@@ -121,6 +121,46 @@ fn a_name_that_does_not_resolve_gets_the_hosts_line() {
     assert!(error.contains("/etc/hosts: 127.0.0.1 kdk-nowhere.invalid"), "{error}");
 }
 
+/// The address is of a network that is nobody's (RFC 5737).
+#[test]
+fn an_address_that_lacks_gets_its_command_and_stops_nothing() {
+    let root = TestRoot::with_registry(
+        "  host: registry.kdk-nowhere.invalid\n  listen_address: 192.0.2.77\nhostname: kdk-nowhere.invalid\n",
+    );
+    let said = root.kdk(&["reconfigure"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let lines = "add this line to /etc/hosts: 192.0.2.77 kdk-nowhere.invalid registry.kdk-nowhere.invalid";
+    let alias = if cfg!(target_os = "linux") {
+        "sudo ip addr add 192.0.2.77/32 dev lo"
+    } else {
+        "sudo ifconfig lo0 alias 192.0.2.77"
+    };
+    for wanted in [lines, alias] {
+        assert_eq!(said.stderr.matches(wanted).count(), 1, "{}", said.stderr);
+    }
+    assert_eq!(said.stderr.matches("192.0.2.77").count(), 3, "{}", said.stderr);
+    let error = root.kdk(&["start"]).fails(1);
+    assert!(
+        error.contains("registry: 192.0.2.77 is no address of this machine") && error.contains(alias),
+        "{error}"
+    );
+
+    let root = TestRoot::with_registry("");
+    root.up();
+    let before = root.pid("registry");
+    root.kdk(&["config", "set", "registry.listen_address", "192.0.2.77"])
+        .ok();
+    let error = root.kdk(&["reconfigure"]).fails(1);
+    assert!(
+        error.contains("registry is not restarted: 192.0.2.77 is no address of this machine") && error.contains(alias),
+        "{error}"
+    );
+    assert!(root.read("registry/config.yml").contains("192.0.2.77"));
+    assert_eq!(root.pid("registry"), before);
+    root.kdk(&["config", "unset", "registry.listen_address"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+}
+
 #[test]
 fn the_next_command_takes_over_after_kill_9_of_the_daemon() {
     let root = TestRoot::with_registry("");

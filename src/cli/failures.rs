@@ -1,0 +1,110 @@
+//! Why services did not start, and what to do about it.
+
+use std::time::Duration;
+
+use super::error::CommandError;
+use super::ui::{Tone, Ui, paint};
+use crate::config::Config;
+use crate::reconfigure::hosts;
+use crate::services::{self, REGISTRY};
+use crate::supervisor::client::Outcome;
+use crate::supervisor::protocol::Failure;
+use crate::supervisor::tail::Source;
+use crate::sys::clock::wait_until;
+
+/// Log lines that are shown of a service that failed.
+const SHOWN_LINES: usize = 10;
+
+/// Explains what did not start.
+pub fn explain(ui: &Ui, config: &Config, outcome: &Outcome, since: &[(String, String)]) -> Result<(), CommandError> {
+    let Some(last) = outcome.failures.last() else {
+        return Ok(());
+    };
+    let mut error = CommandError::user(
+        outcome
+            .failures
+            .iter()
+            .map(|failure| format!("{}: {}", failure.name, failure.reason))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
+    for failure in &outcome.failures {
+        if failure.port_taken.is_none() && !is_about_address(&failure.reason) {
+            let started = since.iter().rev().find(|(name, _)| *name == failure.name);
+            if let Some((_, started)) = started {
+                show_log(ui, config, failure, started);
+            }
+        }
+        for hint in advice(config, failure) {
+            if !error.hints.contains(&hint) {
+                error = error.hint(hint);
+            }
+        }
+    }
+    Err(error.hint(format!("see more with: kdk tail --no-follow {}", last.name)))
+}
+
+/// Shows what a failed service said since it was started.
+fn show_log(ui: &Ui, config: &Config, failure: &Failure, since: &str) {
+    let path = services::paths(config.root()).log(&failure.name);
+    // The last line may be on its way still.
+    let read = || {
+        let lines = Source::new(&failure.name, path.clone())
+            .last(SHOWN_LINES, Some(since))
+            .ok()?;
+        (!lines.is_empty()).then_some(lines)
+    };
+    for line in wait_until(Duration::from_millis(300), read).unwrap_or_default() {
+        ui.say(&format!(
+            "  {} {}",
+            paint(Tone::Faint, &format!("{} :", line.service)),
+            line.text
+        ));
+    }
+}
+
+fn advice(config: &Config, failure: &Failure) -> Vec<String> {
+    let mut advice = Vec::new();
+    if let Some(port) = failure.port_taken {
+        let setting = if failure.name == REGISTRY {
+            "registry.port"
+        } else {
+            "port"
+        };
+        if is_airplay(port) {
+            advice.push("it is the AirPlay Receiver of macOS; turn it off in System Settings > General > AirDrop & Handoff, or take another port".to_owned());
+        }
+        advice.push(format!(
+            "choose another port: kdk config set {setting} {} && kdk reconfigure && kdk start",
+            port.saturating_add(100)
+        ));
+    }
+    if failure.reason.contains("is taken by kdk (") {
+        advice.push("a kdk service of this root or another holds it; end it there with: kdk stop".to_owned());
+    }
+    if is_about_address(&failure.reason) {
+        advice.extend(hosts::lacking(config));
+    }
+    advice
+}
+
+/// Says whether a service was not even started, for want of where to listen.
+fn is_about_address(reason: &str) -> bool {
+    reason.contains("does not resolve") || reason.contains("is no address of this machine")
+}
+
+/// Recognises macOS's AirPlay Receiver by its `Server` header.
+fn is_airplay(port: u16) -> bool {
+    let client = reqwest::blocking::Client::builder()
+        .timeout(Duration::from_secs(1))
+        .no_proxy()
+        .build();
+    let answer = client.and_then(|client| client.get(format!("http://127.0.0.1:{port}/")).send());
+    answer.is_ok_and(|answer| {
+        answer
+            .headers()
+            .get("server")
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|server| server.starts_with("AirTunes"))
+    })
+}
