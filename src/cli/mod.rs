@@ -1,6 +1,7 @@
 //! The command line: what was typed, and the command that carries it out.
 
 pub mod commands;
+mod completion;
 pub mod error;
 pub mod failures;
 pub mod ui;
@@ -180,6 +181,14 @@ pub fn definition() -> clap::Command {
 /// Runs a command line and returns its exit code.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     crate::sys::process::tighten_umask();
+    match completion::answer(definition, &arguments) {
+        Ok(true) => return 0,
+        Ok(false) => {}
+        Err(error) => {
+            tell(&error);
+            return error::USER;
+        }
+    }
     let cli = match Cli::try_parse_from(registry::as_registry_binary(arguments)) {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,22 +1,19 @@
 //! Generated texts: completion scripts, man pages, files of the source tree.
 
-use std::io::Write as _;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
 
 use crate::cli::Session;
+use crate::cli::completion;
 use crate::cli::error::{CommandError, USER};
 use crate::config::generate::FILES;
-use crate::config::settings;
 use crate::sys::fs::{PUBLIC, create_dir, read_optional, write_atomic};
 
 /// Arguments of `kdk completions`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kdk completions bash > ~/.local/share/bash-completion/completions/kdk\n  kdk completions zsh > ~/.zfunc/_kdk"
+    after_help = "Examples:\n  source <(kdk completions bash)    # in ~/.bashrc\n  source <(kdk completions zsh)     # in ~/.zshrc, after compinit\n  kdk completions fish > ~/.config/fish/completions/kdk.fish"
 )]
 pub struct CompletionsArgs {
     /// The shell
@@ -42,43 +39,12 @@ pub struct GenerateArgs {
     check: bool,
 }
 
-/// Prints a completion script; settings and services complete by it too.
+/// Prints a completion script.
 pub fn completions(args: &CompletionsArgs) -> Result<(), CommandError> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut completed(crate::cli::definition()), "kdk", &mut script);
-    std::io::stdout().write_all(&script)?;
-    Ok(())
-}
-
-/// Adds to the definition what can be typed for keys and services. Only for
-/// completion: parsing gives better errors by itself.
-fn completed(command: clap::Command) -> clap::Command {
-    let keys = || PossibleValuesParser::new(settings::all().map(|setting| setting.key));
-    let services = || {
-        PossibleValuesParser::new([
-            crate::services::REGISTRY,
-            crate::services::FRONT,
-            crate::services::RAILS,
-            crate::services::POSTGRESQL,
-            "rails",
-            "db",
-        ])
-    };
-    let command = ["start", "stop", "restart", "status", "tail"]
-        .into_iter()
-        .fold(command, |command, name| {
-            command.mut_subcommand(name, |command| {
-                command.mut_arg("services", |arg| arg.value_parser(services()))
-            })
-        });
-    command.mut_subcommand("config", |config| {
-        ["get", "set", "unset"].into_iter().fold(config, |config, name| {
-            config.mut_subcommand(name, |command| {
-                let argument = if name == "set" { "words" } else { "key" };
-                command.mut_arg(argument, |arg| arg.value_parser(keys()))
-            })
-        })
-    })
+    Ok(completion::write_script(
+        &args.shell.to_string(),
+        &mut std::io::stdout(),
+    )?)
 }
 
 /// Writes the man pages.

@@ -1,5 +1,6 @@
 //! What commands print, and what they leave behind.
 
+mod completion;
 mod config;
 mod metadata_database;
 mod output;

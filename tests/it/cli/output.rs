@@ -175,11 +175,7 @@ fn completions_and_man_pages_are_made() {
     let root = TestRoot::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = root.kdk(&["completions", shell]).ok();
-        assert!(script.contains("trust-docker-registry"), "{shell}");
-        // clap's fish script completes no positional values.
-        for word in ["registry.self_signed", "rails-web"] {
-            assert!(shell == "fish" || script.contains(word), "{shell}: {word}");
-        }
+        assert!(script.contains("KDK_COMPLETE"), "{shell}");
     }
     root.kdk(&["man", "pages"]).ok();
     assert!(

@@ -191,7 +191,10 @@ fn inject(namespace: &Namespace, setup: Setup, fault: Fault, token: &str) {
             namespace
                 .sh("root", "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null")
                 .ok();
-            settings("  rootcertbundle: other.crt\n");
+            // As a setting it is refused, since the keys do not match.
+            namespace
+                .sh("root", "sed -i \"s|rootcertbundle:.*|rootcertbundle: $PWD/other.crt|\" registry/config.yml && kdk restart registry")
+                .ok();
         }
         Fault::Blob => {
             let damage = format!(
