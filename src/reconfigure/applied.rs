@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use camino::Utf8PathBuf;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::{Action, Plan};
 use crate::config::settings::{self, Setting};
 use crate::config::{Config, redact::redact};
 use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
@@ -24,6 +26,9 @@ pub struct Applied {
     settings: BTreeMap<String, String>,
     /// Those that stood in `kdk.yml`.
     given: BTreeSet<String>,
+    /// The hashes of files that are kdk's alone, as it wrote them.
+    #[serde(default)]
+    files: BTreeMap<Utf8PathBuf, String>,
 }
 
 /// One setting that is not as it was.
@@ -54,6 +59,22 @@ impl std::fmt::Display for Change {
     }
 }
 
+/// Returns the hashes of the files that nobody but kdk writes.
+fn written(config: &Config, plan: &Plan) -> BTreeMap<Utf8PathBuf, String> {
+    let root = config.root();
+    let own = [root.registry_config(), root.front(), root.stand_in()];
+    let files = plan.files.iter().filter(|file| own.contains(&file.path));
+    files
+        // What is protected is somebody else's.
+        .filter(|file| file.action != Action::Protected)
+        .map(|file| (file.path.clone(), hash(&file.new)))
+        .collect()
+}
+
+fn hash(text: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}
+
 /// Writes a value as a person would; a secret as its hash.
 fn text(setting: &Setting, value: &Value) -> String {
     let plain = match value {
@@ -64,15 +85,16 @@ fn text(setting: &Setting, value: &Value) -> String {
         other => redact(other).to_string(),
     };
     if setting.is_secret() && !plain.is_empty() {
-        format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(plain.as_bytes())))
+        format!("sha256:{}", hash(&plain))
     } else {
         plain
     }
 }
 
 impl Applied {
-    /// Takes down the settings as they count now.
-    pub fn of(config: &Config) -> Self {
+    /// Takes down the settings as they count now, and the files as they are
+    /// written for them.
+    pub fn of(config: &Config, plan: &Plan) -> Self {
         Self {
             version: VERSION,
             settings: settings::all()
@@ -83,7 +105,31 @@ impl Applied {
                 .filter(|key| config.is_given(key))
                 .map(str::to_owned)
                 .collect(),
+            files: written(config, plan),
         }
+    }
+
+    /// Takes down the files alone: what comes after them failed.
+    #[must_use]
+    pub fn with_files(self, config: &Config, plan: &Plan) -> Self {
+        Self {
+            files: written(config, plan),
+            ..self
+        }
+    }
+
+    /// Returns the files that somebody else changed since, and that would be
+    /// written anew.
+    pub fn edited(&self, plan: &Plan) -> Vec<Utf8PathBuf> {
+        let files = plan.files.iter().filter(|file| file.action == Action::Update);
+        files
+            .filter(|file| {
+                self.files
+                    .get(&file.path)
+                    .is_some_and(|known| *known != hash(&file.old))
+            })
+            .map(|file| file.path.clone())
+            .collect()
     }
 
     /// Returns what was applied last; nothing where that is not known.

@@ -1,5 +1,6 @@
 //! What of `kdk.yml` has yet to be applied.
 
+use super::applied::Applied;
 use super::plan;
 use crate::certs::Verdict;
 use crate::config::Config;
@@ -17,7 +18,16 @@ pub fn pending(config: &Config) -> Vec<String> {
     let Ok(plan) = plan(config, Clock::System.now()) else {
         return found;
     };
-    if plan.outdated() {
+    let applied = Applied::load(config);
+    let edited = applied
+        .as_ref()
+        .map(|applied| applied.edited(&plan))
+        .unwrap_or_default();
+    for path in &edited {
+        let name = config.root().relative(path);
+        found.push(format!("{name} was changed by hand; kdk reconfigure writes it anew"));
+    }
+    if plan.outdated() && (edited.is_empty() || applied.is_some_and(|applied| !applied.changes(config).is_empty())) {
         found.push("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure".to_owned());
     }
     for pair in plan.pairs {

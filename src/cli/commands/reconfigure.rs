@@ -72,6 +72,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     check_place(config, &plan)?;
     let before = Applied::load(config);
     plan.notices.iter().for_each(|notice| ui.warn(notice));
+    warn_of_edits(session, config, before.as_ref(), &plan);
     let new = args.brief;
     if !new {
         let say = |line: &str| ui.say(line);
@@ -86,6 +87,9 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
         for backup in &applied.backups {
             ui.say(&format!("  the old version is kept in {}", root.relative(backup)));
         }
+    }
+    if let Some(before) = Applied::load(config) {
+        before.with_files(config, &plan).save(config)?;
     }
     super::roots::enter(session, config);
     let built = build(session, config);
@@ -118,8 +122,19 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
         }
         return Err(last);
     }
-    Applied::of(config).save(config)?;
+    Applied::of(config, &plan).save(config)?;
     Ok(did)
+}
+
+/// Says which files somebody changed, before they are written anew.
+fn warn_of_edits(session: &Session, config: &Config, before: Option<&Applied>, plan: &Plan) {
+    for path in before.map(|before| before.edited(plan)).unwrap_or_default() {
+        let name = config.root().relative(&path);
+        session.ui.warn(&format!(
+            "{name} was changed by hand; kdk.yml decides, and the changed one goes to {}; keep such a file with: kdk config set kdk.protected_config_files {name}",
+            config.root().relative(&config.root().backups())
+        ));
+    }
 }
 
 /// Refuses settings with which the built-in registry would not find the
@@ -215,6 +230,7 @@ fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>,
 fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {
     let ui = &session.ui;
     plan.notices.iter().for_each(|notice| ui.warn(notice));
+    warn_of_edits(session, config, Applied::load(config).as_ref(), plan);
     // The plan is what was asked for.
     let out = |line: &str| ui.out(line);
     show_certificates(session, config, plan, &out);

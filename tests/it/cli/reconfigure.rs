@@ -103,6 +103,30 @@ fn what_is_replaced_is_backed_up_and_what_is_protected_is_not_replaced() {
 }
 
 #[test]
+fn a_file_that_was_changed_by_hand_is_named() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let rendered = root.read("registry/config.yml");
+    let hand = "registry/config.yml was changed by hand";
+    let unapplied = "kdk.yml was changed since";
+    root.kdk(&["config", "set", "registry.auth_enabled", "false"]).ok();
+    let told = root.kdk(&["status"]).stderr;
+    assert!(told.contains(unapplied) && !told.contains(hand), "{told}");
+    assert!(!root.kdk(&["reconfigure"]).stderr.contains(hand));
+    root.kdk(&["config", "unset", "registry.auth_enabled"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+
+    root.write("registry/config.yml", &format!("{rendered}# mine\n"));
+    let told = root.kdk(&["status"]).stderr;
+    assert!(told.contains(hand) && !told.contains(unapplied), "{told}");
+    assert!(root.kdk(&["reconfigure", "--dry-run"]).fails(3).contains(hand));
+    let told = root.kdk(&["reconfigure"]).stderr;
+    assert!(told.contains(hand) && told.contains("goes to .backups"), "{told}");
+    assert_eq!(root.read("registry/config.yml"), rendered);
+    assert!(!root.kdk(&["status"]).stderr.contains(hand));
+}
+
+#[test]
 fn only_the_registry_s_keys_of_another_tool_s_file_change() {
     let theirs = "# A real checkout's file\nproduction: &base\n  khulnasoft:\n    host: example.org # ours\n    port: 443\n  registry:\n    enabled: false\n    # the old name\n    host: old.example.org\n  ldap:\n    enabled: false\n\ndevelopment:\n  <<: *base\n\ntest:\n  <<: *base\n";
     let root = TestRoot::with_registry("rails:\n  mode: external\n  url: http://example.org\n");
