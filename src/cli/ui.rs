@@ -22,6 +22,9 @@ const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
+/// Columns that a terminal has at least.
+const COLUMNS: usize = 80;
+
 /// How a piece of text is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
@@ -73,6 +76,36 @@ impl Ui {
         if writeln!(anstream::stdout(), "{line}").is_err() {
             self.lost.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Writes a name and its value on a line; a note on them stands at its end,
+    /// or on lines of its own when there is no room for it.
+    pub fn out_with_note(&self, key: &str, tone: Tone, value: &str, note: &str) {
+        let width = |text: &str| text.chars().count();
+        let line = format!("{} {value}", paint(tone, key));
+        let used = width(key) + 1 + width(value);
+        if used + 2 + width(note) <= COLUMNS {
+            let pad = " ".repeat(COLUMNS - used - width(note));
+            return self.out(&format!("{line}{pad}{}", paint(Tone::Faint, note)));
+        }
+        if used <= COLUMNS {
+            self.out(line.trim_end());
+        } else {
+            self.out(&paint(tone, key));
+            self.out(&format!("    {value}"));
+        }
+        let mut rest = String::new();
+        for word in note.split(' ') {
+            if width(&rest) + 1 + width(word) > COLUMNS - 4 {
+                self.out(&format!("    {}", paint(Tone::Faint, &rest)));
+                rest.clear();
+            }
+            if !rest.is_empty() {
+                rest.push(' ');
+            }
+            rest.push_str(word);
+        }
+        self.out(&format!("    {}", paint(Tone::Faint, &rest)));
     }
 
     /// Says whether some of the result could not be written.

@@ -83,6 +83,16 @@ pub fn find(key: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.key == key)
 }
 
+/// Says whether a setting is a key's own, stands in its section, or holds it.
+pub fn is_related(setting: &str, key: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    within(setting, key) || within(key, setting)
+}
+
 /// Finds the setting that is a map and holds a key inside it.
 pub fn map_around(key: &str) -> Option<&'static Setting> {
     all().find(|setting| {

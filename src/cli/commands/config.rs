@@ -25,6 +25,9 @@ pub enum ConfigCommand {
         /// Keys, such as registry.port
         #[arg(required = true, value_name = "KEY")]
         key: Vec<String>,
+        /// Say where each value comes from
+        #[arg(long)]
+        show_origin: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -64,10 +67,15 @@ pub enum ConfigCommand {
 /// Carries out a subcommand.
 pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError> {
     match command {
-        ConfigCommand::Get { key, json } => get_all(session, &key, json),
+        ConfigCommand::Get {
+            key,
+            show_origin: true,
+            json,
+        } => list(session, &key, true, json),
+        ConfigCommand::Get { key, json, .. } => get_all(session, &key, json),
         ConfigCommand::Set { words } => set(session, &pairs(&words)?),
         ConfigCommand::Unset { key } => unset(session, &key),
-        ConfigCommand::List { show_origin, json } => list(session, show_origin, json),
+        ConfigCommand::List { show_origin, json } => list(session, &[], show_origin, json),
         ConfigCommand::Edit => edit_file(session),
         ConfigCommand::Validate { json } => validate(session, json),
         ConfigCommand::Schema => session.ui.json(&generate::schema()),
@@ -342,9 +350,16 @@ fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn list(session: &Session, show_origin: bool, as_json: bool) -> Result<(), CommandError> {
+/// Lists settings, all when no key is given.
+fn list(session: &Session, keys: &[String], show_origin: bool, as_json: bool) -> Result<(), CommandError> {
     let config = lenient(session)?;
-    let all = generate::list(&config);
+    let mut all = generate::list(&config);
+    keys.iter().try_for_each(|key| value_of(&config, key).map(drop))?;
+    let keys: Vec<&str> = keys
+        .iter()
+        .map(|key| settings::find(key).map_or(&**key, |found| found.key))
+        .collect();
+    all.retain(|listed| keys.is_empty() || keys.iter().any(|key| settings::is_related(listed.setting.key, key)));
     if as_json {
         let object: Map<String, Value> = all
             .iter()
@@ -368,46 +383,15 @@ fn list(session: &Session, show_origin: bool, as_json: bool) -> Result<(), Comma
                 crate::config::Origin::File(_) => Tone::Strong,
                 _ => Tone::Name,
             };
-            show_with_origin(session, listed.setting.key, tone, &value, &listed.origin.to_string());
+            session
+                .ui
+                .out_with_note(listed.setting.key, tone, &value, &listed.origin.to_string());
         }
         return Ok(());
     }
     session.ui.out("---");
     session.ui.out(yaml(&generate::nest(&all))?.trim_end());
     Ok(())
-}
-
-/// Columns that a terminal has at least.
-const COLUMNS: usize = 80;
-
-/// Shows a setting on a line; where it comes from follows on lines of its own
-/// when there is no room for it.
-fn show_with_origin(session: &Session, key: &str, tone: Tone, value: &str, origin: &str) {
-    let width = |text: &str| text.chars().count();
-    let line = format!("{} {value}", paint(tone, key));
-    let used = width(key) + 1 + width(value);
-    if used + 2 + width(origin) <= COLUMNS {
-        let pad = " ".repeat(COLUMNS - used - width(origin));
-        return session.ui.out(&format!("{line}{pad}{}", paint(Tone::Faint, origin)));
-    }
-    if used <= COLUMNS {
-        session.ui.out(line.trim_end());
-    } else {
-        session.ui.out(&paint(tone, key));
-        session.ui.out(&format!("    {value}"));
-    }
-    let mut rest = String::new();
-    for word in origin.split(' ') {
-        if width(&rest) + 1 + width(word) > COLUMNS - 4 {
-            session.ui.out(&format!("    {}", paint(Tone::Faint, &rest)));
-            rest.clear();
-        }
-        if !rest.is_empty() {
-            rest.push(' ');
-        }
-        rest.push_str(word);
-    }
-    session.ui.out(&format!("    {}", paint(Tone::Faint, &rest)));
 }
 
 fn edit_file(session: &Session) -> Result<(), CommandError> {

@@ -154,6 +154,21 @@ fn sections_of_others_are_kept_and_mentioned_once() {
 fn origins_and_lists() {
     let root = TestRoot::with(FILE);
     let list = root.kdk(&["config", "list", "--show-origin"]).ok();
+    for keys in [&["registry.port"][..], &["registry"], &["registry.port", "hostname"]] {
+        let some = root.kdk(&[&["config", "get", "--show-origin"], keys].concat()).ok();
+        let wanted = |line: &&str| {
+            keys.iter()
+                .any(|key| line.split([' ', '.']).next() == Some(key) || line.split(' ').next() == Some(key))
+        };
+        assert!(some.lines().count() >= keys.len(), "{some}");
+        assert_eq!(
+            some.lines().find(|line| !line.starts_with(' ') && !wanted(line)),
+            None,
+            "{keys:?}"
+        );
+        assert!(list.contains(some.trim_end()) || keys.len() > 1, "{some}");
+    }
+    root.kdk(&["config", "get", "--show-origin", "registry.prot"]).fails(1);
     for expected in ["registry.host", "kdk.yml:6", "computed from hostname", "default"] {
         assert!(list.contains(expected), "{expected}: {list}");
     }
