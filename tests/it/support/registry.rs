@@ -1,5 +1,6 @@
 //! The real registry server on a free port.
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -11,12 +12,28 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use super::postgres::TestPostgres;
 use super::{Face, KDK, TestRoot, temporary};
 
+/// The log of a server.
+struct Lines {
+    passed: VecDeque<String>,
+    coming: mpsc::Receiver<String>,
+}
+
+impl Lines {
+    #[track_caller]
+    fn next(&mut self) -> String {
+        self.passed.pop_front().unwrap_or_else(|| {
+            let coming = self.coming.recv_timeout(Duration::from_secs(20));
+            coming.expect("the line comes")
+        })
+    }
+}
+
 pub struct TestRegistry {
     child: Child,
     pub directory: tempfile::TempDir,
     pub address: String,
     pub client: Client,
-    lines: std::sync::Mutex<mpsc::Receiver<String>>,
+    lines: std::sync::Mutex<Lines>,
     face: Face,
     /// The database that goes with it.
     database: Option<String>,
@@ -102,12 +119,17 @@ impl TestRegistry {
             directory,
             address: String::new(),
             client: Client::new(),
-            lines: std::sync::Mutex::new(lines),
+            lines: std::sync::Mutex::new(Lines {
+                passed: VecDeque::new(),
+                coming: lines,
+            }),
             face: Face::Files,
             database: None,
         };
+        let mut passed = VecDeque::new();
         registry.address = registry
             .wait_for_line(|line| {
+                passed.push_back(line.to_string());
                 line["msg"]
                     .as_str()
                     .and_then(|text| text.strip_prefix("listening on ").map(str::to_owned))
@@ -116,6 +138,8 @@ impl TestRegistry {
             .next()
             .expect("an address")
             .to_owned();
+        // What is said beside the start may come before the address: who waits for it still finds it.
+        registry.lines.get_mut().expect("not poisoned").passed = passed;
         registry
     }
 
@@ -144,7 +168,10 @@ impl TestRegistry {
             directory,
             address,
             client: Client::new(),
-            lines: std::sync::Mutex::new(mpsc::channel().1),
+            lines: std::sync::Mutex::new(Lines {
+                passed: VecDeque::new(),
+                coming: mpsc::channel().1,
+            }),
             face: Face::Files,
             database: None,
         };
@@ -160,14 +187,9 @@ impl TestRegistry {
 
     /// Waits for a log line from which `pick` picks something.
     #[track_caller]
-    pub fn wait_for_line<T>(&self, pick: impl Fn(&serde_json::Value) -> Option<T>) -> T {
+    pub fn wait_for_line<T>(&self, mut pick: impl FnMut(&serde_json::Value) -> Option<T>) -> T {
         loop {
-            let line = self
-                .lines
-                .lock()
-                .expect("not poisoned")
-                .recv_timeout(Duration::from_secs(20))
-                .expect("the line comes");
+            let line = self.lines.lock().expect("not poisoned").next();
             let line = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
             if let Some(found) = pick(&line) {
                 return found;
