@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test peers test-clients record storm bootstrap check fmt lint doc deny generate bench fuzz install clean
+.PHONY: help build run test test-schema peers test-clients record storm bootstrap check fmt lint doc deny generate bench fuzz install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ bootstrap: ## install what the tests need
 
 test: bootstrap ## install what the tests need, and run all tests
 	cargo test --locked
+
+test-schema: bootstrap ## run the tests of metadata on a database as GitLab's registry makes it
+	KDK_TEST_SCHEMA=gitlab cargo test --locked --test it -- _a_database metadata:: import online storm
 
 peers: ## build the clients and registries of the client matrix (Go 1.24 or newer)
 	support/bootstrap --peers

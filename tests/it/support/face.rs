@@ -12,7 +12,7 @@ pub enum Face {
     Database,
     /// Memory, with links as metadata.
     Memory,
-    /// Memory, with metadata in PostgreSQL.
+    /// Memory, with metadata in PostgreSQL, in a schema as GitLab's registry makes it.
     MemoryDatabase,
 }
 
@@ -56,7 +56,11 @@ impl Face {
             let name = name
                 .to_lowercase()
                 .replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
-            TestPostgres::shared().database(&name);
+            let postgres = TestPostgres::shared();
+            match self {
+                Self::MemoryDatabase => postgres.database_of_gitlab(&name),
+                _ => postgres.database(&name),
+            }
             name
         })
     }

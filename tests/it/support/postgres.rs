@@ -174,7 +174,7 @@ impl TestPostgres {
         self.hears("ready");
     }
 
-    /// Makes the database that others are copied from.
+    /// Makes the databases that others are copied from.
     pub fn make_template(&self) {
         self.sql(
             "postgres",
@@ -199,6 +199,8 @@ impl TestPostgres {
             done.contains("OK: applied 184 pre-deployment migration(s), 10 post"),
             "{done}"
         );
+        self.sql("postgres", "CREATE DATABASE template_gitlab TEMPLATE template_kdk");
+        self.sql("template_gitlab", include_str!("gitlab_schema.sql"));
     }
 
     /// Returns the one that tests share.
@@ -252,8 +254,27 @@ impl TestPostgres {
         )
     }
 
-    /// Makes a database with the schema, unless it is there.
+    /// Makes a database with the schema, unless it is there: as `migrate up` makes it or, with
+    /// `KDK_TEST_SCHEMA=gitlab`, as GitLab's registry does.
     pub fn database(&self, name: &str) {
+        if is_gitlab_schema() {
+            self.database_of_gitlab(name);
+        } else {
+            self.database_of_kdk(name);
+        }
+    }
+
+    /// Makes a database with what this project adds to the schema, unless it is there.
+    pub fn database_of_kdk(&self, name: &str) {
+        self.copy("template_kdk", name);
+    }
+
+    /// Makes a database as GitLab's registry makes it, unless it is there.
+    pub fn database_of_gitlab(&self, name: &str) {
+        self.copy("template_gitlab", name);
+    }
+
+    fn copy(&self, template: &str, name: &str) {
         static TURN: Mutex<()> = Mutex::new(());
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self
@@ -263,7 +284,7 @@ impl TestPostgres {
             )
             .is_empty()
         {
-            self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template_kdk"));
+            self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
         }
     }
 
@@ -276,6 +297,11 @@ impl TestPostgres {
             .stderr(Stdio::null())
             .spawn();
     }
+}
+
+/// Says whether databases are as GitLab's registry makes them.
+pub fn is_gitlab_schema() -> bool {
+    std::env::var_os("KDK_TEST_SCHEMA").is_some_and(|schema| schema == "gitlab")
 }
 
 impl Drop for TestPostgres {

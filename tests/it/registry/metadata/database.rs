@@ -880,7 +880,7 @@ fn pushes_and_the_collection_do_not_hurt_each_other() {
 #[test]
 fn the_schema_is_gitlabs() {
     let postgres = TestPostgres::shared();
-    postgres.database("schema_listed");
+    postgres.database_of_kdk("schema_listed");
     let list = |sql: &str| postgres.sql("schema_listed", sql);
     let parts = [
         (

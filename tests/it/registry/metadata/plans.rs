@@ -89,7 +89,7 @@ type Request<'a> = Box<dyn Fn(&str) -> u16 + 'a>;
 fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
     let postgres = TestPostgres::start();
     postgres.make_template();
-    postgres.database("registry_dev");
+    postgres.database_of_kdk("registry_dev");
     postgres.sql(
         "registry_dev",
         "ALTER DATABASE registry_dev SET session_preload_libraries = 'auto_explain';
@@ -252,8 +252,8 @@ fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
         // What else the server asks meanwhile is not about a repository.
         let mut common = 0;
         for (query, few) in &few {
-            // What changes rows cannot ask for an order, and so for an index.
-            if query.starts_with("DELETE ") || query.starts_with("WITH detached AS ( UPDATE") {
+            // A DELETE cannot ask for an order, and so for an index, before there are statistics.
+            if query.starts_with("DELETE ") {
                 continue;
             }
             let Some((_, many)) = many.iter().find(|(other, _)| other == query) else {

@@ -213,6 +213,7 @@ fn media_types_may_have_wider_numbers() {
 #[test]
 fn databases_of_before_are_mended() {
     let postgres = TestPostgres::shared();
+    postgres.database_of_kdk("of_before");
     let mut registry = serving("of_before");
     let (bytes, image) = registry.push_image("a/b", "t", "x");
     attach(&registry, "signature", &image, bytes.len(), "one");
@@ -354,7 +355,7 @@ fn what_is_in_memory_is_never_older_than_the_database() {
 #[test]
 fn what_is_in_memory_needs_no_row_of_it() {
     let postgres = TestPostgres::shared();
-    postgres.database("statements_of_memory");
+    postgres.database_of_kdk("statements_of_memory");
     // A connection that is made meanwhile would make all doubtful.
     let section = postgres.section("statements_of_memory", true);
     let registry = TestRegistry::with(temporary(), &format!("{section}  pool:\n    maxopen: 1\n"), &[]);
@@ -460,7 +461,7 @@ fn who_reads_along_with_others_sees_what_was_pushed_before() {
 #[test]
 fn who_does_not_own_the_schema_leaves_it_as_it_is() {
     let postgres = TestPostgres::shared();
-    postgres.database("of_another");
+    postgres.database_of_kdk("of_another");
     postgres.sql(
         "of_another",
         "DROP SCHEMA kdk CASCADE; CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest;

@@ -257,7 +257,7 @@ fn a_sweep_does_so_many_operations_on_disk() {
 fn each_request_asks_the_database_for_so_much() {
     let postgres = TestPostgres::start();
     postgres.make_template();
-    postgres.database("registry_dev");
+    postgres.database_of_kdk("registry_dev");
     postgres.sql("registry_dev", "ALTER DATABASE registry_dev SET log_statement = 'all'");
     let section = postgres.section("registry_dev", true);
     let directory = temporary();
