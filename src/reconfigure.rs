@@ -60,39 +60,6 @@ pub enum ReconfigureError {
     },
 }
 
-/// Checks that the built-in registry would take its file, before anything
-/// that runs is stopped for it.
-fn check_registry(config: &Config, files: &[FileChange]) -> Result<(), ReconfigureError> {
-    if !config.registry_enabled() || !config.registry_is_embedded() {
-        return Ok(());
-    }
-    let path = config.root().registry_config();
-    let Some(file) = files
-        .iter()
-        .find(|file| file.path == path && file.action != Action::Protected)
-    else {
-        return Ok(());
-    };
-    let env = crate::services::registry_env(config);
-    let refused = |reason: String| ReconfigureError::Registry { reason };
-    let parsed =
-        crate::registry::config::Config::parse(&path, &file.new, &env).map_err(|error| refused(error.to_string()))?;
-    if let Some(problem) = parsed.forward_problem() {
-        return Err(refused(problem));
-    }
-    if let Some(crate::registry::config::AuthConfig::Token(token)) = &parsed.auth {
-        let made = |bundle: &Utf8Path| {
-            bundle == config.root().signing_pair().0 || files.iter().any(|file| file.path == bundle)
-        };
-        if let Some(bundle) = token.rootcertbundle.as_ref().filter(|bundle| !made(bundle))
-            && !bundle.exists()
-        {
-            return Err(refused(format!("auth.token.rootcertbundle: {bundle} does not exist")));
-        }
-    }
-    Ok(())
-}
-
 /// What would happen to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -280,7 +247,6 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
     for rendered in pair::files(config) {
         files.push(file_change(config, rendered)?);
     }
-    check_registry(config, &files)?;
     let planned = |path: &Utf8Path| files.iter().find(|file| file.path == path).map(|file| file.new.clone());
     pair::check(config, planned).map_err(|reason| ReconfigureError::Registry { reason })?;
     let authority = Authority::new(root.certificates());

@@ -38,15 +38,26 @@ pub fn check(config: &Config, planned: impl Fn(&Utf8Path) -> Option<String>) -> 
     }
     let key_path = config.path(&config.registry_key());
     let bundle_path = config.path(&config.registry_rootcertbundle());
-    let text = |path: &Utf8Path| planned(path).or_else(|| read_optional(path).ok().flatten());
-    let (Some(key), Some(bundle)) = (text(&key_path), text(&bundle_path)) else {
-        return Ok(());
-    };
     // Kdk's own pair is judged, and made anew, with the other certificates.
     let made = config.root().signing_pair();
     if (&bundle_path, &key_path) == (&made.0, &made.1) && config.registry_internal_key().is_none() {
         return Ok(());
     }
+    let text = |path: &Utf8Path| match planned(path) {
+        Some(text) => Ok(Some(text)),
+        None => read_optional(path).map_err(|error| format!("{path} cannot be read: {error}")),
+    };
+    let key = match text(&key_path)? {
+        None if key_path != made.1 => {
+            return Err(format!(
+                "registry.key: {key_path} does not exist; take kdk's own with: kdk config unset registry.key"
+            ));
+        }
+        key => key,
+    };
+    let (Some(key), Some(bundle)) = (key, text(&bundle_path)?) else {
+        return Ok(());
+    };
     let from = |setting: &str, inline: &str, path: &Utf8Path| {
         if config.is_given(inline) {
             inline.to_owned()

@@ -1,13 +1,14 @@
 //! What of `kdk.yml` has yet to be applied.
 
 use super::applied::Applied;
-use super::plan;
+use super::{Plan, ReconfigureError, plan};
 use crate::certs::Verdict;
 use crate::config::Config;
 use crate::sys::clock::Clock;
 
-/// Says what of `kdk.yml` was changed and is not applied yet.
-pub fn pending(config: &Config) -> Vec<String> {
+/// Says what of `kdk.yml` was changed and is not applied yet, and why it cannot
+/// be: `check` judges a plan that changes something.
+pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), ReconfigureError>) -> Vec<String> {
     let mut found = Vec::new();
     if crate::services::source::is_pending(config) {
         let version = config.registry_version();
@@ -15,8 +16,18 @@ pub fn pending(config: &Config) -> Vec<String> {
             "registry.version {version} was not built yet; build it with: kdk reconfigure"
         ));
     }
-    let Ok(plan) = plan(config, Clock::System.now()) else {
-        return found;
+    let planned = plan(config, Clock::System.now()).and_then(|plan| {
+        if plan.outdated() {
+            check(&plan)?;
+        }
+        Ok(plan)
+    });
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(error) => {
+            found.push(format!("kdk reconfigure would fail: {error}"));
+            return found;
+        }
     };
     let applied = Applied::load(config);
     let edited = applied

@@ -7,11 +7,10 @@ use super::run_state;
 use crate::certs::Verdict;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
+use crate::cli::preflight;
 use crate::config::Config;
 use crate::reconfigure::applied::{Applied, Change};
-use crate::reconfigure::{Action, Plan, ReconfigureError, apply, plan};
-use crate::registry::admin;
-use crate::registry::config::Config as RegistryConfig;
+use crate::reconfigure::{Action, Plan, apply, plan};
 use crate::services::{self, REGISTRY, source};
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::Clock;
@@ -51,7 +50,7 @@ pub fn run(session: &Session, args: &ReconfigureArgs) -> Result<(), CommandError
     let config = session.config()?;
     if args.dry_run {
         let plan = plan(&config, Clock::System.now())?;
-        check_place(&config, &plan)?;
+        preflight::check(&config, &plan)?;
         return dry_run(session, &config, &plan);
     }
     if !bring_in_line(session, &config, args)? {
@@ -69,7 +68,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     crate::sys::fs::create_private_dir(&root.state())?;
     let _lock = Lock::take(&root.state().join("reconfigure.lock"))?;
     let plan = plan(config, now)?;
-    check_place(config, &plan)?;
+    preflight::check(config, &plan)?;
     let before = Applied::load(config);
     plan.notices.iter().for_each(|notice| ui.warn(notice));
     warn_of_edits(session, config, before.as_ref(), &plan);
@@ -134,22 +133,6 @@ fn warn_of_edits(session: &Session, config: &Config, before: Option<&Applied>, p
             "{name} was changed by hand; kdk.yml decides, and the changed one goes to {}; keep such a file with: kdk config set kdk.protected_config_files {name}",
             config.root().relative(&config.root().backups())
         ));
-    }
-}
-
-/// Refuses settings with which the built-in registry would not find the
-/// metadata of its images, before anything that runs is stopped for them.
-fn check_place(config: &Config, plan: &Plan) -> Result<(), CommandError> {
-    let path = config.root().registry_config();
-    let planned = plan.files.iter().find(|file| file.path == path);
-    let Some(file) = planned.filter(|file| file.action != Action::Protected && config.registry_is_embedded()) else {
-        return Ok(());
-    };
-    let env = services::registry_env(config);
-    let parsed = RegistryConfig::parse(&path, &file.new, &env).ok();
-    match parsed.and_then(|parsed| admin::misplaced(&parsed)) {
-        Some(reason) if config.registry_enabled() => Err(ReconfigureError::Registry { reason }.into()),
-        _ => Ok(()),
     }
 }
 

@@ -4,14 +4,14 @@ use clap::Args;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::failures;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
+use crate::cli::{failures, preflight};
 use crate::config::Config;
-use crate::reconfigure::{exposure, hosts, pending};
+use crate::reconfigure::{exposure, hosts};
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
-use crate::services::{self, POSTGRESQL};
+use crate::services::{self, POSTGRESQL, REGISTRY};
 use crate::supervisor::client::Outcome;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Request, StateName};
 use crate::sys;
@@ -58,7 +58,7 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
     super::database::keep(&config);
-    pending::pending(&config)
+    preflight::pending(&config)
         .iter()
         .for_each(|notice| session.ui.warn(notice));
     if let Some(notice) = exposure::exposure(&config) {
@@ -92,7 +92,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;
     super::database::keep(&config);
-    pending::pending(&config)
+    preflight::pending(&config)
         .iter()
         .for_each(|notice| session.ui.warn(notice));
     if args.services.is_empty() {
@@ -237,7 +237,10 @@ fn ready(
             Err(error @ services::Unready::Postgresql(_)) => unready.push((name, error.into())),
             Err(error) => return Err(error.into()),
             // One that runs is not stopped for what cannot be.
-            Ok(()) if is_restart => unready.extend(without_address(config, spec).map(|error| (name, error))),
+            Ok(()) if is_restart => {
+                let error = without_address(config, spec).or_else(|| not_startable(config, spec));
+                unready.extend(error.map(|error| (name, error)));
+            }
             Ok(()) => {}
         }
     }
@@ -260,6 +263,17 @@ fn ready(
         Some(error) if specs.is_empty() => Err(error),
         later => Ok((specs, later)),
     }
+}
+
+/// Why the built-in registry would not start again.
+fn not_startable(config: &Config, spec: &JobSpec) -> Option<CommandError> {
+    if spec.name != REGISTRY {
+        return None;
+    }
+    let reason = preflight::check_rendered(config).err()?;
+    Some(CommandError::user(format!(
+        "registry is not restarted, as it would not start: {reason}"
+    )))
 }
 
 /// Says why a service could not listen where it is to.

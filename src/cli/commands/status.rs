@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
+use crate::cli::preflight;
 use crate::cli::ui::Tone;
 use crate::config::Config;
-use crate::reconfigure::{exposure, pending};
+use crate::reconfigure::exposure;
 use crate::root::Root;
 use crate::services;
 use crate::services::origin::{self, Origin};
@@ -72,7 +73,7 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     } else {
         show(session, &all);
         if let Some(config) = &config {
-            let told = pending::pending(config).into_iter().chain(exposure::exposure(config));
+            let told = preflight::pending(config).into_iter().chain(exposure::exposure(config));
             told.for_each(|notice| session.ui.warn(&notice));
         }
     }

@@ -20,15 +20,17 @@ const LONGEST_CHAIN: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file cannot be read or is not of its kind.
-    #[error("cannot read the token keys {path}: {reason}")]
+    #[error("{setting}: cannot read {path}: {reason}")]
     Unreadable {
+        /// Who names it.
+        setting: &'static str,
         /// The file.
         path: Utf8PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// There is nothing to trust.
-    #[error("{0} holds no certificate with a key that tokens can be checked with")]
+    #[error("auth.token.rootcertbundle: {0} holds no certificate with a key that tokens can be checked with")]
     Empty(Utf8PathBuf),
 }
 
@@ -73,6 +75,7 @@ impl Keys {
     /// Adds the keys of a JSON Web Key Set (RFC 7517, section 5).
     fn add_set(&mut self, path: &Utf8Path) -> Result<(), KeysError> {
         let unreadable = |reason: String| KeysError::Unreadable {
+            setting: "auth.token.jwks",
             path: path.to_owned(),
             reason,
         };
@@ -179,6 +182,7 @@ fn authority<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
 fn read_bundle(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, KeysError> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     certificates.map_err(|error| KeysError::Unreadable {
+        setting: "auth.token.rootcertbundle",
         path: path.to_owned(),
         reason: error.to_string(),
     })

@@ -3,6 +3,8 @@
 use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
+use camino::Utf8Path;
+
 use super::database::Mode;
 use super::{AuthConfig, Config, Endpoint, ForwardConfig, Probe};
 use crate::registry::oci::references::Platforms;
@@ -10,6 +12,16 @@ use crate::serve::{Forward, tls};
 
 /// One line of an explanation: what it is about, and how it is.
 pub type Line = (&'static str, String);
+
+impl AuthConfig {
+    /// Returns the files that it names.
+    pub fn files(&self) -> [Option<&Utf8Path>; 2] {
+        match self {
+            Self::Token(token) => [token.rootcertbundle.as_deref(), token.jwks.as_deref()],
+            Self::Htpasswd(file) => [Some(&file.path), None],
+        }
+    }
+}
 
 impl Config {
     /// Says in words what the server goes by. Secrets are left out.

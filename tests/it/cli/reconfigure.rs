@@ -359,7 +359,20 @@ fn settings_that_the_registry_would_refuse_stop_nothing() {
         ("registry.storage", "{s3: {bucket: x}}", "serves storage.filesystem"),
         ("registry.config.log.level", "nonsense", "no level"),
         ("registry.config.http.draintimeout", "abc", "no duration"),
-        ("registry.rootcertbundle", "/nope.crt", "/nope.crt does not exist"),
+        ("registry.rootcertbundle", "/nope.crt", "cannot read /nope.crt: "),
+        ("registry.key", "/nope.key", "registry.key: /nope.key does not exist"),
+        ("registry.path", "/dev/null", "/dev/null is no directory"),
+        ("rails.ca_file", "/nope.crt", "auth.token.forwardca: "),
+        (
+            "registry.config.http.tls",
+            "{certificate: /nope.crt, key: /nope.key}",
+            "TLS certificate: /nope.crt: ",
+        ),
+        (
+            "registry.config.auth",
+            "{htpasswd: {realm: x, path: /no/htpasswd}, token: null}",
+            "auth.htpasswd.path: cannot read /no/htpasswd",
+        ),
     ] {
         let before = root.read("kdk.yml");
         root.kdk(&["config", "set", key, value]).ok();
@@ -373,10 +386,30 @@ fn settings_that_the_registry_would_refuse_stop_nothing() {
             (pid, rendered.clone()),
             "{key}"
         );
+        let status = root.kdk(&["status"]).stderr;
+        assert!(
+            status.contains("kdk reconfigure would fail: ") && status.contains(expected),
+            "{key}: {status}"
+        );
         root.kdk(&["config", "unset", key]).ok();
         assert_eq!(root.read("kdk.yml"), before, "{key}: something is left behind");
     }
     root.kdk(&["reconfigure"]).ok();
+    // What it names may go later.
+    let passwords = root.join("htpasswd");
+    let entry = "somebody:$2b$04$yDiVztqx4UwkNoM5nQXo7OQzjMLTm5HX9K1mBhXFqSBqKjnT0aSqi\n";
+    std::fs::write(&passwords, entry).expect("written");
+    let auth = format!("{{htpasswd: {{realm: x, path: {}}}, token: null}}", passwords.display());
+    root.kdk(&["config", "set", "registry.config.auth", &auth]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    let pid = root.pid("registry");
+    std::fs::remove_file(&passwords).expect("removed");
+    let error = root.kdk(&["restart", "registry"]).fails(1);
+    assert!(
+        error.contains("registry is not restarted, as it would not start: auth.htpasswd.path: cannot read "),
+        "{error}"
+    );
+    assert_eq!(root.pid("registry"), pid);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError
     let source = super::configuration(session, config)?;
     let config = source.load().map_err(crate::registry::admin::CommandError::from)?;
     let lines = config.explain();
-    let problems = crate::registry::server::problems(&config);
+    let problems = crate::registry::server::problems(&config, |_| false);
     if json {
         let settings: Vec<_> = lines
             .iter()
