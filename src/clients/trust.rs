@@ -15,6 +15,7 @@ use crate::sys;
 use crate::sys::fs::PUBLIC;
 
 const DESKTOP: &str = "Docker Desktop";
+const JOBS: &str = "CI/CD jobs";
 
 /// A client's directory of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +82,10 @@ pub fn places(config: &Config) -> Vec<Place> {
         restart: false,
     });
     // On Linux only Docker Desktop looks there, and the jobs of a CI/CD runner, which mount it.
-    let desktop = cfg!(not(target_os = "linux")) || home.join(".docker/desktop").is_dir();
+    let desktop = is_desktop(&home);
     if desktop || config.runner_enabled() {
         places.push(Place {
-            client: if desktop { DESKTOP } else { "CI/CD jobs" },
+            client: if desktop { DESKTOP } else { JOBS },
             directory: home.join(".docker/certs.d"),
             restart: desktop,
         });
@@ -92,12 +93,17 @@ pub fn places(config: &Config) -> Vec<Place> {
     places
 }
 
+/// Whether the docker of this machine is Docker Desktop, which reads certificates once.
+fn is_desktop(home: &Utf8Path) -> bool {
+    cfg!(not(target_os = "linux")) || home.join(".docker/desktop").is_dir()
+}
+
 /// Says whether a client trusts the certificate in a file, for an address.
 pub fn is_trusted(client: Found, address: &str, certificate: &Utf8Path) -> bool {
     let home = sys::env::home().unwrap_or_default();
     let (engine, own) = ("/etc/docker/certs.d", home.join(".config/containers/certs.d"));
     let directories: Vec<Utf8PathBuf> = match client {
-        Found::Docker if cfg!(target_os = "linux") && !home.join(".docker/desktop").is_dir() => vec![engine.into()],
+        Found::Docker if !is_desktop(&home) => vec![engine.into()],
         Found::Docker => vec![home.join(".docker/certs.d")],
         Found::Podman => vec![own, "/etc/containers/certs.d".into(), engine.into()],
     };
@@ -284,7 +290,8 @@ fn client_of(path: &Utf8Path) -> &'static str {
     if parts("/.config/containers/") {
         "podman, buildah, skopeo"
     } else if parts("/.docker/") {
-        DESKTOP
+        let home = sys::env::home().unwrap_or_default();
+        if is_desktop(&home) { DESKTOP } else { JOBS }
     } else {
         "Docker Engine"
     }

@@ -86,7 +86,26 @@ fn https_with_a_trusted_certificate() {
         again.stderr
     );
     again.ok();
-    namespace.sh("root", "kdk trust-docker-registry --remove").ok();
+    // The jobs of a runner mount what Docker Desktop would have to be restarted for.
+    namespace
+        .sh(
+            "root",
+            "kdk config set runner.enabled true && kdk trust-docker-registry",
+        )
+        .ok();
+    let jobs = namespace.join("home/.docker/certs.d/registry.test:5000/ca.crt");
+    assert!(jobs.exists());
+    let removed = namespace.sh(
+        "root",
+        "kdk config set runner.enabled false && kdk trust-docker-registry --remove",
+    );
+    assert!(
+        removed.stderr.contains("(CI/CD jobs)") && !removed.stderr.contains("restart Docker"),
+        "{}",
+        removed.stderr
+    );
+    removed.ok();
+    assert!(!jobs.exists());
     assert!(!namespace.docker_certificate("registry.test:5000").exists());
     let untrusted = namespace
         .sh("project", "docker pull kdk.test:5000/custom-docker-image")
