@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Config;
 use crate::supervisor::Paths;
 use crate::supervisor::client::Client;
+use crate::supervisor::log::Limits;
 use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
 use crate::sys;
 use crate::sys::signal::StopSignal;
@@ -194,6 +195,18 @@ pub fn supervisor(config_root: &crate::root::Root) -> Client {
         "supervise".to_owned(),
     ];
     Client::new(paths(root), daemon)
+}
+
+/// Lets the root's logs be bounded as its settings say.
+///
+/// # Errors
+/// Those of the file system.
+pub fn limit_logs(config: &Config) -> std::io::Result<()> {
+    let limits = Limits {
+        max_size: config.log_max_size() << 20,
+        keep: usize::try_from(config.log_keep()).unwrap_or(usize::MAX),
+    };
+    limits.save(&paths(config.root()))
 }
 
 /// Returns where the root's supervisor keeps its things.

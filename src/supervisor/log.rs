@@ -5,6 +5,9 @@
 //! killed, and a successor reads on. Until then the pipe takes what it holds
 //! (1 MiB on Linux); beyond that, kdk's own servers drop lines, and others
 //! wait.
+//!
+//! What bounds the logs stands in a file, so that a change takes effect while
+//! the services run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -14,18 +17,57 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde::{Deserialize, Serialize};
 
+use super::Paths;
 use crate::sys::clock::{Clock, log_stamp};
-use crate::sys::fs::{append, create_dir};
+use crate::sys::fs::{PRIVATE, append, create_dir, create_private_dir, write_atomic};
 
-/// Size from which a log is put aside.
-const ROTATE_AT: u64 = 10 << 20;
-/// Old logs that are kept.
-const KEPT: usize = 5;
+/// How many bytes are written to a log before its limits are looked up again.
+const LOOK_EVERY: u64 = 64 << 10;
 /// Permission bits of logs: they may hold what users would not tell everybody.
 const MODE: u32 = 0o640;
 /// Longest line in bytes; what is longer goes on in the next.
 const LONGEST_LINE: u64 = 64 << 10;
+
+/// What bounds a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes from which a log is put aside.
+    pub max_size: u64,
+    /// Old logs that are kept.
+    pub keep: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_size: 10 << 20,
+            keep: 5,
+        }
+    }
+}
+
+impl Limits {
+    fn read(path: &Utf8Path) -> Self {
+        let text = crate::sys::fs::read_optional(path).ok().flatten();
+        text.and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Writes them where the logs of a root look.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn save(self, paths: &Paths) -> io::Result<()> {
+        let path = paths.log_limits();
+        if Self::read(&path) == self {
+            return Ok(());
+        }
+        create_private_dir(&paths.state)?;
+        write_atomic(&path, serde_json::to_string(&self)?.as_bytes(), PRIVATE)
+    }
+}
 
 /// Opens the pipe that a service writes to, making it when it is missing.
 ///
@@ -58,10 +100,10 @@ pub fn writer(path: &Utf8Path) -> io::Result<OwnedFd> {
 ///
 /// A log that cannot be written is tried again with every line; the service
 /// is never held up by it.
-pub fn copy(pipe: File, path: Utf8PathBuf) {
+pub fn copy(pipe: File, path: Utf8PathBuf, limits: Utf8PathBuf) {
     std::thread::spawn(move || {
         let mut input = BufReader::new(pipe);
-        let mut log = Log::new(path);
+        let mut log = Log::new(path, limits);
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -81,6 +123,10 @@ pub struct Log {
     path: Utf8PathBuf,
     file: Option<File>,
     size: u64,
+    /// Where the limits stand, what they were, and how much may be written until they are looked up.
+    limits_file: Utf8PathBuf,
+    limits: Limits,
+    unlooked: u64,
     clock: Clock,
 }
 
@@ -96,11 +142,14 @@ pub fn end_all() {
 
 impl Log {
     /// Names a log; it is made when something is written.
-    pub fn new(path: Utf8PathBuf) -> Self {
+    pub fn new(path: Utf8PathBuf, limits_file: Utf8PathBuf) -> Self {
         Self {
             path,
             file: None,
             size: 0,
+            limits: Limits::read(&limits_file),
+            limits_file,
+            unlooked: LOOK_EVERY,
             clock: Clock::System,
         }
     }
@@ -120,7 +169,12 @@ impl Log {
         if !stamped.ends_with(b"\n") {
             stamped.push(b'\n');
         }
-        if self.size >= ROTATE_AT {
+        if self.unlooked == 0 {
+            self.limits = Limits::read(&self.limits_file);
+            self.unlooked = LOOK_EVERY;
+        }
+        self.unlooked = self.unlooked.saturating_sub(stamped.len() as u64);
+        if self.size >= self.limits.max_size {
             self.rotate(&log_stamp(now))?;
         }
         if self.file.is_none() || !self.path.exists() {
@@ -150,7 +204,7 @@ impl Log {
         self.size = 0;
         std::fs::rename(&self.path, self.path.with_file_name(format!("@{stamp}.log")))?;
         let mut old = old_logs(&self.path);
-        while old.len() > KEPT {
+        while old.len() > self.limits.keep {
             std::fs::remove_file(old.remove(0))?;
         }
         Ok(())
@@ -179,16 +233,16 @@ mod tests {
     fn logs_are_stamped_and_rotated() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = Utf8PathBuf::from_path_buf(directory.path().join("svc/current")).expect("UTF-8");
-        let mut log = Log::new(path.clone());
+        let mut log = Log::new(path.clone(), path.with_file_name("limits"));
         for second in 0..8 {
             log.clock = Clock::Fixed(format!("2024-09-26T21:36:{second:02}.51052Z").parse().expect("valid"));
             log.write(b"hello\n").expect("written");
-            log.size = ROTATE_AT;
+            log.size = Limits::default().max_size;
         }
         assert_eq!(
             crate::sys::fs::read(&path).expect("there"),
             "2024-09-26_21:36:07.51052 hello\n"
         );
-        assert_eq!(old_logs(&path).len(), KEPT);
+        assert_eq!(old_logs(&path).len(), Limits::default().keep);
     }
 }

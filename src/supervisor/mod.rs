@@ -53,6 +53,11 @@ impl Paths {
         self.logs.join("kdk/supervisor.log")
     }
 
+    /// What bounds the logs.
+    pub fn log_limits(&self) -> Utf8PathBuf {
+        self.state.join("logs.json")
+    }
+
     /// A service's current log.
     pub fn log(&self, name: &str) -> Utf8PathBuf {
         self.logs.join(name).join("current")

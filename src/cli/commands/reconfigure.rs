@@ -91,6 +91,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
         before.with_files(config, &plan).save(config)?;
     }
     super::roots::enter(session, config);
+    services::limit_logs(config)?;
     let built = build(session, config);
     let prepared = super::database::prepare(session, config);
     // Even when the build failed: what was written must come to be used.

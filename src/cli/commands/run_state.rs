@@ -302,6 +302,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
     let ui = &session.ui;
     let is_restart = matches!(manner, Manner::Restart | Manner::RestartSilently);
     let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
+    services::limit_logs(config)?;
     if let Some(error) = &later {
         ui.error(&error.message);
     }

@@ -498,7 +498,7 @@ impl Daemon {
             return pipe.try_clone();
         }
         let pipe = log::open_pipe(&self.paths.pipe(name))?;
-        log::copy(pipe.try_clone()?, self.paths.log(name));
+        log::copy(pipe.try_clone()?, self.paths.log(name), self.paths.log_limits());
         Ok(pipe)
     }
 

@@ -506,3 +506,41 @@ fn a_root_that_goes_takes_its_services_with_it() {
         let _ = std::fs::remove_dir_all(&aside);
     }
 }
+
+/// Logs are bounded as the settings say, also while services run.
+#[test]
+fn logs_are_put_aside_as_the_settings_say() {
+    let root = TestRoot::with_registry("  auth_enabled: false\nkdk:\n  log:\n    max_size: 1\n    keep: 3\n");
+    root.up();
+    let pid = root.pid("registry");
+    let client = reqwest::blocking::Client::new();
+    let url = format!("http://127.0.0.1:{}/v2/", root.registry_port);
+    let agent = "x".repeat(6000);
+    let old = || {
+        let entries = std::fs::read_dir(root.join("log/registry")).expect("there");
+        let sizes = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with('@'));
+        sizes
+            .map(|entry| entry.metadata().expect("there").len() >> 20)
+            .collect::<Vec<u64>>()
+    };
+    let fill = |mebibytes: usize| {
+        for _ in 0..mebibytes * 190 {
+            let answer = client.get(&url).header("User-Agent", &agent).send().expect("answered");
+            assert_eq!(answer.status(), 200);
+        }
+    };
+    fill(6);
+    wait("there are three of 1 MiB", || (old() == [1, 1, 1]).then_some(()));
+    root.kdk(&["config", "set", "kdk.log.keep", "1"]).ok();
+    root.kdk(&["reconfigure"]).ok();
+    fill(2);
+    wait("there is one", || (old() == [1]).then_some(()));
+    assert_eq!(root.pid("registry"), pid);
+    assert!(
+        root.kdk(&["config", "set", "kdk.log.max_size", "0"])
+            .fails(1)
+            .contains("1")
+    );
+}
