@@ -49,15 +49,16 @@ struct Entries {
 impl Entries {
     fn load(config: &HtpasswdConfig) -> Result<Self, HtpasswdError> {
         let text = crate::sys::fs::read(&config.path).map_err(HtpasswdError::Read)?;
-        let hashes: HashMap<String, String> = text
+        // Of a name's lines the last counts, as with distribution.
+        let mut hashes: HashMap<String, String> = text
             .lines()
             .map(str::trim)
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split_once(':'))
-            // Other hashes are no protection; distribution does not take them either.
-            .filter(|(_, hash)| ["$2y$", "$2a$", "$2b$"].iter().any(|kind| hash.starts_with(kind)))
             .map(|(name, hash)| (name.to_owned(), hash.to_owned()))
             .collect();
+        // Other hashes are no protection; distribution does not take them either.
+        hashes.retain(|_, hash| ["$2y$", "$2a$", "$2b$"].iter().any(|kind| hash.starts_with(kind)));
         if hashes.is_empty() {
             return Err(HtpasswdError::Empty(config.path.clone()));
         }

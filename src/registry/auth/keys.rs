@@ -95,7 +95,9 @@ impl Keys {
             self.by_id.insert(key.thumbprint(), key);
         }
         if usable == 0 {
-            return Err(unreadable("it holds no RSA key and no EC key on P-256 or P-384".into()));
+            return Err(unreadable(
+                "it holds no RSA key, no EC key on P-256, P-384 or P-521, and no Ed25519 key".into(),
+            ));
         }
         Ok(())
     }

@@ -28,12 +28,13 @@ const TAGS_LIMIT: usize = 10_000;
 /// Events that wait for an endpoint, unless the file says.
 const QUEUE_LIMIT: usize = 3000;
 /// The algorithms of tokens, unless the file says; never `none`, never a shared secret.
-const ALGORITHMS: [Algorithm; 5] = [
+const ALGORITHMS: [Algorithm; 6] = [
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,
     Algorithm::ES256,
     Algorithm::ES384,
+    Algorithm::EdDSA,
 ];
 
 /// Checks values and fills in defaults.
@@ -216,7 +217,7 @@ fn token(token: raw::Token) -> Result<TokenConfig, Wrong> {
             _ => {
                 return wrong(
                     "auth.token.signingalgorithms",
-                    format!("{name:?} is not supported; use RS256, RS384, RS512, ES256, ES384 or ES512"),
+                    format!("{name:?} is not supported; use RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA"),
                 );
             }
         }

@@ -11,6 +11,7 @@ mod explain;
 mod locate;
 mod overrides;
 mod raw;
+mod texts;
 mod wrong;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -378,6 +379,7 @@ impl Config {
                 reason: "is missing: the file holds no settings; write version: 0.1, storage and http".to_owned(),
             });
         }
+        texts::restore(&mut tree, text);
         let (mut warnings, named) = overrides::apply(&mut tree, environment);
         let variable = |key: &str| {
             let is_it = |(path, _): &&overrides::Named| key == path || path.starts_with(&format!("{key}."));

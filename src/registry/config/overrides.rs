@@ -2,6 +2,8 @@
 
 use serde_yaml::{Mapping, Value};
 
+use super::texts;
+
 /// Variables that are no settings: the Go registries' own, those of podman,
 /// skopeo and buildah, and those that `kdk env` prints.
 const NOT_SETTINGS: [&str; 4] = [
@@ -35,7 +37,7 @@ pub fn apply(tree: &mut Value, environment: &[(String, String)]) -> (Vec<String>
     for (name, text) in settings {
         let mut parts: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
         as_keys(&mut parts);
-        let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
+        let value = texts::of_variable(&parts, text);
         if set(tree, &parts, value) {
             named.push((parts.join("."), name.clone()));
         } else {

@@ -181,6 +181,9 @@ impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         let (code, trouble) = if error.is_unavailable() {
             (ErrorCode::Unavailable, Some(Trouble::Database))
+        } else if error.is_passing() {
+            // Others were in the way each time.
+            (ErrorCode::Unavailable, None)
         } else {
             (ErrorCode::Unknown, None)
         };

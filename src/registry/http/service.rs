@@ -143,14 +143,11 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
         Err(error) => return exchange.end(Err(error)),
     };
     if matches!(exchange.method, Method::GET | Method::HEAD) {
-        return exchange.end(call.answer().await);
+        return exchange.end(call.guarded().await);
     }
     // What changes something is carried through, also when its client goes
     // away in the middle: half a change helps nobody.
-    let changing = async move {
-        let answer = AssertUnwindSafe(call.answer()).catch_unwind().await;
-        exchange.end(answer.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Unknown))))
-    };
+    let changing = async move { exchange.end(call.guarded().await) };
     let answer = shared.tasks.spawn(changing.in_current_span()).await;
     answer.unwrap_or_else(|_| ApiError::new(ErrorCode::Unknown).into_response())
 }
@@ -251,6 +248,13 @@ async fn begin(
 }
 
 impl Call {
+    /// Answers, also when that panics: it is logged where it happens, and must
+    /// cost nobody a connection.
+    async fn guarded(self: Box<Self>) -> Result<Response<Body>, ApiError> {
+        let answer = AssertUnwindSafe(self.answer()).catch_unwind().await;
+        answer.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Unknown)))
+    }
+
     async fn answer(self: Box<Self>) -> Result<Response<Body>, ApiError> {
         let (route, row) = (self.route, self.row);
         let shared = Arc::clone(&self.context.shared);
@@ -261,6 +265,7 @@ impl Call {
             _change = shared.changes.read().await;
             check_changes(&shared, route, row)?;
         }
+        crate::sys::failpoint::pass("http:answer");
         let mut response = (row.run)(self.context, self.params).await?;
         if needs_database(route) {
             respond::set(&mut response, &[("gitlab-container-registry-version", VERSION)]);

@@ -65,11 +65,16 @@ impl Subscription {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
             *told = Some(monotonic());
+            let why = if has_room {
+                "the server is stopping"
+            } else {
+                "as many wait as queuesizelimit allows"
+            };
             tracing::error!(
                 endpoint = %self.endpoint.name,
                 waiting = limit,
                 dropped,
-                "a notification was dropped: as many wait as queuesizelimit allows"
+                "a notification was dropped: {why}"
             );
         }
         None

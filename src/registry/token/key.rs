@@ -25,7 +25,14 @@ enum Material {
         x: Vec<u8>,
         y: Vec<u8>,
     },
+    /// Ed25519 (RFC 8037).
+    Okp {
+        x: Vec<u8>,
+    },
 }
+
+/// The object identifier of Ed25519 (RFC 8410, section 3).
+const ED25519: x509_parser::asn1_rs::Oid<'static> = x509_parser::asn1_rs::oid!(1.3.101.112);
 
 /// A key that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +40,8 @@ pub enum KeyError {
     /// Not a SubjectPublicKeyInfo.
     #[error("the public key cannot be read")]
     Unreadable,
-    /// Neither RSA nor an EC key on a NIST curve.
-    #[error("only RSA keys and EC keys on P-256, P-384 and P-521 are supported")]
+    /// Neither RSA, nor an EC key on a NIST curve, nor Ed25519.
+    #[error("only RSA keys, EC keys on P-256, P-384 and P-521, and Ed25519 are supported")]
     Unsupported,
 }
 
@@ -67,6 +74,9 @@ impl PublicKey {
                     y: data[1 + width..].to_vec(),
                 }
             }
+            _ if info.algorithm.algorithm == ED25519 => Material::Okp {
+                x: info.subject_public_key.data.to_vec(),
+            },
             _ => return Err(KeyError::Unsupported),
         };
         Ok(Self {
@@ -75,7 +85,7 @@ impl PublicKey {
         })
     }
 
-    /// Reads a JSON Web Key (RFC 7517), RSA or EC. Its libtrust id is not known.
+    /// Reads a JSON Web Key (RFC 7517), RSA, EC or Ed25519. Its libtrust id is not known.
     ///
     /// # Errors
     /// When a member is missing or the kind of key is not supported.
@@ -106,6 +116,7 @@ impl PublicKey {
                 x: member("x")?,
                 y: member("y")?,
             },
+            (Some("OKP"), Some("Ed25519")) => Material::Okp { x: member("x")? },
             _ => return Err(KeyError::Unsupported),
         };
         Ok(Self {
@@ -145,6 +156,7 @@ impl PublicKey {
                     encode(y)
                 )
             }
+            Material::Okp { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x)),
         };
         encode(&Sha256::digest(json.as_bytes()))
     }
@@ -159,6 +171,7 @@ impl PublicKey {
                     ("P-256", Algorithm::ES256) | ("P-384", Algorithm::ES384)
                 )
             }
+            Material::Okp { .. } => algorithm == Algorithm::EdDSA,
         }
     }
 
@@ -185,6 +198,9 @@ impl PublicKey {
             Material::Ec { x, y, .. } => {
                 DecodingKey::from_ec_components(&BASE64URL_NOPAD.encode(x), &BASE64URL_NOPAD.encode(y))
                     .map_err(|_| KeyError::Unsupported)
+            }
+            Material::Okp { x } => {
+                DecodingKey::from_ed_components(&BASE64URL_NOPAD.encode(x)).map_err(|_| KeyError::Unsupported)
             }
         }
     }

@@ -2,7 +2,7 @@
 //! In release builds there are none.
 //!
 //! `KDK_FAILPOINTS` is a list of `NAME=ACTION` with `;` between. An action is
-//! `kill` (signal 9), `stop` (signal 19, until somebody sends 18), `delay:MS`,
+//! `kill` (signal 9), `stop` (signal 19, until somebody sends 18), `panic`, `delay:MS`,
 //! `hold:PATH` (until there is a file of that name), `full` (no space left on
 //! the device) or `fail` (an input/output error), these two also `full:PATH`,
 //! `fail:PATH` (once there is a file of that name);

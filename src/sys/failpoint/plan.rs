@@ -24,6 +24,7 @@ struct Point {
 enum Action {
     Kill,
     Stop,
+    Panic,
     Delay(Duration),
     Hold(PathBuf),
     /// With an error, once there is a file of that name where one is given.
@@ -56,6 +57,7 @@ pub fn reach(name: &str) -> io::Result<()> {
         match &point.action {
             Action::Kill => drop(raise(Signal::SIGKILL)),
             Action::Stop => drop(raise(Signal::SIGSTOP)),
+            Action::Panic => panic!("as {name} is to"),
             Action::Delay(time) => std::thread::sleep(*time),
             Action::Hold(path) => {
                 while !path.exists() {
@@ -88,6 +90,7 @@ fn point(text: &str) -> Option<Point> {
         action: match action.split_once(':').unwrap_or((action, "")) {
             ("kill", "") => Action::Kill,
             ("stop", "") => Action::Stop,
+            ("panic", "") => Action::Panic,
             ("full", path) => Action::Fail(libc::ENOSPC, some_path(path)),
             ("fail", path) => Action::Fail(libc::EIO, some_path(path)),
             ("hold", path) if !path.is_empty() => Action::Hold(path.into()),

@@ -17,6 +17,8 @@ use crate::serve::Body;
 
 /// Entries of a page of referrers.
 const REFERRERS_LIMIT: usize = 1000;
+/// How many entries that clients keep may be looked up in vain for one page.
+const SPARE_LOOKS: usize = 100;
 
 /// The answer.
 #[derive(Serialize)]
@@ -45,20 +47,42 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
     let end = attached.found.last().filter(|_| attached.more);
     let end = end.map(|last| last.digest.clone());
     let known: HashSet<&str> = attached.found.iter().map(|entry| entry.digest.as_str()).collect();
+    let mut kept_once = HashSet::new();
     kept.retain(|entry| {
+        // What is of another type need not be looked up.
+        let is_of_type = |wanted: &str| entry.artifact_type.as_deref().is_none_or(|own| own == wanted);
         let is_on_page =
             end.as_ref().is_none_or(|end| entry.digest < *end) && last.as_ref().is_none_or(|last| entry.digest > *last);
-        is_on_page && !known.contains(entry.digest.as_str())
+        is_on_page
+            && wanted.as_deref().is_none_or(is_of_type)
+            && !known.contains(entry.digest.as_str())
+            && kept_once.insert(entry.digest.clone())
     });
     let mut all: Vec<(Referrer, bool)> = attached.found.into_iter().map(|entry| (entry, true)).collect();
     all.extend(kept.into_iter().map(|entry| (entry, false)));
     all.sort_by(|(a, _), (b, _)| a.digest.cmp(&b.digest));
     let mut merged = Referrers::default();
+    let mut looks = 0;
+    // Where the page ends before its last entry, the next one begins.
+    let mut passed = None;
     for (mut referrer, is_there) in all {
-        // What clients keep may name what was deleted; it is looked for as long as there is room.
-        if (is_there || complete(context, name, &mut referrer).await?) && !merged.add(page, referrer) {
+        if !is_there {
+            // What clients keep may name what was deleted; it is looked for as long as there is room.
+            if looks == limit + SPARE_LOOKS {
+                merged.more = true;
+                break;
+            }
+            looks += 1;
+            if !complete(context, name, &mut referrer).await? {
+                passed = Some(referrer.digest);
+                continue;
+            }
+        }
+        let digest = referrer.digest.clone();
+        if !merged.add(page, referrer) {
             break;
         }
+        passed = Some(digest);
     }
     let (found, more) = (merged.found, merged.more || attached.more);
     let index = Index {
@@ -71,14 +95,11 @@ pub async fn get(context: Context, name: &RepoName, digest: &Digest) -> Result<R
     if wanted.is_some() {
         respond::set(&mut response, &[("oci-filters-applied", "artifactType")]);
     }
-    if more && let Some(last) = found.last() {
+    if more && let Some(last) = passed {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let filter = wanted.map_or(String::new(), |wanted| format!("artifactType={}&", encoded(&wanted)));
         let path = context.request.uri().path();
-        let link = format!(
-            "<{path}?{filter}last={}&n={limit}>; rel=\"next\"",
-            encoded(&last.digest)
-        );
+        let link = format!("<{path}?{filter}last={}&n={limit}>; rel=\"next\"", encoded(&last));
         respond::set(&mut response, &[("link", &link)]);
     }
     Ok(response)

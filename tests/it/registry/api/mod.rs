@@ -7,4 +7,4 @@ mod manifests;
 mod origin;
 mod referrers;
 mod uploads;
-mod wire;
+pub mod wire;

@@ -10,18 +10,18 @@ use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, assert_error, digest, he
 use crate::support::{TestRegistry, temporary, wait};
 
 /// A connection on which requests follow each other.
-struct Line {
+pub struct Line {
     stream: BufReader<TcpStream>,
 }
 
-struct Heard {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Heard {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Heard {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -29,14 +29,14 @@ impl Heard {
     }
 
     /// The path that the answer leads to.
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         let location = self.header("location").expect("a location");
         location.trim_start_matches("http://x").to_owned()
     }
 }
 
 impl Line {
-    fn to(registry: &TestRegistry) -> Self {
+    pub fn to(registry: &TestRegistry) -> Self {
         let stream = TcpStream::connect(&registry.address).expect("connected");
         stream
             .set_read_timeout(Some(std::time::Duration::from_secs(10)))
@@ -46,11 +46,11 @@ impl Line {
         }
     }
 
-    fn say(&mut self, request: &str) {
+    pub fn say(&mut self, request: &str) {
         self.stream.get_mut().write_all(request.as_bytes()).expect("sent");
     }
 
-    fn hear(&mut self, bodiless: bool) -> Heard {
+    pub fn hear(&mut self, bodiless: bool) -> Heard {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(
@@ -78,7 +78,7 @@ impl Line {
         heard
     }
 
-    fn ask(&mut self, method: &str, path: &str, headers: &str) -> Heard {
+    pub fn ask(&mut self, method: &str, path: &str, headers: &str) -> Heard {
         self.say(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n"));
         self.hear(method == "HEAD")
     }

@@ -4,3 +4,4 @@ mod import;
 mod lists;
 mod repair;
 mod requests;
+mod uploads;

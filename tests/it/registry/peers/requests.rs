@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use crate::registry::api::wire::Line;
 use crate::support::registry::{OCI_INDEX, assert_error, digest, header};
 use crate::support::{TestRegistry, temporary};
 
@@ -136,6 +137,8 @@ fn idle_connections_make_room_for_requests() {
     drop(idle);
     // Where the system allows more, more are taken.
     let registry = limited("-Sn 256");
+    // Who answers has taken all there is.
+    assert_eq!(registry.get("/v2/").status(), 200);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", registry.pid()));
     if let Ok(limits) = limits {
         let line = limits.lines().find(|line| line.starts_with("Max open files"));
@@ -276,4 +279,181 @@ fn events_tell_of_tags_that_go_and_of_what_is_pulled() {
     let pulled = seen.iter().find(|event| event["action"] == "pull").expect("a pull");
     let references = pulled["target"]["references"].as_array().expect("a list");
     assert_eq!(references.len(), 2, "{pulled}");
+}
+
+/// Every method is answered alike where there is nothing, and HEAD wherever GET is.
+#[test]
+fn nothing_is_there_for_any_method() {
+    let registry = TestRegistry::start();
+    let version = registry.send("HEAD", "/v2/");
+    assert_eq!(version.status(), 200);
+    assert_eq!(header(&version, "docker-distribution-api-version"), "registry/2.0");
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        let answer = registry.send(method, "/v2/nothing");
+        assert_eq!(answer.status(), 404, "{method}");
+        assert!(answer.headers().get("allow").is_none(), "{method}");
+        assert_eq!(header(&answer, "docker-distribution-api-version"), "registry/2.0");
+        let expected = if method == "HEAD" { "" } else { "404 page not found\n" };
+        assert_eq!(answer.text().expect("text"), expected, "{method}");
+    }
+}
+
+/// An answer to HEAD has GET's length and no body; it is one line of the log, whatever is missing.
+#[test]
+fn a_head_is_one_line_of_the_log() {
+    let registry = TestRegistry::start();
+    let (manifest, _) = registry.push_image("a/b", "t", "x");
+    let absent = format!("/v2/a/b/blobs/{}", digest(b"absent"));
+    let asked = [
+        ("HEAD", "/v2/a/b/manifests/t"),
+        ("HEAD", absent.as_str()),
+        ("GET", absent.as_str()),
+        ("GET", "/v2/"),
+    ];
+    let lengths: Vec<String> = asked
+        .iter()
+        .map(|(method, path)| header(&registry.send(method, path), "content-length"))
+        .collect();
+    assert_eq!(lengths[0], manifest.len().to_string());
+    assert_eq!(lengths[1], lengths[2]);
+    let mut lines = Vec::new();
+    registry.wait_for_line(|line| {
+        let is_quiet = line["level"] == "info" || lines.is_empty();
+        assert!(is_quiet, "{line}");
+        if line["msg"] == "access" {
+            let text = |name: &str| line[name].as_str().expect("text").to_owned();
+            lines.push((
+                text("method"),
+                text("uri"),
+                line["written_bytes"].as_u64().expect("a number"),
+            ));
+        }
+        lines.last().is_some_and(|(_, uri, _)| uri == "/v2/").then_some(())
+    });
+    let of_these = &lines[lines.len() - asked.len()..];
+    for ((method, path), (logged, uri, written)) in asked.iter().zip(of_these) {
+        assert_eq!((*method, *path), (logged.as_str(), uri.as_str()));
+        assert_eq!(*written == 0, *method == "HEAD", "{uri}");
+    }
+    let of_absent = lines.iter().filter(|(_, uri, _)| *uri == absent).count();
+    assert_eq!(of_absent, 2);
+}
+
+/// A fault of this program costs one request, and neither its connection nor a word.
+#[test]
+fn a_panic_costs_one_request() {
+    // The third time is the second for whom the first has not come to.
+    let plan = [("KDK_FAILPOINTS", "http:answer=panic@1;http:answer=panic@2")];
+    let registry = TestRegistry::with(temporary(), "", &plan);
+    let mut line = Line::to(&registry);
+    let put = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let mut statuses = Vec::new();
+    for (method, path, headers) in [
+        ("GET", "/v2/a/b/tags/list", "\r\n"),
+        ("GET", "/v2/", "\r\n"),
+        ("PUT", "/v2/a/b/manifests/t", put),
+        ("GET", "/v2/", "\r\n"),
+    ] {
+        line.say(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}"));
+        let heard = line.hear(false);
+        let is_api = heard.header("docker-distribution-api-version").is_some();
+        statuses.push((heard.status, is_api));
+    }
+    assert_eq!(statuses, [(500, true), (200, true), (500, true), (200, true)]);
+    let (mut told, mut logged) = (0, Vec::new());
+    registry.wait_for_line(|line| {
+        if line["msg"] == "a bug: something panicked" {
+            assert!(
+                line["location"].as_str().is_some_and(|place| place.contains(".rs:")),
+                "{line}"
+            );
+            told += 1;
+        }
+        if line["msg"] == "access" {
+            logged.push(line["status"].as_u64().expect("a number"));
+        }
+        (logged.len() == 4).then_some(())
+    });
+    assert_eq!((told, logged.as_slice()), (2, [500, 200, 500, 200].as_slice()));
+}
+
+/// What asks for no part that there is gets the whole, or is told the size.
+#[test]
+fn ranges_that_fit_nothing_are_told_the_size() {
+    let registry = TestRegistry::start();
+    let ask = |method: &str, blob: &str, range: &str| {
+        let request = registry.request(method, &format!("/v2/a/b/blobs/{blob}"));
+        let answer = request.header("range", range).send().expect("answered");
+        let range = answer
+            .headers()
+            .get("content-range")
+            .map(|value| value.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), range)
+    };
+    let empty = registry.push_blob("a/b", b"");
+    for range in ["bytes=0-0", "bytes=0-", "bytes=-5"] {
+        assert_eq!(
+            ask("GET", &empty, range),
+            (416, Some("bytes */0".to_owned())),
+            "{range}"
+        );
+    }
+    let blob = registry.push_blob("a/b", b"0123456789");
+    for range in ["items=0-1", "bytes=x", "bytes=9-5", "bytes"] {
+        assert_eq!(ask("GET", &blob, range), (200, None), "{range}");
+        assert_eq!(ask("GET", &empty, range), (200, None), "{range}");
+    }
+    assert_eq!(ask("GET", &blob, "bytes=10-"), (416, Some("bytes */10".to_owned())));
+    // As Go's servers: HEAD says what GET would.
+    assert_eq!(ask("HEAD", &blob, "bytes=2-3"), (206, Some("bytes 2-3/10".to_owned())));
+}
+
+/// Who says nothing keeps nobody waiting, and goes in time; and a moment without descriptors passes.
+#[test]
+fn silence_and_a_lack_of_descriptors_pass() {
+    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("made");
+    let directory = temporary();
+    let (pem, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    std::fs::write(&pem, certificate.cert.pem()).expect("written");
+    std::fs::write(&key, certificate.signing_key.serialize_pem()).expect("written");
+    let more = format!(
+        "  tls:\n    certificate: {}\n    key: {}\n",
+        pem.display(),
+        key.display()
+    );
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let client = reqwest::blocking::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("a client");
+    let ask = || client.get(format!("https://{}/v2/", registry.address)).send();
+    let mut silent = TcpStream::connect(&registry.address).expect("connected");
+    let mut begun = TcpStream::connect(&registry.address).expect("connected");
+    begun.write_all(&[0x16]).expect("sent");
+    assert_eq!(ask().expect("answered").status(), 200);
+    let limit = |soft: &str| {
+        let pid = registry.pid().to_string();
+        let limited = std::process::Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={soft}:")])
+            .status();
+        assert!(limited.expect("run").success());
+    };
+    limit("10");
+    let waiting = std::thread::scope(|scope| {
+        let asked = scope.spawn(ask);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(
+            !asked.is_finished(),
+            "it was taken although there is no descriptor left"
+        );
+        limit("4096");
+        asked.join().expect("no panic")
+    });
+    assert_eq!(waiting.expect("answered").status(), 200);
+    for stream in [&mut silent, &mut begun] {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the end comes");
+    }
 }
