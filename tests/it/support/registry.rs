@@ -10,7 +10,7 @@ use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 
 use super::postgres::TestPostgres;
-use super::{Face, KDK, TestRoot, temporary};
+use super::{Face, KDK, Output, TestRoot, temporary};
 
 /// The log of a server.
 struct Lines {
@@ -269,6 +269,12 @@ impl TestRegistry {
             .body(content.to_vec())
             .send()
             .expect("answered")
+    }
+
+    /// Runs a verb of `kdk registry` on its configuration.
+    pub fn verb(&self, arguments: &[&str]) -> Output {
+        let config = self.directory.path().join("config.yml");
+        Output::of(Command::new(KDK).arg("registry").args(arguments).arg(config))
     }
 
     /// Kills the server; its directory stays.

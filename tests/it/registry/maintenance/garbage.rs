@@ -10,11 +10,6 @@ use serde_json::Value;
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
 use crate::support::{KDK, Output, TestRegistry, temporary};
 
-fn verb(registry: &TestRegistry, arguments: &[&str]) -> Output {
-    let config = registry.directory.path().join("config.yml");
-    Output::of(Command::new(KDK).arg("registry").args(arguments).arg(config))
-}
-
 /// The files below a directory with their sizes.
 fn tree(directory: &Path) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
@@ -112,7 +107,7 @@ fn check_collected(registry: &TestRegistry, stays: &[String], goes: &[String]) {
         assert_eq!(data.exists(), there, "{content}");
     }
     // No link leads to nothing.
-    let report = verb(registry, &["verify", "--json"]).ok();
+    let report = registry.verb(&["verify", "--json"]).ok();
     let report: Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["findings"], serde_json::json!([]));
     // Nor does a history name what is gone.
@@ -133,7 +128,9 @@ fn a_stopped_registry_is_collected_alone() {
     std::fs::create_dir_all(&broken).expect("made");
     std::fs::write(broken.join("link"), b"").expect("written");
     let before = tree(&store(&registry));
-    let dry = verb(&registry, &["garbage-collect", "-m", "--dry-run", "--grace", "0s"]).ok();
+    let dry = registry
+        .verb(&["garbage-collect", "-m", "--dry-run", "--grace", "0s"])
+        .ok();
     assert!(dry.contains("blobs marked, "), "{dry}");
     assert!(
         dry.contains(&format!("manifest eligible for deletion: {}", goes[0])),
@@ -142,10 +139,12 @@ fn a_stopped_registry_is_collected_alone() {
     assert!(dry.contains("a/b: marking manifest "), "{dry}");
     assert_eq!(tree(&store(&registry)), before, "a dry run changed something");
     // What is young may belong to a push under way.
-    let young = verb(&registry, &["garbage-collect", "-m", "-q"]).ok();
+    let young = registry.verb(&["garbage-collect", "-m", "-q"]).ok();
     assert!(young.contains("Removed 0 blobs and 0 manifests"), "{young}");
     assert_eq!(tree(&store(&registry)), before);
-    let done = verb(&registry, &["garbage-collect", "-m", "--grace", "0s", "--json"]).ok();
+    let done = registry
+        .verb(&["garbage-collect", "-m", "--grace", "0s", "--json"])
+        .ok();
     let last: Value = serde_json::from_str(done.lines().last().expect("lines")).expect("JSON");
     assert_eq!(last["manifests_deleted"], 2, "{last}");
     assert_eq!(last["msg"], "sweep stage complete");
@@ -159,7 +158,7 @@ fn a_stopped_registry_is_collected_alone() {
 fn without_the_flag_untagged_manifests_stay() {
     let registry = TestRegistry::start();
     let (stays, goes) = fill(&registry);
-    let said = verb(&registry, &["garbage-collect", "--grace", "0s"]).ok();
+    let said = registry.verb(&["garbage-collect", "--grace", "0s"]).ok();
     assert!(said.contains("and 0 manifests eligible"), "{said}");
     for digest in stays.iter().chain(&goes) {
         assert_eq!(status(&registry, digest), 200);
@@ -172,7 +171,7 @@ fn without_the_flag_untagged_manifests_stay() {
 fn a_running_registry_is_collected_and_goes_on() {
     let registry = TestRegistry::start();
     let (stays, goes) = fill(&registry);
-    let said = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).ok();
+    let said = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]).ok();
     assert!(said.contains("Removed "), "{said}");
     check_collected(&registry, &stays, &goes);
     // What the collection took can come back.
@@ -246,7 +245,9 @@ fn no_push_is_lost_while_garbage_is_collected() {
         let began = std::time::Instant::now();
         let mut removed = 0;
         while removed == 0 || kept.load(Ordering::Relaxed) < 10 || began.elapsed() < std::time::Duration::from_secs(8) {
-            let said = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "2s", "--json"]).ok();
+            let said = registry
+                .verb(&["garbage-collect", "-m", "-q", "--grace", "2s", "--json"])
+                .ok();
             let summary: Value = serde_json::from_str(said.trim()).unwrap_or_else(|error| panic!("{error}: {said}"));
             removed += summary["blobs_deleted"].as_u64().expect("a number");
             assert!(
@@ -269,7 +270,7 @@ fn no_push_is_lost_while_garbage_is_collected() {
         let got = registry.get(&format!("/v2/a/b/blobs/{layer}"));
         assert_eq!(got.text().expect("read"), format!("layer {seed}"), "{tag}");
     }
-    let report = verb(&registry, &["verify", "--json"]).ok();
+    let report = registry.verb(&["verify", "--json"]).ok();
     let report: Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["findings"], serde_json::json!([]));
 }
@@ -298,7 +299,7 @@ fn a_push_that_began_before_a_collection_keeps_its_layers() {
         });
         // Its references were found, and it is on its way.
         std::thread::sleep(std::time::Duration::from_millis(500));
-        let collecting = scope.spawn(|| verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]));
+        let collecting = scope.spawn(|| registry.verb(&["garbage-collect", "-m", "-q", "--grace", "0s"]));
         std::thread::sleep(std::time::Duration::from_secs(1));
         std::fs::write(&hold, "").expect("written");
         let _ = collecting.join().expect("no panic").ok();
@@ -309,7 +310,7 @@ fn a_push_that_began_before_a_collection_keeps_its_layers() {
         registry.get(&format!("/v2/a/b/blobs/{layer}")).text().expect("read"),
         "layer late"
     );
-    verb(&registry, &["verify"]).ok();
+    registry.verb(&["verify"]).ok();
 }
 
 #[test]
@@ -340,7 +341,7 @@ fn a_killed_collection_leaves_the_server_writable() {
         registry.push_image("a/b", "kept", &format!("after {stage}"));
         // What was left alone ends; another can run.
         let done = crate::support::wait("it ends", || {
-            let output = verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]);
+            let output = registry.verb(&["garbage-collect", "-m", "-q", "--grace", "0s"]);
             (output.code == 0).then_some(output)
         });
         let _ = done.ok();
@@ -366,11 +367,11 @@ fn a_sparse_index_that_is_allowed_is_no_finding() {
     );
     let pushed = registry.put_manifest("a/b", "t", OCI_INDEX, index.as_bytes());
     assert_eq!(pushed.status(), 201);
-    assert!(verb(&registry, &["verify"]).ok().contains("all is well"));
+    assert!(registry.verb(&["verify"]).ok().contains("all is well"));
     let config = registry.directory.path().join("config.yml");
     let text = std::fs::read_to_string(&config).expect("read").replace(sparse, "");
     std::fs::write(&config, text).expect("written");
-    let report = verb(&registry, &["verify"]);
+    let report = registry.verb(&["verify"]);
     assert_eq!(report.code, 1, "{}", report.shown());
     let found = report.stdout.contains("missing-blob") && report.stdout.contains(&absent);
     assert!(found, "{}", report.shown());
@@ -388,7 +389,7 @@ fn what_is_wrong_is_found_and_mended() {
     std::fs::write(&data, b"layer y").expect("written");
     let tags = store(&registry).join("repositories/a/b/_manifests/tags");
     std::fs::write(tags.join("empty/current/link"), b"").expect("written");
-    let report = verb(&registry, &["verify"]);
+    let report = registry.verb(&["verify"]);
     assert_eq!(report.code, 1, "{report:?}");
     for word in [
         "corrupt-blob",
@@ -402,9 +403,9 @@ fn what_is_wrong_is_found_and_mended() {
     assert!(!report.stdout.contains("well"), "{}", report.stdout);
     assert!(report.stderr.contains("verify --repair"), "{}", report.stderr);
     registry.stop();
-    let refused = verb(&registry, &["verify", "--repair"]).fails(1);
+    let refused = registry.verb(&["verify", "--repair"]).fails(1);
     assert!(refused.contains("--yes"), "{refused}");
-    let repaired = verb(&registry, &["verify", "--repair", "--yes"]);
+    let repaired = registry.verb(&["verify", "--repair", "--yes"]);
     assert!(repaired.stdout.contains("moved to .kdk/quarantine"), "{repaired:?}");
     assert!(
         registry
@@ -415,7 +416,7 @@ fn what_is_wrong_is_found_and_mended() {
             .exists()
     );
     // Only what must be pushed again is left.
-    let left = verb(&registry, &["verify"]);
+    let left = registry.verb(&["verify"]);
     assert_eq!(left.code, 1);
     assert!(
         left.stdout.contains("push it again") && left.stdout.contains("1 problems"),
@@ -425,7 +426,7 @@ fn what_is_wrong_is_found_and_mended() {
     assert_eq!(registry.push_blob("a/b", b"layer x"), layer);
     assert_eq!(registry.put_manifest("a/b", "t", OCI_MANIFEST, &bytes).status(), 201);
     assert_eq!(status(&registry, &image), 200);
-    verb(&registry, &["verify"]).ok();
+    registry.verb(&["verify"]).ok();
 }
 
 #[test]
@@ -438,18 +439,18 @@ fn a_storage_whose_metadata_are_in_a_database_is_left_alone() {
     let before = tree(&store(&registry));
     // Without links nothing tells what is alive, served or not.
     for served in [true, false] {
-        let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+        let refused = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]).fails(1);
         assert!(refused.contains("in a database"), "{refused}");
         if served {
             registry.stop();
         }
     }
-    verb(&registry, &["verify", "--repair", "--yes"]).fails(1);
+    registry.verb(&["verify", "--repair", "--yes"]).fails(1);
     assert_eq!(tree(&store(&registry)), before);
     // Whatever became of what it says.
     for damaged in ["", r#"{"vers"#, "\0\0"] {
         std::fs::write(locks.join("database-in-use"), damaged).expect("written");
-        let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+        let refused = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]).fails(1);
         assert!(refused.contains("in a database"), "{refused}");
     }
     // The lock file is binding where GitLab's registry minds it.
@@ -502,7 +503,9 @@ fn damage_never_feeds_a_collection() {
             }
             let before = tree(&store(&registry));
             for options in [&["-m"][..], &[], &["-m", "--dry-run"]] {
-                let refused = verb(&registry, &[&["garbage-collect", "--grace", "0s"], options].concat()).fails(1);
+                let refused = registry
+                    .verb(&[&["garbage-collect", "--grace", "0s"], options].concat())
+                    .fails(1);
                 assert!(
                     refused.contains(&image) && refused.contains("nothing was removed"),
                     "{refused}"
@@ -518,17 +521,15 @@ fn damage_never_feeds_a_collection() {
     }
     // A tag whose link is broken keeps what its history names; without one nothing is removed.
     std::fs::write(&link, b"").expect("written");
-    verb(
-        &registry,
-        &["garbage-collect", "-m", "-q", "--grace", "0s", "--dry-run"],
-    )
-    .ok();
+    registry
+        .verb(&["garbage-collect", "-m", "-q", "--grace", "0s", "--dry-run"])
+        .ok();
     let kept = tree(&history);
     for entry in kept.keys() {
         std::fs::remove_file(entry).expect("removed");
         std::fs::remove_dir(Path::new(entry).parent().expect("a directory")).expect("removed");
     }
-    let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+    let refused = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]).fails(1);
     assert!(refused.contains("the tag a/b:other is broken"), "{refused}");
     for entry in kept.keys() {
         std::fs::create_dir_all(Path::new(entry).parent().expect("a directory")).expect("made");
@@ -540,7 +541,7 @@ fn damage_never_feeds_a_collection() {
         &image[7..]
     ));
     std::fs::write(&own, b"").expect("written");
-    verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
+    registry.verb(&["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
     for (content, there) in [("layer kept", true), ("layer other", true), ("layer loose", false)] {
         assert_eq!(
             blob_path(&registry, &digest(content.as_bytes())).exists(),
@@ -551,17 +552,15 @@ fn damage_never_feeds_a_collection() {
     // And one whose link is lost altogether, while a tag names it; with -m and without.
     std::fs::remove_file(&own).expect("removed");
     for options in [&["-m"][..], &[]] {
-        verb(
-            &registry,
-            &[&["garbage-collect", "-q", "--grace", "0s"], options].concat(),
-        )
-        .ok();
+        registry
+            .verb(&[&["garbage-collect", "-q", "--grace", "0s"], options].concat())
+            .ok();
         assert!(blob_path(&registry, &digest(b"layer kept")).exists());
     }
     // A directory under a name that no repository has holds who knows what.
     let odd = store(&registry).join("repositories/Odd/_manifests/revisions");
     std::fs::create_dir_all(&odd).expect("made");
-    let refused = verb(&registry, &["garbage-collect", "-m", "--grace", "0s"]).fails(1);
+    let refused = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]).fails(1);
     assert!(refused.contains("the directory Odd holds manifests"), "{refused}");
     std::fs::remove_dir_all(store(&registry).join("repositories/Odd")).expect("removed");
     // A name with nothing under it was tidied up.
@@ -583,7 +582,9 @@ fn a_storage_without_any_manifest_is_not_emptied_unasked() {
     let before = tree(&store(&registry));
     for served in [true, false] {
         for more in [&[][..], &["--all-blobs", "1"], &["--dry-run"]] {
-            let refused = verb(&registry, &[&["garbage-collect", "--grace", "0s"], more].concat()).fails(1);
+            let refused = registry
+                .verb(&[&["garbage-collect", "--grace", "0s"], more].concat())
+                .fails(1);
             assert!(
                 refused.contains("has 2 blobs that could go, and no repository"),
                 "{refused}"
@@ -594,7 +595,9 @@ fn a_storage_without_any_manifest_is_not_emptied_unasked() {
             registry.stop();
         }
     }
-    let done = verb(&registry, &["garbage-collect", "--grace", "0s", "--all-blobs", "2"]).ok();
+    let done = registry
+        .verb(&["garbage-collect", "--grace", "0s", "--all-blobs", "2"])
+        .ok();
     assert!(done.contains("Removed 2 blobs"), "{done}");
 }
 
@@ -638,10 +641,10 @@ fn what_killed_pushes_leave_is_no_problem_and_goes_with_a_repair() {
             "cut off",
         ),
     ];
-    let found = verb(&registry, &["verify"]).ok();
+    let found = registry.verb(&["verify"]).ok();
     assert!(found.contains("0 problems") || !found.contains("problem"), "{found}");
     assert!(left.iter().all(|path| path.exists()), "looking changes nothing");
-    verb(&registry, &["verify", "--repair", "--yes"]).ok();
+    registry.verb(&["verify", "--repair", "--yes"]).ok();
     for path in left {
         assert!(!path.exists(), "{}", path.display());
     }

@@ -1,7 +1,7 @@
 //! Metadata in a database: what only it has, the import, the GitLab API, and what GitLab's registry
 //! writes into the same database.
 
-mod database;
+pub mod database;
 mod gitlab;
 mod import;
 mod plans;

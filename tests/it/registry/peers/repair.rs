@@ -1,16 +1,9 @@
 //! What a check mends, and what a collection leaves.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
-use crate::support::{KDK, Output, TestRegistry, temporary};
-
-fn verb(registry: &TestRegistry, arguments: &[&str]) -> Output {
-    let config = registry.directory.path().join("config.yml");
-    Output::of(Command::new(KDK).arg("registry").args(arguments).arg(config))
-}
+use crate::support::{TestRegistry, temporary};
 
 const SPARSE: &str = "validation:\n  manifests:\n    indexes:\n      platforms: none\n";
 
@@ -25,8 +18,8 @@ fn a_repair_links_nothing_that_a_sparse_index_names() {
     assert_eq!(put.status(), 201);
     registry.stop();
     for _ in 0..2 {
-        verb(&registry, &["verify", "--repair", "--yes"]).ok();
-        verb(&registry, &["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
+        registry.verb(&["verify", "--repair", "--yes"]).ok();
+        registry.verb(&["garbage-collect", "-m", "-q", "--grace", "0s"]).ok();
     }
     let registry = registry.again(SPARSE, &[]);
     let path = format!("/v2/mine/own/manifests/{secret}");
@@ -52,9 +45,9 @@ fn a_lost_link_of_a_build_cache_is_made_as_a_layers() {
         .join("storage/docker/registry/v2/repositories/a/cache");
     let link = repository.join("_layers/sha256").join(&layer[7..]);
     std::fs::remove_dir_all(&link).expect("removed");
-    let found = verb(&registry, &["verify"]).fails(1);
+    let found = registry.verb(&["verify"]).fails(1);
     assert!(found.contains("verify --repair"), "{found}");
-    verb(&registry, &["verify", "--repair", "--yes"]).ok();
+    registry.verb(&["verify", "--repair", "--yes"]).ok();
     assert!(link.join("link").exists());
     assert!(
         !repository
@@ -74,7 +67,7 @@ fn what_is_pushed_elsewhere_later_does_not_come_back_to_a_repository_of_blobs() 
     let blob = registry.push_blob("a/blobs", b"passing");
     registry.push_image("a/b", "t", "x");
     registry.stop();
-    verb(&registry, &["garbage-collect", "--grace", "0s"]).ok();
+    registry.verb(&["garbage-collect", "--grace", "0s"]).ok();
     let registry = registry.restart();
     assert_eq!(registry.push_blob("c/d", b"passing"), blob);
     let old = format!("/v2/a/blobs/blobs/{blob}");
