@@ -138,6 +138,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn indexes_beyond_a_list_and_keys_with_underscores() {
+        let text = "notifications: {endpoints: [{name: a}]}\nstorage: {s3_v2: {bucket: a}}\n";
+        let mut tree: Value = serde_yaml::from_str(text).expect("valid");
+        let before = tree["notifications"].clone();
+        let environment = [
+            ("REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME", "b"),
+            ("REGISTRY_NOTIFICATIONS_ENDPOINTS_X_NAME", "b"),
+            ("REGISTRY_STORAGE_S3_V2_BUCKET", "b"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let (warnings, _) = apply(&mut tree, &environment);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("ENDPOINTS_7_NAME") && warnings[1].contains("ENDPOINTS_X_NAME"));
+        assert_eq!(tree["notifications"], before);
+        assert_eq!(tree["storage"]["s3_v2"]["bucket"], Value::from("b"));
+        assert!(tree["storage"].get("s3").is_none());
+    }
+
+    #[test]
     fn variables_override_by_path() {
         let mut tree: Value =
             serde_yaml::from_str("http: {addr: ':5000'}\nnotifications: {endpoints: [{name: a}]}\n").expect("valid");

@@ -132,6 +132,24 @@ fn clients_must_show_a_certificate() {
     refused("UnknownIssuer");
 }
 
+/// Where a certificate is optional, none is as good as a known one, and another's is refused.
+#[test]
+fn clients_may_show_a_certificate() {
+    let directory = temporary();
+    let (crt, key, server) = certificate(directory.path(), "server");
+    let (known, known_key, ca) = certificate(directory.path(), "client");
+    let (other, other_key, _) = certificate(directory.path(), "other");
+    let more = format!(
+        "  tls:\n    certificate: {crt}\n    key: {key}\n    clientauth: verify-client-cert-if-given\n    clientcas: [{ca}]\n"
+    );
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let url = format!("https://{}/v2/", registry.address);
+    let ask = |identity| client(&server, identity).get(&url).send();
+    assert_eq!(ask(None).expect("answered").status(), 200);
+    assert_eq!(ask(Some((&known, &known_key))).expect("answered").status(), 200);
+    assert!(ask(Some((&other, &other_key))).is_err());
+}
+
 #[test]
 fn http2_works_with_and_without_tls() {
     if Command::new("curl").arg("--version").output().is_err() && crate::support::may_skip() {
@@ -584,7 +602,7 @@ fn what_has_no_effect_is_said_by_the_name_that_was_written() {
         Output::of(command.envs(env.iter().copied()))
     };
     let said = check(
-        "redis: {addr: 'localhost:6379'}\n",
+        "redis: {addr: 'localhost:6379'}\ndatabase: {preparedstatements: false}\n",
         &[
             ("REGISTRY_HTTP_ADDRR", "x"),
             ("REGISTRY_STORAGE_TAG_CONCURRENCYLIMIT", "3"),
@@ -592,6 +610,7 @@ fn what_has_no_effect_is_said_by_the_name_that_was_written() {
     );
     for expected in [
         "configuration key redis ",
+        "configuration key database.preparedstatements",
         "configuration key storage.filesystem.maxthreads",
         "http.debug.pprof",
         "it writes no profiles",

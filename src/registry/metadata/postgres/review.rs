@@ -53,19 +53,25 @@ pub(super) const BLOB_IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM gc_blobs_con
 const NEXT_MANIFEST: &str = "SELECT q.top_level_namespace_id, q.repository_id, q.manifest_id, q.event
     FROM gc_manifest_review_queue AS q
     WHERE q.review_after < now() ORDER BY q.review_after LIMIT 1 FOR UPDATE SKIP LOCKED";
+// What is attached is looked for by its subject, one by one (OFFSET 0): joined as a whole, all that
+// has a subject in the repository would be read.
+//
 // Tagged, part of an index, attached to something, or with something tagged
 // attached to it, over any number of steps.
 const MANIFEST_IS_NEEDED: &str = "WITH RECURSIVE attached AS (
         SELECT $3::bigint AS id
-        UNION SELECT m.id FROM manifests AS m JOIN attached AS a ON m.subject_id = a.id
-            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2)
+        UNION SELECT m.id FROM attached AS a CROSS JOIN LATERAL
+            (SELECT m.id FROM manifests AS m WHERE m.top_level_namespace_id = $1
+                AND m.repository_id = $2 AND m.subject_id = a.id OFFSET 0) AS m)
     SELECT EXISTS (SELECT FROM manifests AS m
             WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2 AND m.id = $3
                 AND m.subject_id IS NOT NULL)
-        OR EXISTS (SELECT FROM tags AS t JOIN attached AS a ON t.manifest_id = a.id
-            WHERE t.top_level_namespace_id = $1 AND t.repository_id = $2)
-        OR EXISTS (SELECT FROM manifest_references AS r JOIN attached AS a ON r.child_id = a.id
-            WHERE r.top_level_namespace_id = $1 AND r.repository_id = $2)";
+        OR EXISTS (SELECT FROM attached AS a CROSS JOIN LATERAL
+            (SELECT FROM tags AS t WHERE t.top_level_namespace_id = $1
+                AND t.repository_id = $2 AND t.manifest_id = a.id LIMIT 1) AS t)
+        OR EXISTS (SELECT FROM attached AS a CROSS JOIN LATERAL
+            (SELECT FROM manifest_references AS r WHERE r.top_level_namespace_id = $1
+                AND r.repository_id = $2 AND r.child_id = a.id LIMIT 1) AS r)";
 const ABOUT: &str =
     "SELECT r.path, m.digest, CASE WHEN position('\"subject\"'::bytea IN m.payload) > 0 THEN m.payload END
     FROM manifests AS m JOIN repositories AS r
@@ -82,8 +88,9 @@ const EARLY: &str = "SELECT id, payload FROM manifests
 /// All that is attached to a manifest, over any number of steps; what nothing is attached to comes first.
 const ATTACHED: &str = "WITH RECURSIVE attached AS (
         SELECT $3::bigint AS id, 0 AS depth
-        UNION SELECT m.id, a.depth + 1 FROM manifests AS m JOIN attached AS a ON m.subject_id = a.id
-            WHERE m.top_level_namespace_id = $1 AND m.repository_id = $2)
+        UNION SELECT m.id, a.depth + 1 FROM attached AS a CROSS JOIN LATERAL
+            (SELECT m.id FROM manifests AS m WHERE m.top_level_namespace_id = $1
+                AND m.repository_id = $2 AND m.subject_id = a.id OFFSET 0) AS m)
     SELECT id FROM attached WHERE depth > 0 ORDER BY depth DESC, id";
 const REMOVE_MANIFEST: &str = "DELETE FROM manifests
     WHERE top_level_namespace_id = $1 AND repository_id = $2 AND id = $3";

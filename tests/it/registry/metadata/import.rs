@@ -107,17 +107,36 @@ fn what_the_go_importer_loses_is_imported_and_what_is_broken_left_out() {
         let hex = broken.strip_prefix("sha256:").expect("sha256");
         std::fs::remove_dir_all(blobs.join(&hex[..2]).join(hex)).expect("removed");
     }
-    let tags = directory
-        .path()
-        .join("storage/docker/registry/v2/repositories/broken/layer/_manifests/tags/empty/current");
-    std::fs::create_dir_all(&tags).expect("made");
-    std::fs::write(tags.join("link"), "").expect("written");
+    let tree = directory.path().join("storage/docker/registry/v2");
+    let link = |path: &str, content: &str| {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(path, content).expect("written");
+    };
+    let manifests = "repositories/broken/layer/_manifests";
+    link(&format!("{manifests}/tags/empty/current/link"), "");
+    // A kind, and a digest, of long ago.
+    let old_kind =
+        r#"{"schemaVersion":1,"name":"broken/layer","tag":"one","fsLayers":[],"history":[],"signatures":[]}"#;
+    let old = digest(old_kind.as_bytes());
+    link(&format!("blobs/sha256/{}/{}/data", &old[7..9], &old[7..]), old_kind);
+    link(&format!("{manifests}/revisions/sha256/{}/link", &old[7..]), &old);
+    link(&format!("{manifests}/tags/one/current/link"), &old);
+    link(
+        &format!("{manifests}/tags/md5/current/link"),
+        "md5:d41d8cd98f00b204e9800998ecf8427e",
+    );
 
     let dry = Output::of(&mut import(&directory, &["--dry-run", "--row-count"]));
     assert!(dry.stdout.lines().all(|line| line.ends_with(" 0")), "{}", dry.stdout);
     assert!(dry.stderr.contains("Nothing was written"), "{}", dry.stderr);
     let done = Output::of(&mut import(&directory, &[]));
-    for skipped in ["broken/layer@", "broken/index@"] {
+    for skipped in [
+        "broken/layer@",
+        "broken/index@",
+        "it is of a kind that is not supported",
+        "broken/layer:md5 is left out: its link leads to nothing",
+    ] {
         assert!(done.stderr.contains(skipped), "{}", done.stderr);
     }
     assert!(done.stdout.contains("registry import complete"), "{}", done.shown());
@@ -185,6 +204,25 @@ fn an_import_that_is_killed_again_and_again_comes_to_its_end() {
         }
     }
     let directory = prepare(registry, "interrupted");
+    // Another, of the same files, which nobody kills.
+    let whole = temporary();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(directory.path().join("storage"))
+        .arg(whole.path())
+        .status();
+    assert!(copied.expect("run").success());
+    let postgres = TestPostgres::shared();
+    postgres.database("in_one_go");
+    let text = std::fs::read_to_string(directory.path().join("import.yml")).expect("read");
+    let text = text
+        .replace(
+            directory.path().to_str().expect("UTF-8"),
+            whole.path().to_str().expect("UTF-8"),
+        )
+        .replace("dbname: interrupted", "dbname: in_one_go");
+    std::fs::write(whole.path().join("import.yml"), text).expect("written");
+    Output::of(&mut import(&whole, &[])).ok();
     // It is killed at the next place each time, so that every part of it is cut off once.
     for nth in 1.. {
         let mut running = import(&directory, &[]);
@@ -197,6 +235,8 @@ fn an_import_that_is_killed_again_and_again_comes_to_its_end() {
             break;
         }
     }
+    assert_eq!(contents("interrupted"), contents("in_one_go"));
+    postgres.forget("in_one_go");
     let registry = serve(directory, "interrupted");
     for (path, bytes) in &pushed {
         let answer = registry.get(path);
@@ -693,6 +733,23 @@ fn rows_are_those_of_gitlabs_import() {
     Output::of(&mut import(&directory, &["--step-two"])).ok();
     Output::of(&mut import(&directory, &["--step-three"])).ok();
     let rows = |sql: &str| postgres.sql("rows", sql).trim().replace('\n', " ");
+    // Blobs are of no type of their own; layers and configurations are what their manifests say.
+    let typed = |of: &str| rows(&format!("SELECT DISTINCT y.media_type FROM {of} ORDER BY 1"));
+    assert_eq!(
+        typed("blobs AS b JOIN media_types AS y ON y.id = b.media_type_id"),
+        "application/octet-stream"
+    );
+    assert_eq!(
+        typed(
+            "layers AS l JOIN media_types AS y ON y.id = l.media_type_id JOIN tags AS t ON t.manifest_id = l.manifest_id
+            WHERE t.name = 't'"
+        ),
+        plain
+    );
+    assert_eq!(
+        typed("manifests AS m JOIN media_types AS y ON y.id = m.configuration_media_type_id"),
+        "application/vnd.oci.image.config.v1+json"
+    );
     let of = |tag: &str| format!("FROM manifests AS m JOIN tags AS t ON t.manifest_id = m.id AND t.name = '{tag}'");
     assert_eq!(rows(&format!("SELECT total_size {}", of("i"))), "0");
     assert_eq!(rows(&format!("SELECT non_distributable_layers {}", of("foreign"))), "t");

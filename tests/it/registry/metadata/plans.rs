@@ -302,3 +302,81 @@ fn a_request_touches_as_much_of_a_large_repository_as_of_a_small_one() {
     assert!(seen > 40, "{seen} statements were seen");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A review costs as much in a repository with thousands of artifacts as in one with few. It is
+/// never due before PostgreSQL has had time for its statistics.
+#[test]
+fn a_review_touches_as_much_of_a_large_repository_as_of_a_small_one() {
+    let postgres = TestPostgres::start();
+    postgres.make_template();
+    postgres.database_of_kdk("registry_dev");
+    let section = format!(
+        "{}{}",
+        postgres.section("registry_dev", true),
+        super::database::QUICK_GC
+    );
+    let registry = TestRegistry::with(temporary(), &section, &[]);
+    for (repository, count) in [("t/small", 50), ("t/large", 5000)] {
+        registry.push_image(repository, "first", repository);
+        grow(&postgres, repository, count);
+        registry.push_image(repository, "loose", &format!("{repository} loose"));
+    }
+    postgres.sql(
+        "registry_dev",
+        "ALTER DATABASE registry_dev SET session_preload_libraries = 'auto_explain';
+        ALTER DATABASE registry_dev SET auto_explain.log_min_duration = 0;
+        ALTER DATABASE registry_dev SET auto_explain.log_analyze = on;
+        ALTER DATABASE registry_dev SET auto_explain.log_buffers = on;
+        ANALYZE",
+    );
+    // New connections explain what they do.
+    postgres.sql(
+        "registry_dev",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kdk registry'",
+    );
+    let mut plans = Plans {
+        log: postgres.socket.join("log"),
+        at: 0,
+    };
+    let [few, many] = ["t/small", "t/large"].map(|repository| {
+        let loose = registry.get(&format!("/v2/{repository}/manifests/loose"));
+        let digest = crate::support::registry::header(&loose, "docker-content-digest");
+        let deleted = registry.send("DELETE", &format!("/v2/{repository}/manifests/loose"));
+        assert_eq!(deleted.status(), 202);
+        plans.read();
+        let hex = &digest[7..];
+        postgres.sql(
+            "registry_dev",
+            &format!(
+                "UPDATE gc_manifest_review_queue AS q SET review_after = now() - interval '1 second' FROM manifests AS m
+                WHERE m.id = q.manifest_id AND m.repository_id = q.repository_id AND m.digest = '\\x01{hex}'::bytea"
+            ),
+        );
+        crate::support::wait("it is collected", || {
+            let there = format!("SELECT count(*) FROM manifests WHERE digest = '\\x01{hex}'::bytea");
+            (postgres.sql("registry_dev", &there) == "0\n").then_some(())
+        });
+        let mut most: BTreeMap<String, u64> = BTreeMap::new();
+        for (query, blocks) in plans.read() {
+            let known = most.entry(query).or_default();
+            *known = (*known).max(blocks);
+        }
+        most
+    });
+    let mut wrong = Vec::new();
+    let mut common = 0;
+    for (query, few) in &few {
+        // What the test itself asks is not the server's; a DELETE cannot ask for an index.
+        if query.starts_with("DELETE ") || query.contains("\\x01") || query.starts_with("UPDATE gc_manifest") {
+            continue;
+        }
+        if let Some(many) = many.get(query) {
+            common += 1;
+            if *many > few * 2 {
+                wrong.push(format!("{few} blocks, and {many}: {query}"));
+            }
+        }
+    }
+    assert!(common >= 4, "{common} statements were seen: {few:#?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
