@@ -7,7 +7,7 @@ KDK_ROOT ?= $(CURDIR)/kdk-root
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 KDK := $(abspath $(TARGET_DIR))/release/kdk
 
-.PHONY: help build run test test-schema peers test-clients record storm bootstrap check fmt lint doc deny generate bench fuzz install clean
+.PHONY: help build run test test-schema peers test-clients record storm bootstrap check fmt lint doc deny generate bench fuzz fuzz-long install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,8 +66,11 @@ bench: build bootstrap ## measure, the registry against docker-registry too; pri
 	benches/startup "$(KDK)"
 	cargo bench --locked --bench registry
 
-fuzz: ## fuzz requests, manifests, tokens and configurations, a minute each
+fuzz: ## fuzz connections, requests, manifests, tokens, keys, passwords and settings, a minute each
 	tests/fuzz/run 60
+
+fuzz-long: ## the same until 10,000,000 inputs or an hour each; keeps what was found
+	RUNS=10000000 KEEP=1 tests/fuzz/run 3600
 
 install: ## install kdk for this user
 	cargo install --locked --path .

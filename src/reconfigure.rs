@@ -50,6 +50,12 @@ pub enum ReconfigureError {
         /// Why.
         reason: String,
     },
+    /// A key and a certificate that are not kdk's cannot be used.
+    #[error("{reason}; nothing was written")]
+    Pair {
+        /// Why.
+        reason: String,
+    },
     /// Another tool's file could not be changed in part.
     #[error("{path} is another tool's file and cannot be changed in part: {reason}")]
     Graft {
@@ -166,10 +172,14 @@ impl Plan {
 pub fn wanted_pairs(config: &Config) -> Vec<Wanted> {
     let mut pairs = Vec::new();
     let (certificate, key) = config.root().signing_pair();
-    if config.path(&config.registry_key()) == key && config.registry_internal_key().is_none() {
+    let signs = config.path(&config.registry_key()) == key && config.registry_internal_key().is_none();
+    let serves = config.https_enabled()
+        && config.registry_internal_key().is_none()
+        && config.https_pair() == (certificate.clone(), key.clone());
+    if signs || serves {
         let names = unique([config.hostname(), "localhost".into(), "127.0.0.1".into()]);
         pairs.push(Wanted {
-            purpose: "signing tokens",
+            purpose: if signs { "signing tokens" } else { "HTTPS of KhulnaSoft" },
             certificate,
             key,
             names,
@@ -248,7 +258,9 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
         files.push(file_change(config, rendered)?);
     }
     let planned = |path: &Utf8Path| files.iter().find(|file| file.path == path).map(|file| file.new.clone());
-    pair::check(config, planned).map_err(|reason| ReconfigureError::Registry { reason })?;
+    pair::check(config, &planned)
+        .and_then(|()| pair::check_https(config, &planned))
+        .map_err(|reason| ReconfigureError::Pair { reason })?;
     let authority = Authority::new(root.certificates());
     let mut pairs = Vec::new();
     for wanted in wanted_pairs(config) {
@@ -270,6 +282,7 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
     let keys = [
         root.signing_pair().1,
         root.registry_pair().1,
+        config.https_pair().1,
         config.path(&config.registry_key()),
     ];
     let loose_keys = keys
@@ -440,7 +453,7 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
         applied.written.push(file.path.clone());
     }
     if config.registry_needs_bundle() {
-        let own = read(&root.signing_pair().0)?;
+        let own = read(&config.https_pair().0)?;
         let text = crate::clients::shell::with_authorities(&own)?;
         write_atomic(&root.service_bundle(), text.as_bytes(), PUBLIC)?;
     }

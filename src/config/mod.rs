@@ -331,6 +331,11 @@ impl Config {
         self.registry_bin().is_none() && self.registry_version() == "embedded"
     }
 
+    /// Returns the certificate and the key of KhulnaSoft's own HTTPS.
+    pub fn https_pair(&self) -> (Utf8PathBuf, Utf8PathBuf) {
+        (self.path(&self.https_certificate()), self.path(&self.https_key()))
+    }
+
     /// Says whether clients get tokens at the registry's own address, which
     /// sends their requests on to the token service.
     pub fn registry_forwards(&self) -> bool {

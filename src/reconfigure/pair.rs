@@ -32,7 +32,7 @@ pub fn files(config: &Config) -> Vec<Rendered> {
 /// Checks that the certificates of `registry.rootcertbundle` hold the key that
 /// KhulnaSoft signs with, where both are there or about to be: else nobody
 /// could log in. `planned` gives the text that a file is about to have.
-pub fn check(config: &Config, planned: impl Fn(&Utf8Path) -> Option<String>) -> Result<(), String> {
+pub fn check(config: &Config, planned: &impl Fn(&Utf8Path) -> Option<String>) -> Result<(), String> {
     if !config.registry_enabled() || !config.registry_auth_enabled() || config.rails_mode() != "embedded" {
         return Ok(());
     }
@@ -43,10 +43,7 @@ pub fn check(config: &Config, planned: impl Fn(&Utf8Path) -> Option<String>) -> 
     if (&bundle_path, &key_path) == (&made.0, &made.1) && config.registry_internal_key().is_none() {
         return Ok(());
     }
-    let text = |path: &Utf8Path| match planned(path) {
-        Some(text) => Ok(Some(text)),
-        None => read_optional(path).map_err(|error| format!("{path} cannot be read: {error}")),
-    };
+    let text = |path: &Utf8Path| text_of(path, planned);
     let key = match text(&key_path)? {
         None if key_path != made.1 => {
             return Err(format!(
@@ -73,5 +70,34 @@ pub fn check(config: &Config, planned: impl Fn(&Utf8Path) -> Option<String>) -> 
         Some(false) => Err(format!(
             "{key_from} signs tokens, and no certificate of {bundle_from} has its public key: give them together, as by: kdk config set registry.internal_key=\"$(cat KEY)\" registry.internal_certificate=\"$(cat CERTIFICATE)\""
         )),
+    }
+}
+
+/// Checks a pair of one's own for KhulnaSoft's HTTPS: else it would not start.
+pub fn check_https(config: &Config, planned: &impl Fn(&Utf8Path) -> Option<String>) -> Result<(), String> {
+    let made = config.root().signing_pair();
+    let (certificate, key) = config.https_pair();
+    if !config.https_enabled() || config.rails_mode() != "embedded" || (&certificate, &key) == (&made.0, &made.1) {
+        return Ok(());
+    }
+    let text = |setting: &str, path: &Utf8Path| {
+        let text = text_of(path, planned)?;
+        text.ok_or_else(|| format!("{setting}: {path} does not exist; give both of a pair, or neither for kdk's own"))
+    };
+    let pair = (text("https.certificate", &certificate)?, text("https.key", &key)?);
+    match certs::go_together(&pair.0, &pair.1) {
+        Some(true) => Ok(()),
+        None => Err(format!("https.key: {key} is no private key in PEM")),
+        Some(false) => Err(format!(
+            "https.key: {key} is not the key of a certificate in {certificate} (https.certificate)"
+        )),
+    }
+}
+
+/// Returns what a file is about to hold, or holds.
+fn text_of(path: &Utf8Path, planned: &impl Fn(&Utf8Path) -> Option<String>) -> Result<Option<String>, String> {
+    match planned(path) {
+        Some(text) => Ok(Some(text)),
+        None => read_optional(path).map_err(|error| format!("{path} cannot be read: {error}")),
     }
 }

@@ -83,7 +83,7 @@ impl Secrets {
 /// Builds the context from settings and secrets.
 pub fn context(config: &Config, secrets: &Secrets) -> Value {
     let root = config.root();
-    let (localhost_certificate, localhost_key) = root.signing_pair();
+    let (certificate, certificate_key) = config.https_pair();
     json!({
         "khulnasoft": {
             "host": config.hostname(),
@@ -93,8 +93,8 @@ pub fn context(config: &Config, secrets: &Secrets) -> Value {
             "url": config.url(),
             "listen": host_port(&config.listen_address(), config.port()),
             "identity": root.identity(),
-            "certificate": localhost_certificate,
-            "certificate_key": localhost_key,
+            "certificate": certificate,
+            "certificate_key": certificate_key,
             "default_container_registry": config.default_container_registry(),
             "public_repositories": config.rails_public_repositories(),
         },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
@@ -27,12 +27,21 @@ pub async fn begins_http2(stream: &TcpStream) -> bool {
                 Ok(read) if read == first.len() || (read > 0 && !PREFACE.starts_with(&first[..read])) => {
                     return first == PREFACE;
                 }
-                Ok(read) if read > 0 => crate::sys::task::sleep(Duration::from_millis(5)).await,
+                // Behind what has come, peeking does not see the end.
+                Ok(read) if read > 0 && !is_ended(stream).await => {
+                    crate::sys::task::sleep(Duration::from_millis(5)).await;
+                }
                 _ => return false,
             }
         }
     };
     crate::sys::task::timeout(PATIENCE, looking).await.unwrap_or(false)
+}
+
+/// Says whether a client that has sent something will send no more.
+async fn is_ended(stream: &TcpStream) -> bool {
+    let ready = stream.ready(Interest::READABLE).await;
+    ready.is_ok_and(|ready| ready.is_read_closed())
 }
 
 /// Tells a client that speaks plain HTTP to a TLS port where to go.

@@ -369,7 +369,8 @@ fn rails(config: &Config) -> JobSpec {
         &[
             root.khulnasoft_yml(),
             root.stand_in(),
-            root.signing_pair().0,
+            config.path(&config.registry_key()),
+            config.https_pair().0,
             root.registry_pair().0,
         ],
     )

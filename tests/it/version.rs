@@ -162,6 +162,19 @@ fn a_development_version_brings_its_own_schema() {
         .position(|call| call.starts_with("database migrate up registry/config.yml"));
     let served = calls.iter().position(|call| call.starts_with("serve "));
     assert!(migrated.is_some() && migrated < served, "{calls:?}");
+    // A program that was built by hand since may want another schema.
+    let count = || {
+        let calls = root.read("registry-calls");
+        calls
+            .lines()
+            .filter(|call| call.starts_with("database migrate up "))
+            .count()
+    };
+    for command in [&["restart", "registry"][..], &["stop"], &["start"]] {
+        let before = count();
+        root.kdk(command).ok();
+        assert_eq!(count() - before, usize::from(command[0] != "stop"), "{command:?}");
+    }
 }
 
 #[test]

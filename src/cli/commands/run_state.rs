@@ -57,6 +57,7 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
+    migrate(session, &config, &specs)?;
     super::database::keep(&config);
     preflight::pending(&config)
         .iter()
@@ -67,6 +68,15 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     bring_up(session, &config, specs, Manner::Start)?;
     if args.services.is_empty() {
         welcome::next(session, &config, None);
+    }
+    Ok(())
+}
+
+/// Lets another registry than the built-in one bring its database up to date:
+/// its program may be another one than that of the last reconfigure.
+fn migrate(session: &Session, config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
+    if !config.registry_is_embedded() && specs.iter().any(|spec| spec.name == REGISTRY) {
+        super::database::prepare(session, config)?;
     }
     Ok(())
 }
@@ -91,6 +101,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;
+    migrate(session, &config, &specs)?;
     super::database::keep(&config);
     preflight::pending(&config)
         .iter()

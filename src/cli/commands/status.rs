@@ -71,11 +71,11 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
             .ui
             .say("Nothing runs, and no service is enabled; enable one with: kdk config set registry.enabled true");
     } else {
-        show(session, &all);
-        if let Some(config) = &config {
-            let told = preflight::pending(config).into_iter().chain(exposure::exposure(config));
-            told.for_each(|notice| session.ui.warn(&notice));
-        }
+        let pending = config.as_ref().map(preflight::pending).unwrap_or_default();
+        // What is said of the settings as a whole need not be said of each service.
+        show(session, &all, pending.is_empty());
+        let told = pending.into_iter().chain(config.as_ref().and_then(exposure::exposure));
+        told.for_each(|notice| session.ui.warn(&notice));
     }
     if all.iter().any(Shown::is_broken) {
         return Err(CommandError::silent(USER));
@@ -140,7 +140,7 @@ fn described(shown: &Shown) -> serde_json::Value {
     })
 }
 
-fn show(session: &Session, all: &[Shown]) {
+fn show(session: &Session, all: &[Shown], tell_of_stale: bool) {
     let cells = |shown: &Shown| {
         let job = &shown.job;
         let health_tone = match shown.health {
@@ -177,7 +177,7 @@ fn show(session: &Session, all: &[Shown]) {
         .filter(|shown| shown.is_current == Some(false))
         .map(|shown| shown.job.name.as_str())
         .collect();
-    if !stale.is_empty() {
+    if tell_of_stale && !stale.is_empty() {
         session.ui.warn(&format!(
             "settings not applied to {}: run kdk reconfigure",
             stale.join(", ")

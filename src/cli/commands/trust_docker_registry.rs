@@ -124,7 +124,7 @@ fn bundle(config: &Config) -> Result<Option<String>, CommandError> {
         return Ok(None);
     };
     if config.https_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
-        pem.push_str(&crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default());
+        pem.push_str(&crate::sys::fs::read_optional(&config.https_pair().0)?.unwrap_or_default());
     }
     Ok(Some(pem))
 }
@@ -134,7 +134,7 @@ fn bundles(config: &Config) -> Result<Vec<String>, CommandError> {
     let Some(own) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
         return Ok(Vec::new());
     };
-    let signing = crate::sys::fs::read_optional(&config.root().signing_pair().0)?.unwrap_or_default();
+    let signing = crate::sys::fs::read_optional(&config.https_pair().0)?.unwrap_or_default();
     Ok(vec![format!("{own}{signing}"), own])
 }
 

@@ -12,8 +12,12 @@ settings! { TOP;
     listen_address: String = "listen_address", Kind::Host, from "hostname" |c| c.hostname();
     /// Port of KhulnaSoft.
     port: u16 = "port", Kind::Port, |_| 3000;
-    /// Serves KhulnaSoft over HTTPS, with the certificate localhost.crt.
+    /// Serves KhulnaSoft over HTTPS, with https.certificate.
     https_enabled: bool = "https.enabled", Kind::Bool, |_| false;
+    /// Certificate of KhulnaSoft's HTTPS, and what leads to its authority; one of your own goes with https.key.
+    https_certificate: String = "https.certificate", Kind::Path, from "the root" |c| c.root().signing_pair().0;
+    /// Private key of https.certificate. Tokens are signed with registry.key.
+    https_key: String = "https.key", Kind::Path, from "the root" |c| c.root().signing_pair().1;
     /// Path below which KhulnaSoft lives, such as /khulnasoft.
     relative_url_root: String = "relative_url_root", Kind::Text, |_| "";
     /// Whether new projects have a container registry.

@@ -13,7 +13,7 @@ settings! { RAILS;
     /// Certificates that the registry checks the KhulnaSoft at rails.url with, instead of the system's.
     rails_ca_file: Option<String> = "rails.ca_file", Kind::Path, from "https.enabled, rails.mode" |c| {
         if c.https_enabled() && c.rails_mode() == "embedded" {
-            c.root().signing_pair().0.into_string().into()
+            c.https_certificate().into()
         } else {
             Value::Null
         }

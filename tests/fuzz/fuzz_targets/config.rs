@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod bounds;
+
 use kdk::registry::config::{Config, duration};
 use libfuzzer_sys::fuzz_target;
 

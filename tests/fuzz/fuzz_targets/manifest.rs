@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod bounds;
+
 use bytes::Bytes;
 use kdk::registry::oci::manifest::Manifest;
 use kdk::registry::oci::referrer::Referrer;

@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod bounds;
+
 use kdk::registry::http::handlers::ROUTES;
 use kdk::registry::oci::range::{ByteRange, ContentRange};
 use kdk::registry::oci::{Digest, RepoName, media_type::Accept};

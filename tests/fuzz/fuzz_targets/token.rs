@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod bounds;
+
 use kdk::registry::token::{Claims, PublicKey, Scope};
 use libfuzzer_sys::fuzz_target;
 

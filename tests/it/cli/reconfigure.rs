@@ -492,3 +492,83 @@ fn a_pair_of_ones_own_goes_where_it_is_read() {
         .expect("answered");
     assert_eq!(answer.status(), 404);
 }
+
+/// KhulnaSoft's HTTPS may have a pair of its own kind, and tokens are signed with another.
+#[test]
+fn https_has_a_pair_of_its_own() {
+    let root = TestRoot::with_registry("https:\n  enabled: true\n");
+    let make = |name: &str| {
+        let (key, certificate) = (root.join(&format!("{name}.key")), root.join(&format!("{name}.crt")));
+        let mut command = std::process::Command::new("openssl");
+        command
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args([
+                "-subj",
+                "/CN=web",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            ])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+            .arg(&key);
+        crate::support::Output::of(command.arg("-out").arg(&certificate)).ok();
+        [key, certificate].map(|path| path.display().to_string())
+    };
+    let ([key, certificate], [other, _]) = (make("web"), make("other"));
+    root.up();
+    let pid = root.pid("rails-web");
+    let set = |certificate: &str, key: &str| {
+        let pair = [format!("https.certificate={certificate}"), format!("https.key={key}")];
+        root.kdk(&["config", "set", &pair[0], &pair[1]]).ok();
+    };
+    for (certificate, key, expected) in [
+        ("/nope.crt", key.as_str(), "https.certificate: /nope.crt does not exist"),
+        (certificate.as_str(), "/nope.key", "https.key: /nope.key does not exist"),
+        (
+            certificate.as_str(),
+            other.as_str(),
+            "is not the key of a certificate in",
+        ),
+        (certificate.as_str(), certificate.as_str(), "is no private key in PEM"),
+    ] {
+        set(certificate, key);
+        let error = root.kdk(&["reconfigure"]).fails(1);
+        assert!(
+            error.contains(expected) && error.contains("nothing was written"),
+            "{error}"
+        );
+        assert_eq!(root.pid("rails-web"), pid);
+    }
+    set(&certificate, &key);
+    let said = root.kdk(&["reconfigure"]);
+    assert!(
+        said.stderr.contains("restarted") && said.stderr.contains("rails-web"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
+    let authority = reqwest::Certificate::from_pem(&std::fs::read(&certificate).expect("read")).expect("a certificate");
+    let client = reqwest::blocking::Client::builder()
+        .tls_certs_only([authority])
+        .build()
+        .expect("a client");
+    let health = format!("https://localhost:{}/-/health", root.rails_port);
+    assert_eq!(client.get(health).send().expect("its own certificate").status(), 200);
+    // Tokens come from there, and are signed with the key of before.
+    let token = root.kdk(&["registry", "token", "--scope", "registry:catalog:*"]).ok();
+    let catalog = format!("http://127.0.0.1:{}/v2/_catalog", root.registry_port);
+    let answer = reqwest::blocking::Client::new()
+        .get(catalog)
+        .bearer_auth(token.trim())
+        .send();
+    assert_eq!(answer.expect("answered").status(), 200);
+}

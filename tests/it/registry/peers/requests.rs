@@ -457,3 +457,19 @@ fn silence_and_a_lack_of_descriptors_pass() {
         stream.read_to_end(&mut rest).expect("the end comes");
     }
 }
+
+/// Who ends after a letter or two is let go at once, also where those might begin HTTP/2.
+#[test]
+fn who_ends_early_is_let_go() {
+    let registry = TestRegistry::with(temporary(), "  h2c:\n    enabled: true\n", &[]);
+    for text in ["P", "PRI * HT", "G", "GET /v2/ HTTP/1.1\r\n"] {
+        let mut stream = TcpStream::connect(&registry.address).expect("connected");
+        stream.write_all(text.as_bytes()).expect("sent");
+        // It has come, and the end comes by itself.
+        std::thread::sleep(Duration::from_millis(50));
+        stream.shutdown(std::net::Shutdown::Write).expect("ended");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the end comes");
+    }
+}
