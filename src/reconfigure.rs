@@ -15,6 +15,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
+pub use self::pair::{registry_pair, wanted_pairs};
 use crate::certs::{Authority, CertError, Verdict, Wanted};
 use crate::config::Config;
 use crate::rails::identity::{Identity, IdentityError};
@@ -166,71 +167,6 @@ impl Plan {
                 .iter()
                 .any(|pair| matches!(pair.verdict, Verdict::Make | Verdict::Renew(_)))
     }
-}
-
-/// Returns the pairs that the settings ask for.
-pub fn wanted_pairs(config: &Config) -> Vec<Wanted> {
-    let mut pairs = Vec::new();
-    let (certificate, key) = config.root().signing_pair();
-    let signs = config.path(&config.registry_key()) == key && config.registry_internal_key().is_none();
-    let serves = config.https_enabled()
-        && config.registry_internal_key().is_none()
-        && config.https_pair() == (certificate.clone(), key.clone());
-    if signs || serves {
-        let names = unique([config.hostname(), "localhost".into(), "127.0.0.1".into()]);
-        pairs.push(Wanted {
-            purpose: if signs { "signing tokens" } else { "HTTPS of KhulnaSoft" },
-            certificate,
-            key,
-            names,
-        });
-    }
-    if config.registry_enabled() && config.registry_self_signed() {
-        pairs.push(registry_pair(config));
-    }
-    pairs
-}
-
-/// Returns the registry's own TLS pair.
-pub fn registry_pair(config: &Config) -> Wanted {
-    let (certificate, key) = config.root().registry_pair();
-    let external = config
-        .registry_external_url()
-        .and_then(|url| url::Url::parse(&url).ok()?.host_str().map(str::to_owned));
-    // Who reaches the registry by its address alone has no other name for it.
-    let listen = config.registry_listen_address();
-    let bare = listen.trim_start_matches('[').trim_end_matches(']');
-    let is_one = bare.parse().is_ok_and(|ip: std::net::IpAddr| !ip.is_unspecified());
-    let names = [
-        Some(config.registry_host()),
-        Some(config.hostname()),
-        external,
-        Some("localhost".into()),
-        Some("127.0.0.1".into()),
-        is_one.then_some(listen),
-    ];
-    let names = names.into_iter().flatten().chain(config.registry_certificate_names());
-    Wanted {
-        purpose: "the registry's HTTPS",
-        certificate,
-        key,
-        names: unique(names),
-    }
-}
-
-fn unique(names: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for name in names {
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        // An address has many spellings; certificates know one.
-        let name = bare
-            .parse::<std::net::IpAddr>()
-            .map_or_else(|_| bare.to_owned(), |address| address.to_string());
-        if !all.contains(&name) {
-            all.push(name);
-        }
-    }
-    all
 }
 
 /// Plans; changes nothing.

@@ -57,7 +57,13 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
             nested = Value::Object([((*part).to_owned(), nested)].into_iter().collect());
         }
         let yaml = serde_yaml::to_string(&nested).map_err(|error| error.to_string())?;
-        return Ok(format!("{text}{separator}{yaml}"));
+        let edited = format!("{text}{separator}{yaml}");
+        // The nothing may have been written out, as ~ or null.
+        return if parse(&edited)? == nested {
+            Ok(edited)
+        } else {
+            Err("the edited file would not say what it should".to_owned())
+        };
     }
     let (head, body) = split(text);
     let document = Document::from_str(body).map_err(|error| error.to_string())?;
@@ -242,6 +248,20 @@ mod tests {
     use super::*;
 
     const FILE: &str = "# top\nhostname: kdk.test # host\n\nregistry:\n  # the port\n  port: 5000   # inline\n  host: 'registry.test'\n\n# other\ngitaly:\n  enabled: false\n";
+
+    #[test]
+    fn a_nothing_that_is_written_out_is_left_alone() {
+        for text in ["~", "null\n", "# c\n~\n"] {
+            assert!(set_in(text, "registry.port", &Value::from(5100)).is_err(), "{text}");
+        }
+        for text in ["", "# c\n", "---\n", "# c"] {
+            let edited = set_in(text, "registry.port", &Value::from(5100)).expect("edited");
+            assert!(
+                edited.starts_with(text.trim_end()) && edited.ends_with("registry:\n  port: 5100\n"),
+                "{edited}"
+            );
+        }
+    }
 
     #[test]
     fn comments_order_and_quoting_survive() {

@@ -14,6 +14,7 @@ use crate::registry::config::Source;
 use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL, REGISTRY};
+use crate::supervisor::protocol::JobSpec;
 use crate::supervisor::protocol::StateName;
 use crate::sys::fs::{Lock, PRIVATE, write_atomic};
 
@@ -71,7 +72,7 @@ fn borrowed(config: &Config) -> Utf8PathBuf {
 }
 
 /// Lets PostgreSQL go on running when no command needs it any more.
-pub fn keep(config: &Config) {
+fn keep(config: &Config) {
     // Where it is missing, nobody would end it anyway.
     let _ = std::fs::remove_file(borrowed(config));
 }
@@ -115,6 +116,17 @@ pub fn is_ours(config: &Config) -> bool {
 pub fn is_in_use(config: &Config) -> bool {
     let images = config.registry_storage_path();
     images.is_some_and(|images| images.join(layout::database_in_use().as_str()).exists())
+}
+
+/// Before services are started: another registry than the built-in one brings
+/// its database up to date, since its program may be another one than that of
+/// the last reconfigure; and PostgreSQL is theirs from then on.
+pub fn before_start(session: &Session, config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
+    if !config.registry_is_embedded() && specs.iter().any(|spec| spec.name == REGISTRY) {
+        prepare(session, config)?;
+    }
+    keep(config);
+    Ok(())
 }
 
 /// Makes the metadata database and its schema where they are missing, when

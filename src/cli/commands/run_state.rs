@@ -57,8 +57,7 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
-    migrate(session, &config, &specs)?;
-    super::database::keep(&config);
+    super::database::before_start(session, &config, &specs)?;
     preflight::pending(&config)
         .iter()
         .for_each(|notice| session.ui.warn(notice));
@@ -72,20 +71,11 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Lets another registry than the built-in one bring its database up to date:
-/// its program may be another one than that of the last reconfigure.
-fn migrate(session: &Session, config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
-    if !config.registry_is_embedded() && specs.iter().any(|spec| spec.name == REGISTRY) {
-        super::database::prepare(session, config)?;
-    }
-    Ok(())
-}
-
 /// Starts everything that is enabled and does not run.
 pub fn start_all(session: &Session, config: &Config) -> Result<(), CommandError> {
     let specs = services::pick(config, &[])?;
     check_data(config, &specs)?;
-    super::database::keep(config);
+    super::database::before_start(session, config, &specs)?;
     bring_up(session, config, specs, Manner::Start)
 }
 
@@ -101,8 +91,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;
-    migrate(session, &config, &specs)?;
-    super::database::keep(&config);
+    super::database::before_start(session, &config, &specs)?;
     preflight::pending(&config)
         .iter()
         .for_each(|notice| session.ui.warn(notice));

@@ -18,7 +18,7 @@ fn values_are_read_in_forms_that_scripts_use() {
         root.kdk(&["config", "get", "registry", "api_url"]).ok(),
         "http://kdk.test:5000\n"
     );
-    assert_eq!(get("https"), "enabled: false\n");
+    assert_eq!(get("default_projects_features"), "container_registry: true\n");
     assert_eq!(
         root.kdk(&["config", "get", "registry.database", "--json"])
             .ok()
