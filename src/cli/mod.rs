@@ -4,6 +4,7 @@ pub mod commands;
 mod completion;
 pub mod error;
 pub mod failures;
+pub mod leftovers;
 pub mod preflight;
 pub mod ui;
 pub mod welcome;

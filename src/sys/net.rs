@@ -93,6 +93,16 @@ pub fn host_port(host: &str, port: u16) -> String {
     }
 }
 
+impl Holder {
+    /// Says whether it works in a directory that was removed, and stood at this
+    /// path; where the system tells, which is on Linux.
+    pub fn is_in_removed(&self, directory: &camino::Utf8Path) -> bool {
+        // What Linux appends to the path of what is gone.
+        let removed = format!("{directory} (deleted)");
+        super::process::started_with(self.pid).is_some_and(|started| started.cwd == removed)
+    }
+}
+
 /// Finds the process that listens on a TCP port, as far as this user may see.
 pub fn port_holder(port: u16) -> Option<Holder> {
     platform::port_holder(port)

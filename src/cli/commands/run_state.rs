@@ -6,7 +6,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
-use crate::cli::{failures, preflight};
+use crate::cli::{failures, leftovers, preflight};
 use crate::config::Config;
 use crate::reconfigure::{exposure, hosts};
 use crate::root::Root;
@@ -303,6 +303,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
     let is_restart = matches!(manner, Manner::Restart | Manner::RestartSilently);
     let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
     services::limit_logs(config)?;
+    leftovers::end(ui, &specs);
     if let Some(error) = &later {
         ui.error(&error.message);
     }

@@ -507,6 +507,35 @@ fn a_root_that_goes_takes_its_services_with_it() {
     }
 }
 
+/// Where the supervisor was killed before, nobody notices; whoever starts at the same place ends what is left.
+#[test]
+fn what_a_removed_root_left_is_ended_by_the_next() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let left = [root.pid("registry"), root.pid("rails-web")];
+    let settings = root.read("kdk.yml");
+    let daemon = root.daemon().expect("it runs");
+    kill(Pid::from_raw(daemon), Signal::SIGKILL).expect("killed");
+    std::fs::remove_dir_all(root.path()).expect("removed");
+    let runs = |pid: i32| kill(Pid::from_raw(pid), None).is_ok();
+    assert!(left.iter().all(|pid| runs(*pid)));
+    std::fs::create_dir(root.path()).expect("made");
+    std::fs::write(root.join("kdk.yml"), settings).expect("written");
+    root.kdk(&["reconfigure"]).ok();
+    let started = root.kdk(&["start"]);
+    for pid in left {
+        let expected = format!(
+            "(process {pid}), left by a root that was removed from {}",
+            root.path().display()
+        );
+        assert!(started.stderr.contains(&expected), "{}", started.stderr);
+        // Whoever inherits it may not have noticed yet.
+        assert!(root.processes().iter().all(|(running, _)| *running != pid));
+    }
+    started.ok();
+    assert_eq!(root.wait_for_state("registry", "up")["health"], "ok");
+}
+
 /// Logs are bounded as the settings say, also while services run.
 #[test]
 fn logs_are_put_aside_as_the_settings_say() {
