@@ -328,6 +328,29 @@ fn major_version(programs: &Utf8Path) -> Option<u32> {
     digits.parse().ok()
 }
 
+/// Seconds that PostgreSQL may take to recover after a kill, and to write
+/// everything down before it ends, on a slow disk.
+const PATIENCE: u64 = 120;
+
+/// Returns how many seconds services may take to be ready, longer when
+/// PostgreSQL is among them and no setting says how long.
+pub fn patience(config: &Config, specs: &[JobSpec]) -> u64 {
+    let is_among = specs.iter().any(|spec| spec.name == POSTGRESQL);
+    if is_among {
+        own_patience(config)
+    } else {
+        config.wait_seconds()
+    }
+}
+
+fn own_patience(config: &Config) -> u64 {
+    if config.is_given("kdk.runit_wait_secs") {
+        config.wait_seconds()
+    } else {
+        config.wait_seconds().max(PATIENCE)
+    }
+}
+
 /// Returns the service. Without programs it cannot start, which `preflight` explains.
 pub fn service(config: &Config, env: Vec<(String, String)>) -> JobSpec {
     let found = Postgresql::find(config).unwrap_or_else(|_| Postgresql::at(config, Utf8PathBuf::new()));
@@ -358,7 +381,7 @@ pub fn service(config: &Config, env: Vec<(String, String)>) -> JobSpec {
         cwd: "/".into(),
         stop: StopSpec {
             signal: StopSignal::Int,
-            grace_seconds: config.wait_seconds(),
+            grace_seconds: own_patience(config),
         },
         ready: Ready::Succeeds(vec![
             found.programs.join("pg_isready").into_string(),

@@ -322,7 +322,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
         .iter()
         .map(|spec| (spec.name.clone(), spec.fingerprint.clone()))
         .collect();
-    let wait_seconds = config.wait_seconds();
+    let wait_seconds = services::postgresql::patience(config, &specs);
     let request = if is_restart {
         Request::Restart {
             jobs: specs,

@@ -347,12 +347,21 @@ impl Importer<'_> {
                     found.insert(digest, size);
                 }
             }
-            if !self.options.dry_run {
-                let (new, bytes) = self.database.import_blobs(&found).await?;
-                let mut counts = self.counts();
-                counts.blobs += new;
-                counts.bytes += bytes;
-            }
+            let (new, bytes) = if self.options.dry_run {
+                // Those of manifests were counted in the first step.
+                let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                found.retain(|digest, _| !seen.contains(digest));
+                let bytes: u64 = found.values().sum();
+                (
+                    i64::try_from(found.len()).unwrap_or_default(),
+                    i64::try_from(bytes).unwrap_or_default(),
+                )
+            } else {
+                self.database.import_blobs(&found).await?
+            };
+            let mut counts = self.counts();
+            counts.blobs += new;
+            counts.bytes += bytes;
             (self.report)(Event::Progress {
                 done: number + 1,
                 total,

@@ -131,6 +131,12 @@ fn what_the_go_importer_loses_is_imported_and_what_is_broken_left_out() {
     assert!(dry.stdout.lines().all(|line| line.ends_with(" 0")), "{}", dry.stdout);
     assert!(dry.stderr.contains("Nothing was written"), "{}", dry.stderr);
     let done = Output::of(&mut import(&directory, &[]));
+    // A dry run counts as the import does.
+    let counted = |said: &Output| {
+        let line = said.stderr.lines().find(|line| line.contains(" repositories, "));
+        line.expect("the counts").to_owned()
+    };
+    assert_eq!(counted(&dry), counted(&done));
     for skipped in [
         "broken/layer@",
         "broken/index@",
