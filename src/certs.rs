@@ -346,6 +346,15 @@ fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<
     if public_key(key).as_deref() != Some(facts.public_key.as_slice()) {
         return Some(format!("{} does not go with {}", wanted.key, wanted.certificate));
     }
+    if facts.not_after < now.as_second() {
+        return Some("the certificate has expired".to_owned());
+    }
+    if facts.not_before > now.as_second() {
+        let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
+        return Some(format!(
+            "the certificate is not valid before {begin} (is the clock right?)"
+        ));
+    }
     let missing: Vec<&str> = wanted
         .names
         .iter()
@@ -355,20 +364,8 @@ fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<
     if !missing.is_empty() {
         return Some(format!("the certificate does not hold for {}", missing.join(", ")));
     }
-    if facts.not_before > now.as_second() {
-        let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
-        return Some(format!(
-            "the certificate is not valid before {begin} (is the clock right?)"
-        ));
-    }
     let days = (facts.not_after - now.as_second()) / 86_400;
-    (days < RENEW_DAYS).then(|| {
-        if days < 0 {
-            "the certificate has expired".to_owned()
-        } else {
-            format!("the certificate expires in {days} days")
-        }
-    })
+    (days < RENEW_DAYS).then(|| format!("the certificate expires in {days} days"))
 }
 
 fn covers(names: &[String], wanted: &str) -> bool {

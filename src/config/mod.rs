@@ -189,7 +189,10 @@ impl Config {
             let position = place.map(|(line, column)| Position { line, column });
             // The place stands before the message already.
             let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-            error(position, format!("not valid YAML: {reason}"))
+            error(
+                position,
+                format!("not valid YAML: {reason}; mend it with: kdk config edit"),
+            )
         })?;
         tree.apply_merge().map_err(|failure| error(None, failure.to_string()))?;
         let tree = match serde_json::to_value(&tree) {

@@ -271,9 +271,8 @@ fn not_startable(config: &Config, spec: &JobSpec) -> Option<CommandError> {
         return None;
     }
     let reason = preflight::check_rendered(config).err()?;
-    Some(CommandError::user(format!(
-        "registry is not restarted, as it would not start: {reason}"
-    )))
+    let error = CommandError::user(format!("registry is not restarted, as it would not start: {reason}"));
+    Some(error.hint("kdk's own files and certificates are made anew by: kdk reconfigure"))
 }
 
 /// Says why a service could not listen where it is to.

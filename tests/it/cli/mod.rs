@@ -2,6 +2,7 @@
 
 mod completion;
 mod config;
+mod faults;
 mod metadata_database;
 mod output;
 mod reconfigure;

@@ -111,7 +111,13 @@ fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Source
     };
     // What the service has in its environment goes with the root's own.
     match session.config() {
-        Ok(config) if path == config.root().registry_config() => Ok(source_of(&config)),
+        Ok(config) if path == config.root().registry_config() => {
+            if !path.exists() {
+                let error = CommandError::user(format!("{path} does not exist"));
+                return Err(error.hint("make it with: kdk reconfigure"));
+            }
+            Ok(source_of(&config))
+        }
         _ => Ok(Source { path, environment }),
     }
 }
