@@ -2,7 +2,9 @@
 
 use camino::Utf8Path;
 
+use super::error::CommandError;
 use crate::config::Config;
+use crate::reconfigure::applied::Applied;
 use crate::reconfigure::{Action, Plan, ReconfigureError, pending, wanted_pairs};
 use crate::registry::config::Config as RegistryConfig;
 use crate::registry::{admin, server};
@@ -49,6 +51,16 @@ fn check_text(config: &Config, text: &str, is_made: impl Fn(&Utf8Path) -> bool) 
     let parsed = RegistryConfig::parse(&path, text, &env).map_err(|error| error.to_string())?;
     let found = server::problems(&parsed, is_made).into_iter().next();
     found.or_else(|| admin::misplaced(&parsed)).map_or(Ok(()), Err)
+}
+
+/// Refuses to start what was rendered for another place: it would work there.
+///
+/// # Errors
+/// When the root is not where it was.
+pub fn check_place(config: &Config) -> Result<(), CommandError> {
+    let applied = Applied::load(config);
+    let was = applied.as_ref().and_then(|applied| applied.elsewhere(config));
+    was.map_or(Ok(()), |was| Err(CommandError::user(pending::moved(config, was))))
 }
 
 /// Says what of `kdk.yml` has yet to be applied, and why it cannot be.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +22,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Applied {
     version: u32,
+    /// Where the root was; what was rendered names places below that.
+    #[serde(default)]
+    root: Option<Utf8PathBuf>,
     /// Texts that people read.
     settings: BTreeMap<String, String>,
     /// Those that stood in `kdk.yml`.
@@ -97,6 +100,7 @@ impl Applied {
     pub fn of(config: &Config, plan: &Plan) -> Self {
         Self {
             version: VERSION,
+            root: Some(config.root().path().to_owned()),
             settings: settings::all()
                 .map(|setting| (setting.key.to_owned(), text(setting, &config.value(setting))))
                 .collect(),
@@ -107,6 +111,11 @@ impl Applied {
                 .collect(),
             files: written(config, plan),
         }
+    }
+
+    /// Returns where the root was, when it is elsewhere now.
+    pub fn elsewhere(&self, config: &Config) -> Option<&Utf8Path> {
+        self.root.as_deref().filter(|root| *root != config.root().path())
     }
 
     /// Takes down the files alone: what comes after them failed.

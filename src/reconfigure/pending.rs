@@ -1,5 +1,7 @@
 //! What of `kdk.yml` has yet to be applied.
 
+use camino::Utf8Path;
+
 use super::applied::Applied;
 use super::{Plan, ReconfigureError, plan};
 use crate::certs::Verdict;
@@ -34,6 +36,10 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         .as_ref()
         .map(|applied| applied.edited(&plan))
         .unwrap_or_default();
+    if let Some(was) = applied.as_ref().and_then(|applied| applied.elsewhere(config)) {
+        found.push(moved(config, was));
+        return found;
+    }
     for path in &edited {
         let name = config.root().relative(path);
         found.push(format!("{name} was changed by hand; kdk reconfigure writes it anew"));
@@ -50,4 +56,12 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         }
     }
     found
+}
+
+/// Says that a root's files name the place where it was before.
+pub fn moved(config: &Config, was: &Utf8Path) -> String {
+    format!(
+        "this root was moved or copied from {was} to {}, and its files still name the old place; render them anew with: kdk reconfigure",
+        config.root().path()
+    )
 }

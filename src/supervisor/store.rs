@@ -6,6 +6,7 @@ use std::io;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
+use super::Paths;
 use super::protocol::{JobSpec, VERSION};
 use crate::sys::failpoint;
 use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
@@ -55,6 +56,16 @@ impl Store {
             .ok()
             .filter(|store: &Self| store.version == VERSION)
             .unwrap_or_default())
+    }
+
+    /// Forgets jobs of the root that this one is a copy of: they are that one's.
+    #[must_use]
+    pub fn of_root(mut self, paths: &Paths) -> Self {
+        let root = paths.state.parent().unwrap_or(&paths.state);
+        let state = paths.state.file_name().unwrap_or_default();
+        let is_another = |place: &Utf8Path| place != root && place.join(state).is_dir();
+        self.jobs.retain(|_, stored| !is_another(&stored.spec.cwd));
+        self
     }
 
     /// Saves the store.

@@ -55,6 +55,7 @@ pub struct KillArgs {
 /// `kdk start`.
 pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
+    preflight::check_place(&config)?;
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
     super::database::before_start(session, &config, &specs)?;
@@ -88,6 +89,7 @@ pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
 /// `kdk restart`.
 pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
+    preflight::check_place(&config)?;
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;

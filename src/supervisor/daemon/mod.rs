@@ -222,7 +222,7 @@ impl Daemon {
 
     /// Takes over what an earlier daemon left.
     fn adopt(&mut self) -> io::Result<()> {
-        let store = Store::load(&self.paths.store())?;
+        let store = Store::load(&self.paths.store())?.of_root(&self.paths);
         let same_boot = store.boot == sys::process::boot_id();
         for (name, stored) in store.jobs {
             let found = job::find(&self.paths.jobs(), &name, stored.process.as_ref())?;

@@ -573,3 +573,53 @@ fn logs_are_put_aside_as_the_settings_say() {
             .contains("1")
     );
 }
+
+/// A copy of a root is another root: it touches neither the services nor the images of the first.
+#[test]
+fn a_copy_of_a_root_leaves_the_first_alone() {
+    let root = TestRoot::with_registry("  auth_enabled: false\n");
+    root.up();
+    let pids = [root.pid("registry"), root.pid("rails-web")];
+    let copy = crate::support::temporary();
+    let place = copy.path().join("copy");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(root.path())
+        .arg(&place)
+        .status();
+    assert!(copied.expect("run").success());
+    let kdk = |arguments: &[&str]| {
+        let mut command = root.command(arguments);
+        crate::support::Output::of(command.current_dir(&place))
+    };
+    let status = kdk(&["status"]);
+    assert!(
+        status.stderr.contains("this root was moved or copied from") && !status.stdout.contains(" up "),
+        "{}",
+        status.shown()
+    );
+    for command in [&["start"][..], &["restart"]] {
+        let refused = kdk(command).fails(1);
+        assert!(refused.contains("render them anew with: kdk reconfigure"), "{refused}");
+    }
+    kdk(&["stop"]).ok();
+    kdk(&["kill", "--yes"]).ok();
+    assert_eq!([root.pid("registry"), root.pid("rails-web")], pids);
+    // With ports of its own it runs beside the first, on images of its own.
+    for (key, port) in [
+        ("registry.port", crate::support::port()),
+        ("port", crate::support::port()),
+    ] {
+        kdk(&["config", "set", key, &port.to_string()]).ok();
+    }
+    kdk(&["reconfigure"]).ok();
+    kdk(&["start"]).ok();
+    let config = std::fs::read_to_string(place.join("registry/config.yml")).expect("read");
+    assert!(
+        config.contains(place.join("registry/storage").to_str().expect("UTF-8")),
+        "{config}"
+    );
+    assert_eq!([root.pid("registry"), root.pid("rails-web")], pids);
+    kdk(&["kill", "--yes"]).ok();
+    assert_eq!([root.pid("registry"), root.pid("rails-web")], pids);
+}
