@@ -46,7 +46,7 @@ pub struct Cli {
     /// KDK root to work in (default: KDK_ROOT, else the nearest directory upwards with a kdk.yml)
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<Utf8PathBuf>,
-    /// Say only what was asked for, and errors
+    /// Print only results and errors
     #[arg(long, short, global = true, help_heading = GLOBAL)]
     quiet: bool,
     #[command(subcommand)]
@@ -82,7 +82,7 @@ enum Command {
     Logs(tail::LogsArgs),
     /// List all roots of this user
     Roots(roots::RootsArgs),
-    /// End everything of this root at once, without grace
+    /// Kill all services of this root at once
     Kill(run_state::KillArgs),
     /// Put the registry's certificate where Docker and podman look for it
     TrustDockerRegistry(trust_docker_registry::TrustArgs),

@@ -40,7 +40,7 @@ pub fn of(config: &Config, client: Found) -> Vec<String> {
         Found::Docker => vec![insecure::docker_line(config)],
         Found::Podman if insecure::podman_is_told(&address) => Vec::new(),
         Found::Podman => vec![format!(
-            "podman takes plain HTTP without --tls-verify=false once {} says so: kdk trust-docker-registry writes it",
+            "podman needs --tls-verify=false for plain HTTP until {} lists this registry; add it with: kdk trust-docker-registry",
             insecure::podman_file()
         )],
     }

@@ -48,7 +48,7 @@ pub fn realm(config: &Config) -> Option<String> {
     let (leads_here, address) = is_local(name)?;
     (leads_here && !listens_here).then(|| {
         format!(
-            "other machines are sent to {realm} for tokens, and {name} is {address} here: where that is not their way here, let the registry listen there only, with: kdk config set registry.listen_address {address} && kdk reconfigure"
+            "other machines are sent to {realm} for tokens, but {name} is {address} on this machine; unless that name leads them here, let the registry listen only on {address}, with: kdk config set registry.listen_address {address} && kdk reconfigure"
         )
     })
 }

@@ -78,7 +78,7 @@ pub fn notices(config: &Config) -> Vec<String> {
             "kdk config unset registry.front"
         };
         notices.push(format!(
-            "crane, ko and cosign, and over HTTPS regctl, oras and helm, too, will refuse to log in: tokens are at {realm}, not at the registry's own address; give them one address with: {remedy}"
+            "crane, ko and cosign (over HTTPS also regctl, oras and helm) will refuse to log in: tokens come from {realm}, not from the registry's own address; serve both at one address with: {remedy}"
         ));
     }
     notices

@@ -53,7 +53,7 @@ pub enum ForwardError {
     Itself(Url),
     /// What comes encrypted would go on in plain text.
     #[error(
-        "{0} is plain HTTP to another machine, or to nobody knows whom, while this server speaks HTTPS; use an https URL"
+        "{0} is plain HTTP to another machine, or to a host that cannot be identified, while this server uses HTTPS; use an https URL"
     )]
     Plain(Url),
     /// The system gives no client.

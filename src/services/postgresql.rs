@@ -45,7 +45,9 @@ pub enum PostgresqlError {
     #[error("PostgreSQL does not run as root, and there is no user {OWNER} to run it as")]
     NoOwner,
     /// Something else is where the link to the data belongs.
-    #[error("{0} is in the way: as root, PostgreSQL's data are kept under /var/lib/kdk, and that is a link to them")]
+    #[error(
+        "{0} is in the way: when kdk runs as root, PostgreSQL's data are kept under /var/lib/kdk, and {0} must be a link to them"
+    )]
     InTheWay(Utf8PathBuf),
     /// The root was somewhere else.
     #[error("{link} leads to {target}, which belongs to another place of this root")]

@@ -296,7 +296,7 @@ fn replace(config: &Config, edited: &str, private: bool) -> Result<(), CommandEr
         let unwritten = matches!(error, ConfigError::Problems(_));
         let error = CommandError::from(error);
         if unwritten {
-            error.hint("nothing was written; the place is where it would have stood")
+            error.hint("nothing was written; line and column are those of the edited text")
         } else {
             error
         }

@@ -42,7 +42,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
         .map_or_else(|| "the registry's storage".to_owned(), ToString::to_string);
     if !args.dry_run {
         ui.warn(
-            "There is no way back: once the registry uses the database, disabling it hides every image that was written meanwhile, and after a day the collection removes what only the files needed.",
+            "There is no way back: once the registry uses the database, disabling it hides every image that was pushed since, and a day later garbage collection starts to remove files that only the old metadata needs.",
         );
         ui.warn(&match &storage {
             Some(storage) => {

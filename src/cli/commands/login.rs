@@ -300,7 +300,7 @@ fn feed(client: Found, arguments: &[&str], secret: &str) -> Result<(), CommandEr
     if said.contains("certificate") || said.contains("x509") {
         error = error.hint("let it trust the registry with: kdk trust-docker-registry");
     } else if said.contains("HTTP response to HTTPS client") {
-        error = error.hint("the registry speaks plain HTTP, which docker takes elsewhere than on loopback only when told; see: kdk trust-docker-registry");
+        error = error.hint("the registry speaks plain HTTP, which docker accepts only on loopback unless configured otherwise; see: kdk trust-docker-registry");
     } else if said.contains("Cannot connect to the Docker daemon") {
         error = error.hint("start Docker, or log podman in with: kdk login --client podman");
     } else if said.contains("503") {

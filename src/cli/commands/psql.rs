@@ -12,7 +12,7 @@ use crate::services::postgresql::Postgresql;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kdk psql\n  kdk psql -d registry_dev -c 'SELECT path FROM repositories'")]
 pub struct PsqlArgs {
-    /// What psql is given besides where the database is; -d names another one
+    /// Arguments passed to psql; -d selects another database
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -131,7 +131,7 @@ fn warn_of_edits(session: &Session, config: &Config, before: Option<&Applied>, p
     for path in before.map(|before| before.edited(plan)).unwrap_or_default() {
         let name = config.root().relative(&path);
         session.ui.warn(&format!(
-            "{name} was changed by hand; kdk.yml decides, and the changed one goes to {}; keep such a file with: kdk config set kdk.protected_config_files {name}",
+            "{name} was changed by hand and is overwritten from kdk.yml; the changed version is kept in {}; to protect such a file: kdk config set kdk.protected_config_files {name}",
             config.root().relative(&config.root().backups())
         ));
     }

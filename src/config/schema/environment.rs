@@ -31,9 +31,9 @@ settings! { KDK;
     overwrite_changes: bool = "kdk.overwrite_changes", Kind::Bool, |_| false;
     /// Seconds that start waits until a service is ready, and stop until it has ended.
     wait_seconds: u64 = "kdk.runit_wait_secs", Kind::Int(1, 3600), |_| 20;
-    /// Size in MiB from which a service's log is put aside, and a new one begun.
+    /// Size in MiB at which a service's log is rotated.
     log_max_size: u64 = "kdk.log.max_size", Kind::Int(1, 1 << 20), |_| 10;
-    /// How many of a service's logs that were put aside are kept.
+    /// How many rotated logs are kept for each service.
     log_keep: u64 = "kdk.log.keep", Kind::Int(0, 1000), |_| 5;
     /// Says more about what is done.
     debug: bool = "kdk.debug", Kind::Bool, |_| false;

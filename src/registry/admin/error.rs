@@ -25,7 +25,7 @@ pub enum CommandError {
     #[error("the storage directory {0} does not exist")]
     NoStorage(Utf8PathBuf),
     /// There is no storage outside of the server.
-    #[error("{0}: storage.inmemory lasts only as long as its server, and there is nothing to do from outside")]
+    #[error("{0}: storage.inmemory exists only inside its running server; this command cannot reach it")]
     InMemory(Utf8PathBuf),
     /// Another process writes to the storage.
     #[error("{0} writes to this storage: {1}")]

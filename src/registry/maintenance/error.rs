@@ -22,13 +22,13 @@ pub enum CollectError {
     Busy,
     /// What is damaged may have named anything.
     #[error(
-        "nothing was removed: what these named cannot be read any more, and might be alive\n{}\nrestore them or push them again, or delete them: DELETE /v2/NAME/manifests/TAG or DIGEST; kdk registry verify --repair mends what can be told from the rest",
+        "nothing was removed: the following cannot be read, so what they refer to may still be in use\n{}\nrestore them, push them again, or delete them: DELETE /v2/NAME/manifests/TAG or DIGEST; kdk registry verify --repair fixes what can be recovered",
         list(.0)
     )]
     Damaged(Vec<String>),
     /// There are blobs, and nothing that could name one.
     #[error(
-        "nothing was removed: this storage has {0} blobs that could go, and no repository that names any. Is it the right storage, and are its metadata not in a database? If all of them may go: --all-blobs {0}"
+        "nothing was removed: this storage has {0} blobs that could go, and no repository with a manifest. Check that it is the right storage, and that its metadata are not in a database; to remove all of them anyway: --all-blobs {0}"
     )]
     NoManifests(usize),
 }

@@ -33,7 +33,7 @@ pub enum MetadataError {
     #[error("the tag {0} is immutable")]
     Immutable(Tag),
     /// More media types that nobody used before than one manifest may bring.
-    #[error("{0} media types that are new here, and at most {1} are taken")]
+    #[error("the manifest has {0} media types that are new to the database; at most {1} are allowed")]
     ManyMediaTypes(usize, usize),
     /// A blob was pushed while the one that was there before was removed.
     #[error("the blob {0} was being removed when it was pushed")]

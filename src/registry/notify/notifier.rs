@@ -68,7 +68,7 @@ impl Subscription {
             let why = if has_room {
                 "the server is stopping"
             } else {
-                "as many wait as queuesizelimit allows"
+                "the queue is full (queuesizelimit)"
             };
             tracing::error!(
                 endpoint = %self.endpoint.name,

@@ -19,7 +19,7 @@ pub enum StartError {
     Storage(#[source] io::Error),
     /// Another server writes to the storage.
     #[error(
-        "{} writes to {root} already, and one server at a time may: stop that one, give this one another directory, or let it only read there (storage.maintenance.readonly.enabled: true)",
+        "{} already writes to {root}, and only one server at a time may: stop that one, give this one another directory, or make this one read-only (storage.maintenance.readonly.enabled: true)",
         lease::holder(.holder.as_ref())
     )]
     Held {

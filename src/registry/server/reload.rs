@@ -38,7 +38,7 @@ impl Reload {
         let config = match source.load() {
             Ok(config) => config,
             Err(error) => {
-                return tracing::error!(error = %error, "the configuration cannot be used: what it said before stays in force");
+                return tracing::error!(error = %error, "the new configuration cannot be used: the previous one stays in force");
             }
         };
         log::set_level(config.log.level);

@@ -39,8 +39,13 @@ fn stable(root: &TestRoot, text: &str) -> String {
 
 /// What is seen while a fault lasts.
 fn seen(root: &TestRoot, title: &str, commands: &[&[&str]]) -> String {
+    told(root, title, &[commands, &[&["status"]]].concat())
+}
+
+/// What commands say; the status of what is tried again and again depends on the moment.
+fn told(root: &TestRoot, title: &str, commands: &[&[&str]]) -> String {
     let mut text = format!("# {title}\n");
-    for command in commands.iter().chain(&[&["status"][..]]) {
+    for command in commands {
         let shown = stable(root, &root.kdk(command).shown());
         let _ = writeln!(text, "$ kdk {}\n{shown}\n", command.join(" "));
     }
@@ -82,7 +87,7 @@ fn each_fault_is_told_with_its_remedy() {
     );
 
     let listener = std::net::TcpListener::bind(("127.0.0.1", root.registry_port)).expect("bound");
-    table += &seen(&root, "somebody else listens there", &[&["start", "registry"]]);
+    table += &told(&root, "somebody else listens there", &[&["start", "registry"]]);
     drop(listener);
     root.kdk(&["start", "registry"]).ok();
     root.wait_for_state("registry", "up");
@@ -162,7 +167,7 @@ fn faults_of_the_world_are_told_with_their_remedy() {
     let storage = root.join("registry/storage");
     std::fs::rename(&storage, root.join("aside")).expect("moved");
     std::fs::write(&storage, "x").expect("written");
-    table += &seen(
+    table += &told(
         &root,
         "a file is where the storage was",
         &[&["start", "registry"], &["reconfigure"]],

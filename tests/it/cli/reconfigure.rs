@@ -121,7 +121,7 @@ fn a_file_that_was_changed_by_hand_is_named() {
     assert!(told.contains(hand) && !told.contains(unapplied), "{told}");
     assert!(root.kdk(&["reconfigure", "--dry-run"]).fails(3).contains(hand));
     let told = root.kdk(&["reconfigure"]).stderr;
-    assert!(told.contains(hand) && told.contains("goes to .backups"), "{told}");
+    assert!(told.contains(hand) && told.contains("is kept in .backups"), "{told}");
     assert_eq!(root.read("registry/config.yml"), rendered);
     assert!(!root.kdk(&["status"]).stderr.contains(hand));
 }

@@ -540,7 +540,7 @@ fn what_changed_is_said_in_a_line() {
     assert!(
         mended
             .stderr
-            .starts_with("warning: registry/config.yml was changed by hand;")
+            .starts_with("warning: registry/config.yml was changed by hand and is overwritten")
             && mended
                 .stderr
                 .ends_with("\n✔ Rewrote registry/config.yml as kdk.yml says.\n"),

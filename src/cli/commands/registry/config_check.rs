@@ -11,7 +11,7 @@ use crate::cli::ui::Tone;
 /// Subcommands of `kdk registry config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say what a registry would go by, and what is odd about it
+    /// Show the effective registry configuration, and warn about problems
     #[command(
         after_help = "REGISTRY_* variables count, as they do for the server.\n\nExamples:\n  kdk registry config check\n  REGISTRY_HTTP_ADDR=:5001 kdk registry config check config.yml"
     )]

@@ -37,7 +37,7 @@ pub enum MigrateCommand {
     Up {
         #[command(flatten)]
         args: MigrateArgs,
-        /// Leave out what may follow while a registry serves (also: SKIP_POST_DEPLOYMENT_MIGRATIONS=true)
+        /// Skip post-deployment migrations (also: SKIP_POST_DEPLOYMENT_MIGRATIONS=true)
         #[arg(short, long)]
         skip_post_deployment: bool,
     },
@@ -47,10 +47,10 @@ pub enum MigrateCommand {
     Status {
         #[command(flatten)]
         file: File,
-        /// Whether all that must be there is: exit 1 when not
+        /// Print true if all required migrations are applied; else print false and exit with 1
         #[arg(short, long)]
         up_to_date: bool,
-        /// Leave out what may follow while a registry serves
+        /// Skip post-deployment migrations
         #[arg(short, long)]
         skip_post_deployment: bool,
         /// Print JSON
@@ -82,10 +82,10 @@ pub struct MigrateArgs {
     /// Do not ask
     #[arg(short = 'f', long, alias = "force")]
     yes: bool,
-    /// At most so many migrations; they are applied and removed as one, so N must be all of them
+    /// Limit the number of migrations; all are applied or removed together, so N must not be less than their total
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
-    /// As --limit, for what may follow while a registry serves; 0 leaves it out
+    /// Like --limit, for post-deployment migrations; 0 skips them
     #[arg(short, long, value_name = "N")]
     post_deploy_limit: Option<usize>,
 }

@@ -58,7 +58,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     // The flag says it where nobody can be asked, as with the Go registries.
     if args.delete_untagged && !args.dry_run && std::io::stdin().is_terminal() {
         session.ui.consent(
-            "All manifests without a tag are removed, with what only they refer to. Go on?",
+            "All untagged manifests will be removed, and everything only they refer to. Continue?",
             args.yes,
             CONFIRM,
         )?;

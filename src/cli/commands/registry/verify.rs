@@ -36,7 +36,7 @@ pub fn run(session: &Session, args: Args) -> Result<(), CommandError> {
     let source = super::configuration(session, args.config)?;
     if args.repair {
         session.ui.consent(
-            "Links that lead to nothing are removed, and corrupt content is put aside. Go on?",
+            "Dangling links will be removed, and corrupt content moved to .kdk/quarantine. Continue?",
             args.yes,
             CONFIRM,
         )?;

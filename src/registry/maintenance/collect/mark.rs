@@ -208,11 +208,13 @@ impl Marking<'_> {
         for (place, named) in links {
             match named {
                 Found::Names(digest) if self.know(&digest).await? => {
-                    self.warn(format!("{place} is where no digest is; what it names is kept"));
+                    self.warn(format!(
+                        "{place} is not at the path of a valid digest; what it names is kept"
+                    ));
                     self.roots.push(digest);
                 }
                 _ => self.damage(format!(
-                    "{place} is where no digest is, and names nothing that is there"
+                    "{place} is not at the path of a valid digest, and names nothing that is there"
                 )),
             }
         }
@@ -267,7 +269,7 @@ impl Marking<'_> {
                     }
                     if self.roots.len() > before {
                         self.warn(format!(
-                            "{} names {digest}, for which the tag never stood; all that it did is kept",
+                            "{} names {digest}, which is not in the tag's history; everything in that history is kept",
                             tag.key()
                         ));
                     }

@@ -309,7 +309,10 @@ impl Importer<'_> {
         for ((name, tags), count) in batch.iter().zip(counts) {
             if count < tags.len() {
                 let left_out = tags.len() - count;
-                self.skip(name.to_string(), format!("{left_out} tags of what was left out"));
+                self.skip(
+                    name.to_string(),
+                    format!("{left_out} tags of manifests that were left out"),
+                );
             }
             self.counts().tags += i64::try_from(count).unwrap_or_default();
         }

@@ -528,7 +528,7 @@ fn a_collection_of_files_never_touches_what_a_database_knows() {
     let text = std::fs::read_to_string(&config).expect("read");
     std::fs::write(&config, text.replace("enabled: prefer", "enabled: false")).expect("written");
     let refused = collect();
-    assert!(refused.contains("and no repository that names any"), "{refused}");
+    assert!(refused.contains("and no repository with a manifest"), "{refused}");
     std::fs::write(&config, text).expect("written");
     postgres.start_again();
     let registry = TestRegistry::on(std::mem::replace(&mut registry.directory, temporary()), &config, &[]);
