@@ -308,7 +308,7 @@ fn a_changed_configuration_is_taken_up_without_a_dropped_request() {
     // What cannot be read changes nothing.
     std::fs::write(&config, "version: [").expect("written");
     send(&registry, Signal::SIGHUP);
-    line(&registry, "the configuration cannot be used");
+    line(&registry, "the new configuration cannot be used");
     assert_eq!(registry.put_manifest("a/b", "v", OCI_MANIFEST, &bytes).status(), 201);
 }
 
