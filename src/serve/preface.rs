@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest, Ready};
 use tokio::net::TcpStream;
 
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
@@ -41,7 +41,7 @@ pub async fn begins_http2(stream: &TcpStream) -> bool {
 /// Says whether a client that has sent something will send no more.
 async fn is_ended(stream: &TcpStream) -> bool {
     let ready = stream.ready(Interest::READABLE).await;
-    ready.is_ok_and(|ready| ready.is_read_closed())
+    ready.is_ok_and(Ready::is_read_closed)
 }
 
 /// Tells a client that speaks plain HTTP to a TLS port where to go.

@@ -570,7 +570,7 @@ fn logs_are_put_aside_as_the_settings_say() {
     assert!(
         root.kdk(&["config", "set", "kdk.log.max_size", "0"])
             .fails(1)
-            .contains("1")
+            .contains('1')
     );
 }
 

@@ -452,7 +452,7 @@ fn silence_and_a_lack_of_descriptors_pass() {
     });
     assert_eq!(waiting.expect("answered").status(), 200);
     for stream in [&mut silent, &mut begun] {
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("set");
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).expect("the end comes");
     }

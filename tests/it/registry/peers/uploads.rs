@@ -92,7 +92,7 @@ fn an_empty_blob_comes_in_every_way(face: Face) {
         let answer = registry.get(&format!("/v2/a/b/blobs/{empty}"));
         (
             answer.status().as_u16(),
-            answer.bytes().map(|body| body.len()).unwrap_or(usize::MAX),
+            answer.bytes().map_or(usize::MAX, |body| body.len()),
         )
     };
     let at_once = registry.send("POST", &format!("/v2/a/b/blobs/uploads/?digest={empty}"));
