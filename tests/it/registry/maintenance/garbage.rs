@@ -11,7 +11,7 @@ use crate::support::registry::{OCI_INDEX, OCI_MANIFEST, digest};
 use crate::support::{KDK, Output, TestRegistry, temporary};
 
 /// The files below a directory with their sizes.
-fn tree(directory: &Path) -> BTreeMap<String, u64> {
+pub fn tree(directory: &Path) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
     while let Some(next) = open.pop() {

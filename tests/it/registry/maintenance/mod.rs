@@ -1,4 +1,4 @@
 //! Collections.
 
 mod damage;
-mod garbage;
+pub mod garbage;

@@ -1,32 +1,14 @@
 //! Collections: what they change, what they cost, and what goes on beside them.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::registry::maintenance::garbage::tree;
 use crate::support::registry::{OCI_MANIFEST, assert_error, digest, header};
 use crate::support::{KDK, TestRegistry, temporary};
-
-/// The files below a directory with their sizes.
-fn tree(directory: &Path) -> BTreeMap<String, u64> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in std::fs::read_dir(next).expect("a directory").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                found.insert(path.display().to_string(), entry.metadata().expect("a file").len());
-            }
-        }
-    }
-    found
-}
 
 fn store(registry: &TestRegistry) -> std::path::PathBuf {
     registry.directory.path().join("storage/docker/registry/v2")
