@@ -27,7 +27,7 @@ fn pair(directory: &Path, name: &str) {
 }
 
 /// Makes a key of a kind, and a certificate for it.
-fn pair_of(directory: &Path, name: &str, kind: &[&str]) {
+pub fn pair_of(directory: &Path, name: &str, kind: &[&str]) {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
     let rest = [
         "-nodes",
@@ -43,7 +43,7 @@ fn pair_of(directory: &Path, name: &str, kind: &[&str]) {
     openssl(directory, &[&["req", "-x509", "-newkey"], kind, &rest].concat());
 }
 
-fn public_key(directory: &Path, name: &str) -> PublicKey {
+pub fn public_key(directory: &Path, name: &str) -> PublicKey {
     openssl(
         directory,
         &[

@@ -4,37 +4,18 @@ use std::path::Path;
 use std::process::Command;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use kdk::registry::token::PublicKey;
 
-use crate::registry::api::authorization::claims;
+use crate::registry::api::authorization::{claims, pair_of, public_key};
 use crate::support::{KDK, Output, TestRegistry, temporary};
 
-fn openssl(directory: &Path, arguments: &[&str]) {
-    Output::of(Command::new("openssl").args(arguments).current_dir(directory)).ok();
-}
-
-/// Makes a certificate of a kind of key, and returns that as PKCS #8 and its thumbprint.
+/// Makes a certificate of a kind of key; returns that in PEM, and its thumbprint.
 fn certificate(directory: &Path, name: &str, kind: &[&str]) -> (Vec<u8>, String) {
-    let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
-    let rest = [
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=tokens",
-        "-keyout",
-        &key,
-        "-out",
-        &crt,
-    ];
-    openssl(directory, &[&["req", "-x509", "-newkey"], kind, &rest].concat());
-    openssl(
-        directory,
-        &["pkey", "-in", &key, "-pubout", "-outform", "DER", "-out", "public.der"],
-    );
-    let public = std::fs::read(directory.join("public.der")).expect("read");
-    let thumbprint = PublicKey::from_spki(&public).expect("a key").thumbprint();
-    (std::fs::read(directory.join(key)).expect("read"), thumbprint)
+    pair_of(directory, name, kind);
+    let thumbprint = public_key(directory, name).thumbprint();
+    (
+        std::fs::read(directory.join(format!("{name}.key"))).expect("read"),
+        thumbprint,
+    )
 }
 
 fn bundle(directory: &Path, names: &[&str]) -> String {
