@@ -370,7 +370,7 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        let mut tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
+        let mut tree = texts::read(path, text)?;
         if !tree.is_mapping() {
             return Err(ConfigError::Value {
                 path: path.to_owned(),
@@ -379,7 +379,6 @@ impl Config {
                 reason: "is missing: the file holds no settings; write version: 0.1, storage and http".to_owned(),
             });
         }
-        texts::restore(&mut tree, text);
         let (mut warnings, named) = overrides::apply(&mut tree, environment);
         let variable = |key: &str| {
             let is_it = |(path, _): &&overrides::Named| key == path || path.starts_with(&format!("{key}."));

@@ -3,9 +3,12 @@
 
 use std::fmt;
 
+use camino::Utf8Path;
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_yaml::Value;
+
+use super::ConfigError;
 
 /// Where they stand.
 const TEXTS: [&[&str]; 10] = [
@@ -21,8 +24,34 @@ const TEXTS: [&[&str]; 10] = [
     &["http", "secret"],
 ];
 
+/// Reads a file's tree, in which texts are as they are written.
+///
+/// # Errors
+///
+/// It is not YAML, or holds a number that no setting has: that may be a secret,
+/// and is not repeated.
+pub fn read(path: &Utf8Path, file: &str) -> Result<Value, ConfigError> {
+    let mut tree = serde_yaml::from_str(file).map_err(|source: serde_yaml::Error| {
+        let message = source.to_string();
+        match message.split_once(": invalid type: integer") {
+            Some((key, _)) => ConfigError::Value {
+                path: path.to_owned(),
+                line: source.location().map(|at| at.line()),
+                key: key.to_owned(),
+                reason: "is a number of more than 64 bits; if it is a text, put it into quotes".to_owned(),
+            },
+            None => ConfigError::Yaml {
+                path: path.to_owned(),
+                source,
+            },
+        }
+    })?;
+    restore(&mut tree, file);
+    Ok(tree)
+}
+
 /// Gives back to a tree what was read as a number or a truth value in a file.
-pub fn restore(tree: &mut Value, file: &str) {
+fn restore(tree: &mut Value, file: &str) {
     for path in TEXTS {
         let node = path.iter().try_fold(&mut *tree, |node, key| node.get_mut(key));
         if let Some(node) = node
@@ -84,7 +113,7 @@ mod tests {
 
     use crate::registry::config::Config;
 
-    const STORAGE: &str = "version: 0.1\nstorage: {inmemory: {}}\n";
+    const STORAGE: &str = "version: 0.1\nstorage: {inmemory: {}}\nhttp:\n  addr: 127.0.0.1:5000\n";
 
     fn password(file: &str, environment: &[(&str, &str)]) -> Option<String> {
         let environment: Vec<_> = environment
@@ -94,6 +123,16 @@ mod tests {
         let text = format!("{STORAGE}{file}");
         let config = Config::parse(Utf8Path::new("config.yml"), &text, &environment).expect("valid");
         config.database.password
+    }
+
+    #[test]
+    fn a_number_too_large_is_refused_and_not_repeated() {
+        let text = format!("{STORAGE}database:\n  password: {}\n", "9".repeat(30));
+        let error = Config::parse(Utf8Path::new("config.yml"), &text, &[]).expect_err("too large");
+        assert_eq!(
+            error.to_string(),
+            "config.yml:6: database.password: is a number of more than 64 bits; if it is a text, put it into quotes"
+        );
     }
 
     #[test]
@@ -108,11 +147,11 @@ mod tests {
             "12_3",
             ".5",
             "no",
-            "9".repeat(30).as_str(),
+            "99999999999999999999e9",
         ] {
             let file = format!("database:\n  user: somebody\n  password: {text}\n  port: 5432\n");
             assert_eq!(password(&file, &[]).as_deref(), Some(text));
-            let file = format!("database: {{password: {text}, user: x}}\nhttp: {{secret: {text}}}\n");
+            let file = format!("  secret: {text}\ndatabase: {{password: {text}, user: x}}\n");
             assert_eq!(password(&file, &[]).as_deref(), Some(text));
         }
         assert_eq!(password("database: {password: ~}\n", &[]), None);
