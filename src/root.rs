@@ -63,20 +63,26 @@ impl Root {
         let path = match named {
             Some((path, by)) => {
                 let path = start.join(path);
-                if !path.join("kdk.yml").is_file() {
+                if !Self::is_one(&path) {
                     return Err(RootError::NotARoot { path, by });
                 }
                 path
             }
             None => start
                 .ancestors()
-                .find(|directory| directory.join("kdk.yml").is_file())
+                .find(|directory| Self::is_one(directory))
                 .ok_or_else(|| RootError::NotFound { start: start.clone() })?
                 .to_owned(),
         };
         let root = Self::at(&path)?;
         root.check_safety()?;
         Ok(root)
+    }
+
+    /// Says whether a directory is a root. Where services were started it is
+    /// one without its `kdk.yml`, too: they can still be seen and stopped.
+    pub fn is_one(directory: &Utf8Path) -> bool {
+        directory.join("kdk.yml").is_file() || directory.join(".kdk/supervisor.json").is_file()
     }
 
     /// Takes a directory as root, whatever it holds.
@@ -129,6 +135,9 @@ impl Root {
 
     fn check_safety(&self) -> Result<(), RootError> {
         self.check_directory()?;
+        if !self.kdk_yml().exists() {
+            return Ok(());
+        }
         self.check_mode(&self.kdk_yml())?;
         let refuse = |reason: String| self.refused(reason);
         let me = sys::process::user_id();

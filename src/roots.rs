@@ -94,7 +94,7 @@ impl Roots {
             )));
         }
         let mut known = file.map(|file| file.roots).unwrap_or_default();
-        known.retain(|root| root.path.join("kdk.yml").is_file());
+        known.retain(|root| Root::is_one(&root.path));
         for root in &mut known {
             // What the root says now counts, where it can be read.
             if let Some(config) = Root::at(&root.path).ok().and_then(|root| Config::load(&root).ok()) {

@@ -74,7 +74,6 @@ from!(
     io::Error,
     crate::reconfigure::ReconfigureError,
     crate::certs::CertError,
-    crate::supervisor::client::ClientError,
     crate::front::StartError,
     crate::rails::StartError,
     crate::rails::config::ConfigError,
@@ -84,6 +83,21 @@ from!(
     crate::render::RenderError,
     jsonwebtoken::errors::Error,
 );
+
+impl From<crate::supervisor::client::ClientError> for CommandError {
+    fn from(error: crate::supervisor::client::ClientError) -> Self {
+        use crate::supervisor::client::ClientError;
+        let hint = match &error {
+            ClientError::Silent(Some(pid)) => Some(format!(
+                "if it is only stopped, let it go on with: kill -CONT {pid}; or end it and all services with: kdk kill"
+            )),
+            ClientError::Silent(None) => Some("find it with: ps -ef | grep 'kdk supervise'".to_owned()),
+            ClientError::NotUp(_) | ClientError::Io(_) | ClientError::Refused(_) => None,
+        };
+        let plain = Self::user(chain(&error));
+        hint.into_iter().fold(plain, Self::hint)
+    }
+}
 
 impl From<crate::registry::admin::CommandError> for CommandError {
     fn from(error: crate::registry::admin::CommandError) -> Self {
@@ -147,6 +161,16 @@ impl From<crate::config::ConfigError> for CommandError {
         let hint = match &error {
             ConfigError::UnknownKey { hint, .. } => hint.clone(),
             ConfigError::Changed(_) => Some("run the command again".to_owned()),
+            ConfigError::Gone {
+                path,
+                backup: Some(backup),
+            } => Some(format!(
+                "take the newest backup: cp -p {backup} {path}; what runs can be seen and stopped without it"
+            )),
+            ConfigError::Gone { path, backup: None } => Some(format!(
+                "make a new one with: kdk init {}; what runs can be seen and stopped without it",
+                path.parent().map_or("", camino::Utf8Path::as_str)
+            )),
             ConfigError::NotEditable { .. } => Some("edit it with: kdk config edit".to_owned()),
             ConfigError::Io(_) | ConfigError::Yaml { .. } | ConfigError::Problems(_) => None,
         };

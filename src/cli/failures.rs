@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
+
 use super::error::CommandError;
 use super::ui::{Tone, Ui, paint};
+use crate::clients::shell::word;
 use crate::config::Config;
 use crate::reconfigure::hosts;
+use crate::roots::Roots;
 use crate::services::{self, REGISTRY};
 use crate::supervisor::client::Outcome;
+use crate::supervisor::log::NOTE;
 use crate::supervisor::protocol::Failure;
 use crate::supervisor::tail::Source;
 use crate::sys::clock::wait_until;
@@ -17,9 +22,9 @@ const SHOWN_LINES: usize = 10;
 
 /// Explains what did not start.
 pub fn explain(ui: &Ui, config: &Config, outcome: &Outcome, since: &[(String, String)]) -> Result<(), CommandError> {
-    let Some(last) = outcome.failures.last() else {
+    if outcome.failures.is_empty() {
         return Ok(());
-    };
+    }
     let mut error = CommandError::user(
         outcome
             .failures
@@ -29,7 +34,7 @@ pub fn explain(ui: &Ui, config: &Config, outcome: &Outcome, since: &[(String, St
             .join("\n"),
     );
     for failure in &outcome.failures {
-        if failure.port_taken.is_none() && !is_about_address(&failure.reason) {
+        if was_started(failure) {
             let started = since.iter().rev().find(|(name, _)| *name == failure.name);
             if let Some((_, started)) = started {
                 show_log(ui, config, failure, started);
@@ -41,7 +46,12 @@ pub fn explain(ui: &Ui, config: &Config, outcome: &Outcome, since: &[(String, St
             }
         }
     }
-    Err(error.hint(format!("see more with: kdk tail --no-follow {}", last.name)))
+    // One that was not even started has said nothing.
+    let started = outcome.failures.iter().rev().find(|failure| was_started(failure));
+    Err(match started {
+        Some(failure) => error.hint(format!("see more with: kdk tail --no-follow {}", failure.name)),
+        None => error,
+    })
 }
 
 /// Shows what a failed service said since it was started.
@@ -54,7 +64,8 @@ fn show_log(ui: &Ui, config: &Config, failure: &Failure, since: &str) {
             .ok()?;
         (!lines.is_empty()).then_some(lines)
     };
-    for line in wait_until(Duration::from_millis(300), read).unwrap_or_default() {
+    let lines = wait_until(Duration::from_millis(300), read).unwrap_or_default();
+    for line in lines.iter().filter(|line| !line.text.starts_with(NOTE)) {
         ui.say(&format!(
             "  {} {}",
             paint(Tone::Faint, &format!("{} :", line.service)),
@@ -71,6 +82,9 @@ fn advice(config: &Config, failure: &Failure) -> Vec<String> {
         } else {
             "port"
         };
+        if let Some((root, free)) = other_root(config, port) {
+            advice.push(format!("the root {root} has it; {free}"));
+        }
         if is_airplay(port) {
             advice.push("it is the AirPlay Receiver of macOS; turn it off in System Settings > General > AirDrop & Handoff, or take another port".to_owned());
         }
@@ -79,16 +93,26 @@ fn advice(config: &Config, failure: &Failure) -> Vec<String> {
             port.saturating_add(100)
         ));
     }
-    if failure.reason.contains("is taken by kdk (") {
-        advice.push("a kdk service of this root or another holds it; end it there with: kdk stop".to_owned());
-    }
     if is_about_address(&failure.reason) {
         advice.extend(hosts::lacking(config));
     }
     advice
 }
 
-/// Says whether a service was not even started, for want of where to listen.
+/// Returns another root of this user that claims a port, and how to free it.
+pub fn other_root(config: &Config, port: u16) -> Option<(Utf8PathBuf, String)> {
+    let roots = Roots::open().ok().flatten()?;
+    let root = roots.claimed(port, config.root().path())?.to_owned();
+    let free = format!("free it with: kdk --root {} stop", word(root.as_str()));
+    Some((root, free))
+}
+
+/// Says whether a service got as far as to be started.
+fn was_started(failure: &Failure) -> bool {
+    failure.port_taken.is_none() && !is_about_address(&failure.reason)
+}
+
+/// Says whether there is nothing where a service is to listen.
 fn is_about_address(reason: &str) -> bool {
     reason.contains("does not resolve") || reason.contains("is no address of this machine")
 }

@@ -5,6 +5,7 @@ mod completion;
 pub mod error;
 pub mod failures;
 pub mod leftovers;
+mod logins;
 pub mod preflight;
 pub mod ui;
 pub mod welcome;

@@ -59,6 +59,14 @@ pub enum ConfigError {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// There is no file, in a directory whose services were started by one.
+    #[error("{path} is gone")]
+    Gone {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The newest backup of it.
+        backup: Option<Utf8PathBuf>,
+    },
     /// The file changed while it was being edited.
     #[error("{0} changed meanwhile; nothing was written")]
     Changed(Utf8PathBuf),
@@ -153,7 +161,24 @@ impl Config {
     /// # Errors
     /// When it cannot be read, is no YAML, or holds wrong settings.
     pub fn load(root: &Root) -> Result<Self, ConfigError> {
-        Self::parse(root, crate::sys::fs::read(&root.kdk_yml())?)
+        Self::parse(root, Self::text_of(root)?)
+    }
+
+    /// Reads the text of a root's `kdk.yml`.
+    ///
+    /// # Errors
+    /// When it is gone, or cannot be read.
+    pub fn text_of(root: &Root) -> Result<String, ConfigError> {
+        let path = root.kdk_yml();
+        crate::sys::fs::read_optional(&path)?.ok_or_else(|| {
+            let backups = root.backups().read_dir_utf8().into_iter().flatten().flatten();
+            let backups = backups.filter(|entry| entry.file_name().starts_with("kdk.yml."));
+            ConfigError::Gone {
+                path,
+                // They are named by their time.
+                backup: backups.map(|entry| entry.into_path()).max(),
+            }
+        })
     }
 
     /// Reads and checks settings from text.

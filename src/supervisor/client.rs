@@ -4,6 +4,8 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::Paths;
 use super::job::{self, Found};
 use super::protocol::{Envelope, Failure, JobStatus, Reply, Request, StateName, VERSION};
@@ -14,6 +16,9 @@ use crate::sys::clock::monotonic;
 /// How long a daemon may take to come up.
 const DAEMON_START: Duration = Duration::from_secs(10);
 
+/// How long a daemon may take to say anything at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a daemon that has just taken over may take to see how jobs are.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -23,6 +28,9 @@ pub enum ClientError {
     /// The daemon does not come up.
     #[error("the supervisor does not start; its log is {0}")]
     NotUp(camino::Utf8PathBuf),
+    /// The daemon runs, and says nothing: it is stopped (SIGSTOP), or traced.
+    #[error("the supervisor{} has said nothing for {} seconds", .0.map_or(String::new(), |pid| format!(" (process {pid})")), PATIENCE.as_secs())]
+    Silent(Option<i32>),
     /// The connection failed.
     #[error("cannot talk to the supervisor: {0}")]
     Io(#[from] io::Error),
@@ -44,13 +52,13 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub struct Client {
     paths: Paths,
-    daemon: Vec<String>,
+    command: Vec<String>,
 }
 
 impl Client {
-    /// Makes a client. `daemon` is the command that runs a daemon.
-    pub fn new(paths: Paths, daemon: Vec<String>) -> Self {
-        Self { paths, daemon }
+    /// Makes a client. `command` runs a daemon.
+    pub fn new(paths: Paths, command: Vec<String>) -> Self {
+        Self { paths, command }
     }
 
     /// Returns the state of all jobs. Starts a daemon only when jobs run
@@ -87,12 +95,12 @@ impl Client {
     /// things should be, so asking twice does no harm.
     ///
     /// # Errors
-    /// When a daemon cannot be reached or refuses.
+    /// When a daemon cannot be reached, says nothing, or refuses.
     pub fn ask(&self, request: &Request, mut progress: impl FnMut(&JobStatus)) -> Result<Outcome, ClientError> {
         let deadline = monotonic() + DAEMON_START;
         loop {
             let stream = self.connect()?;
-            if let Some(outcome) = Self::exchange(&stream, request, &mut progress)? {
+            if let Some(outcome) = self.exchange(&stream, request, &mut progress)? {
                 return Ok(outcome);
             }
             if monotonic() >= deadline {
@@ -104,6 +112,7 @@ impl Client {
 
     /// Sends a request and reads until it is done; nothing when the daemon ended before.
     fn exchange(
+        &self,
         stream: &UnixStream,
         request: &Request,
         progress: &mut impl FnMut(&JobStatus),
@@ -121,9 +130,19 @@ impl Client {
             return Ok(None);
         }
         sys::failpoint::pass("client");
+        // What is asked for may take long; how things are is said at once.
+        stream.set_read_timeout(Some(PATIENCE))?;
         for reply in BufReader::new(stream).lines() {
             sys::failpoint::pass("client");
-            let Ok(reply) = reply else { return Ok(None) };
+            let reply = match reply {
+                Ok(reply) => reply,
+                // That is how a socket's timeout ends.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ClientError::Silent(self.daemon()));
+                }
+                Err(_) => return Ok(None),
+            };
+            stream.set_read_timeout(None)?;
             match serde_json::from_str(&reply) {
                 Ok(Reply::Progress(status)) => progress(&status),
                 Ok(Reply::Done { jobs, failures }) => return Ok(Some(Outcome { jobs, failures })),
@@ -135,7 +154,8 @@ impl Client {
         Ok(None)
     }
 
-    /// Stops jobs, if there are any. Returns nothing when nothing ran.
+    /// Stops jobs, if there are any. Returns nothing when nothing ran. To kill
+    /// them, a daemon that says nothing is killed first.
     ///
     /// # Errors
     /// When a daemon cannot be reached.
@@ -143,7 +163,7 @@ impl Client {
         &self,
         names: Option<Vec<String>>,
         kill: bool,
-        progress: impl FnMut(&JobStatus),
+        mut progress: impl FnMut(&JobStatus),
     ) -> Result<Option<Outcome>, ClientError> {
         if UnixStream::connect(&self.paths.socket).is_err() && !self.orphans()? {
             // Jobs that should run, but do not, must not come back with the next daemon.
@@ -152,7 +172,20 @@ impl Client {
                 return Ok(None);
             }
         }
-        self.ask(&Request::Stop { names, kill }, progress).map(Some)
+        let request = Request::Stop { names, kill };
+        match self.ask(&request, &mut progress) {
+            Err(ClientError::Silent(Some(pid))) if kill => {
+                sys::process::signal_process(pid, Signal::SIGKILL);
+                sys::process::wait_gone(pid);
+                self.ask(&request, progress).map(Some)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Returns the daemon's process id: it is the one that has the lock open.
+    fn daemon(&self) -> Option<i32> {
+        sys::process::holders(&self.paths.lock()).first().copied()
     }
 
     /// Says whether jobs run that no daemon looks after.
@@ -189,7 +222,7 @@ impl Client {
                     sys::fs::create_dir(parent)?;
                 }
                 sys::fs::create_private_dir(&self.paths.state)?;
-                let argv: Vec<&str> = self.daemon.iter().map(String::as_str).collect();
+                let argv: Vec<&str> = self.command.iter().map(String::as_str).collect();
                 daemon = Some(sys::process::spawn_detached(&argv, sys::fs::append(&log, 0o640)?)?);
             }
             if monotonic() >= deadline {

@@ -30,6 +30,9 @@ const MODE: u32 = 0o640;
 /// Longest line in bytes; what is longer goes on in the next.
 const LONGEST_LINE: u64 = 64 << 10;
 
+/// Before what the daemon itself says in a service's log.
+pub const NOTE: &str = "kdk: ";
+
 /// What bounds a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -121,7 +121,7 @@ fn lenient(session: &Session) -> Result<Config, CommandError> {
             problems
                 .iter()
                 .for_each(|problem| session.ui.warn(&problem.to_string()));
-            Ok(Config::parse_unchecked(&root, crate::sys::fs::read(&root.kdk_yml())?)?)
+            Ok(Config::parse_unchecked(&root, Config::text_of(&root)?)?)
         }
         Err(error) => Err(error.into()),
     }
@@ -307,7 +307,7 @@ fn replace(config: &Config, edited: &str, private: bool) -> Result<(), CommandEr
 /// Loads the settings for an edit that may mend them: values may be wrong,
 /// the YAML may not.
 fn load_for_edit(root: &Root) -> Result<Config, CommandError> {
-    Ok(Config::parse_unchecked(root, crate::sys::fs::read(&root.kdk_yml())?)?)
+    Ok(Config::parse_unchecked(root, Config::text_of(root)?)?)
 }
 
 fn not_editable(root: &Root, reason: String) -> CommandError {
@@ -396,7 +396,7 @@ fn list(session: &Session, keys: &[String], show_origin: bool, as_json: bool) ->
 
 fn edit_file(session: &Session) -> Result<(), CommandError> {
     let root = session.root()?;
-    let text = crate::sys::fs::read(&root.kdk_yml())?;
+    let text = Config::text_of(&root)?;
     let editor = ["VISUAL", "EDITOR"]
         .iter()
         .find_map(|name| crate::sys::env::var(name))
@@ -432,7 +432,7 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
     }
     let config = match Config::parse_unchecked(&root, text) {
         Ok(config) => config,
-        Err(_) => Config::defaults(&root).with_text(crate::sys::fs::read(&root.kdk_yml())?),
+        Err(_) => Config::defaults(&root).with_text(Config::text_of(&root)?),
     };
     let _turn = edit::turn(&root)?;
     edit::replace(&config, &edited, false).map_err(|error| {

@@ -82,6 +82,13 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
                 export(BEFORE, &before);
             }
             export(BUNDLE, path.as_str());
+            for other in ["CURL_CA_BUNDLE", "SSL_CERT_DIR"] {
+                if sys::env::var(other).is_some() {
+                    session.ui.tip(&format!(
+                        "{other} is set, which curl reads in place of {BUNDLE}: give it --cacert \"${BUNDLE}\", or unset {other}"
+                    ));
+                }
+            }
         }
         // One that was exported while the registry spoke HTTPS.
         None => restored().iter().for_each(|line| session.ui.out(line)),

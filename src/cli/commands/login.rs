@@ -9,10 +9,11 @@ use jiff::SignedDuration;
 use super::token;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::{failures, logins};
 use crate::clients::{self, Found, insecure};
 use crate::config::Config;
-use crate::reconfigure::ADMIN;
-use crate::roots::{Rival, Roots};
+use crate::reconfigure::{ADMIN, hosts};
+use crate::roots::Rival;
 use crate::services;
 use crate::sys;
 use crate::sys::net::Taker;
@@ -123,6 +124,9 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
         return Err(CommandError::user(format!("{address:?} is not HOST:PORT")));
     }
     check_holder(config, &address, args.force)?;
+    if let Some(reason) = logins::impossible(config) {
+        return Err(CommandError::user(reason).hint("see what is wrong with it with: kdk status"));
+    }
     let plain = !clients::needs::is_https(config);
     let told = client != Found::Podman || !plain || tell_podman(session, config, &address, args.yes)?;
     let identity = token::identity(config)?;
@@ -211,9 +215,9 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
     }
     let mut ours = false;
     let addresses = sys::net::resolve(host).map_err(|error| {
-        CommandError::user(format!("{host} does not resolve: {error}")).hint(format!(
-            "where it is a name of this machine, add to /etc/hosts: 127.0.0.1 {host}"
-        ))
+        let plain = CommandError::user(format!("{host} does not resolve: {error}"));
+        let lines = hosts::lacking(config).into_iter().filter(|line| line.contains(host));
+        lines.fold(plain, CommandError::hint)
     })?;
     for ip in &addresses {
         let at = sys::net::host_port(&ip.to_string(), port);
@@ -259,15 +263,8 @@ fn not_running(config: &Config, port: u16) -> CommandError {
     let Some(Rival::Process(holder)) = crate::roots::taken(port) else {
         return CommandError::user(message).hint("start it with: kdk start");
     };
-    let claimed = Roots::open()
-        .ok()
-        .flatten()
-        .and_then(|roots| roots.claimed(port, config.root().path()).map(ToOwned::to_owned));
-    let (by, free) = match (claimed, holder) {
-        (Some(root), _) => {
-            let stop = format!("kdk --root {} stop", clients::shell::word(root.as_str()));
-            (format!("the root {root}"), format!("free it with: {stop}"))
-        }
+    let (by, free) = match (failures::other_root(config, port), holder) {
+        (Some((root, free)), _) => (format!("the root {root}"), free),
         (None, Some(holder)) => (
             format!("{} (process {})", holder.name, holder.pid),
             "end that".to_owned(),

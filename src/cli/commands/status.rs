@@ -1,14 +1,12 @@
 //! `kdk status`: what runs.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
-use crate::cli::preflight;
 use crate::cli::ui::Tone;
+use crate::cli::{logins, preflight};
 use crate::config::Config;
 use crate::reconfigure::exposure;
 use crate::root::Root;
@@ -17,9 +15,6 @@ use crate::services::origin::{self, Origin};
 use crate::supervisor::probe;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
 use crate::sys::clock::human_duration;
-
-/// How long a service may take to say how it is.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Arguments of `kdk status`.
 #[derive(Debug, Args)]
@@ -60,7 +55,10 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     let root = session.root()?;
     let config = session
         .config()
-        .inspect_err(|error| session.ui.warn(&error.message))
+        .inspect_err(|error| {
+            session.ui.warn(&error.message);
+            error.hints.iter().for_each(|hint| session.ui.hint(hint));
+        })
         .ok();
     let all = gather(&root, config.as_ref(), args)?;
     if args.json {
@@ -114,7 +112,7 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
         if let Some(config) = config
             && job.name == services::public_service(config)
             && health == "ok"
-            && let Some(why) = why_no_logins(config)
+            && let Some(why) = logins::impossible(config)
         {
             health = "no logins";
             reason = Some(why);
@@ -185,28 +183,6 @@ fn show(session: &Session, all: &[Shown], tell_of_stale: bool) {
     }
 }
 
-/// Says why nobody can log in, when that is so.
-fn why_no_logins(config: &Config) -> Option<String> {
-    let service = services::token_service(config)?;
-    match ask(&services::token_url(config)) {
-        Ok(status) if !status.is_server_error() => return None,
-        Ok(_) | Err(_) => {}
-    }
-    // The registry tells nobody why; from here it is seen as well.
-    let reason = match ask(&service) {
-        Err(error) => {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            format!("does not answer: {cause}")
-        }
-        Ok(status) if status.is_server_error() => format!("answers {status}"),
-        Ok(_) => "is not reached by the registry; see: kdk tail registry".to_owned(),
-    };
-    Some(format!("nobody can log in: the token service {service} {reason}"))
-}
-
 fn tone(state: StateName) -> Tone {
     match state {
         StateName::Ready => Tone::Good,
@@ -224,7 +200,7 @@ fn health(job: &JobStatus, spec: Option<&JobSpec>) -> (&'static str, Option<Stri
         Some(other) if probe::is_ready(other) => return ("ok", None),
         Some(_) => return ("no answer", None),
     };
-    let Ok(answer) = get(url) else {
+    let Ok(answer) = logins::get(url) else {
         return ("no answer", None);
     };
     let is_unhealthy = answer.status().is_server_error();
@@ -253,19 +229,4 @@ fn warnings(answer: &reqwest::blocking::Response) -> Option<String> {
         .filter_map(|value| value.to_str().ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
         .collect();
     (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-fn ask(url: &str) -> reqwest::Result<reqwest::StatusCode> {
-    Ok(get(url)?.status())
-}
-
-fn get(url: &str) -> reqwest::Result<reqwest::blocking::Response> {
-    let client = reqwest::blocking::Client::builder()
-        .timeout(PATIENCE)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        // Nothing is sent that an impostor could use.
-        .tls_danger_accept_invalid_certs(true)
-        .build()?;
-    client.get(url).send()
 }

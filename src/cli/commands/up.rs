@@ -44,11 +44,17 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     let (root, made) = find_or_make(session, args)?;
     let session = session.at(&root);
     let config = session.config()?;
+    if args.login.is_some() && !config.registry_enabled() {
+        return Err(
+            CommandError::user("the registry is not enabled: there is nothing to log in to")
+                .hint("enable it with: kdk config set registry.enabled true"),
+        );
+    }
     reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up(made))?;
     run_state::start_all(&session, &config)?;
     let logged_in = match args.login {
-        Some(client) if config.registry_enabled() => login::log_in_as_admin(&session, &config, client, args.yes)?,
-        _ => None,
+        Some(client) => login::log_in_as_admin(&session, &config, client, args.yes)?,
+        None => None,
     };
     welcome::next(&session, &config, logged_in);
     Ok(())

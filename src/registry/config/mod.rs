@@ -366,18 +366,23 @@ impl Config {
     /// # Errors
     /// As [`Source::load`].
     pub fn parse(path: &Utf8Path, text: &str, environment: &[(String, String)]) -> Result<Self, ConfigError> {
-        let yaml = |source| ConfigError::Yaml {
+        let wrong = |line, key, reason| ConfigError::Value {
             path: path.to_owned(),
-            source,
+            line,
+            key,
+            reason,
         };
-        let mut tree = texts::read(path, text)?;
-        if !tree.is_mapping() {
-            return Err(ConfigError::Value {
+        let yaml = |source: serde_yaml::Error| match texts::too_large(&source) {
+            Some((key, reason)) => wrong(source.location().map(|at| at.line()), key, reason),
+            None => ConfigError::Yaml {
                 path: path.to_owned(),
-                line: None,
-                key: "version".to_owned(),
-                reason: "is missing: the file holds no settings; write version: 0.1, storage and http".to_owned(),
-            });
+                source,
+            },
+        };
+        let mut tree = texts::read(text).map_err(yaml)?;
+        if !tree.is_mapping() {
+            let reason = "is missing: the file holds no settings; write version: 0.1, storage and http";
+            return Err(wrong(None, "version".to_owned(), reason.to_owned()));
         }
         let (mut warnings, named) = overrides::apply(&mut tree, environment);
         let variable = |key: &str| {
@@ -413,11 +418,10 @@ impl Config {
                 _ => format!("unknown {unknown} is ignored"),
             }
         }));
-        let checked = check::check(root, warnings).map_err(|wrong::Wrong { key, reason }| ConfigError::Value {
-            path: path.to_owned(),
-            line: locate::line(text, &key).filter(|_| variable(&key).is_none()),
-            key: variable(&key).map_or(key.clone(), |name| format!("environment variable {name} ({key})")),
-            reason,
+        let checked = check::check(root, warnings).map_err(|wrong::Wrong { key, reason }| {
+            let line = locate::line(text, &key).filter(|_| variable(&key).is_none());
+            let named = variable(&key).map(|name| format!("environment variable {name} ({key})"));
+            wrong(line, named.unwrap_or(key), reason)
         });
         checked.map(|config| Self {
             has_redis,

@@ -3,12 +3,9 @@
 
 use std::fmt;
 
-use camino::Utf8Path;
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_yaml::Value;
-
-use super::ConfigError;
 
 /// Where they stand.
 const TEXTS: [&[&str]; 10] = [
@@ -28,26 +25,21 @@ const TEXTS: [&[&str]; 10] = [
 ///
 /// # Errors
 ///
-/// It is not YAML, or holds a number that no setting has: that may be a secret,
-/// and is not repeated.
-pub fn read(path: &Utf8Path, file: &str) -> Result<Value, ConfigError> {
-    let mut tree = serde_yaml::from_str(file).map_err(|source: serde_yaml::Error| {
-        let message = source.to_string();
-        match message.split_once(": invalid type: integer") {
-            Some((key, _)) => ConfigError::Value {
-                path: path.to_owned(),
-                line: source.location().map(|at| at.line()),
-                key: key.to_owned(),
-                reason: "is a number of more than 64 bits; if it is a text, put it into quotes".to_owned(),
-            },
-            None => ConfigError::Yaml {
-                path: path.to_owned(),
-                source,
-            },
-        }
-    })?;
+/// When it is not YAML.
+pub fn read(file: &str) -> Result<Value, serde_yaml::Error> {
+    let mut tree = serde_yaml::from_str(file)?;
     restore(&mut tree, file);
     Ok(tree)
+}
+
+/// Returns the setting whose value is a number that none has, and what is wrong
+/// with it. The parser's own words would repeat it, and it may be a secret.
+pub fn too_large(error: &serde_yaml::Error) -> Option<(String, String)> {
+    let message = error.to_string();
+    let (key, rest) = message.split_once(": invalid type: integer `")?;
+    let (_, kind) = rest.split_once("` as ")?;
+    let reason = "is a number of more than 64 bits; if it is a text, put it into quotes";
+    kind.contains("128").then(|| (key.to_owned(), reason.to_owned()))
 }
 
 /// Gives back to a tree what was read as a number or a truth value in a file.

@@ -1,7 +1,7 @@
 //! One job as the daemon sees it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::supervisor::log::NOTE;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StopSpec};
 use crate::supervisor::state::{JobState, Phase};
+use crate::supervisor::store::Stored;
 use crate::sys;
 use crate::sys::clock::{Clock, monotonic};
 use crate::sys::process::Identity;
@@ -116,6 +118,26 @@ impl Job {
         self.cancel_probe();
         self.probe_cancelled = Arc::default();
         Arc::clone(&self.probe_cancelled)
+    }
+
+    /// Tells in the job's own log what happened to it, where nothing of its own can.
+    pub fn note(&self, text: &str) {
+        if let Some(mut pipe) = self.pipe.as_ref() {
+            // What cannot be told there is in the status still.
+            let _ = pipe.write_all(format!("{NOTE}{text}\n").as_bytes());
+        }
+    }
+
+    /// Returns what a successor must know of it.
+    pub fn stored(&self) -> Stored {
+        Stored {
+            spec: self.spec.clone(),
+            running: self.running.clone(),
+            wanted: self.wanted,
+            process: self.identity.clone(),
+            started_at: self.started_at,
+            restarts: self.restarts,
+        }
     }
 
     /// Describes the job.

@@ -21,7 +21,7 @@ use self::waiting::{Goal, Waiter};
 use super::job::{self, Found, Running};
 use super::protocol::{Envelope, JobSpec, Reply, Request, VERSION};
 use super::state::{JobState, Phase, count_failure, pause};
-use super::store::{Store, Stored};
+use super::store::Store;
 use super::{Paths, client, log, probe};
 use crate::sys;
 use crate::sys::clock::{Clock, monotonic};
@@ -321,8 +321,10 @@ impl Daemon {
             (true, true) => JobState::Waiting,
             (true, false) => {
                 job.failures = count_failure(job.failures, since.elapsed());
+                let pause = pause(job.failures);
+                job.note(&format!("{}; started again in {}s", job.last_end, pause.as_secs()));
                 JobState::Backoff {
-                    until: monotonic() + pause(job.failures),
+                    until: monotonic() + pause,
                 }
             }
         };
@@ -409,12 +411,16 @@ impl Daemon {
     }
 
     fn fail(&mut self, name: &str, reason: String, port_taken: Option<u16>) {
+        let pipe = self.pipe(name).ok();
         let Some(job) = self.jobs.get_mut(name) else { return };
+        job.pipe = pipe;
         job.failures = job.failures.saturating_add(1);
+        let pause = pause(job.failures);
+        job.note(&format!("not started: {reason}; next try in {}s", pause.as_secs()));
         job.state = JobState::Failed {
             reason,
             port_taken,
-            until: monotonic() + pause(job.failures),
+            until: monotonic() + pause,
         };
     }
 
@@ -523,17 +529,7 @@ impl Daemon {
     }
 
     fn save(&self) {
-        let jobs = self.jobs.iter().map(|(name, job)| {
-            let stored = Stored {
-                spec: job.spec.clone(),
-                running: job.running.clone(),
-                wanted: job.wanted,
-                process: job.identity.clone(),
-                started_at: job.started_at,
-                restarts: job.restarts,
-            };
-            (name.clone(), stored)
-        });
+        let jobs = self.jobs.iter().map(|(name, job)| (name.clone(), job.stored()));
         let store = Store {
             version: VERSION,
             boot: sys::process::boot_id(),

@@ -354,6 +354,35 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     assert!(refused.contains("kdk reconfigure"), "{refused}");
     root.kdk(&["config", "set", "registry.port", &root.registry_port.to_string()])
         .ok();
+    // Nor while nobody could be let in, and that is told.
+    root.kdk(&["stop", "rails"]).ok();
+    let service = root.rails_url("/jwt/auth");
+    let refused = login(&root, &["login"]).fails(1);
+    assert!(
+        refused.contains(&format!(
+            "nobody can log in: the token service {service} does not answer"
+        )) && refused.contains("kdk status"),
+        "{refused}"
+    );
+    let other = std::net::TcpListener::bind(("127.0.0.1", root.rails_port)).expect("bound");
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        // Asked by way of the registry, and directly.
+        for _ in 0..2 {
+            let (mut stream, _) = other.accept().expect("asked");
+            let _ = stream.read(&mut [0; 4096]).expect("a request");
+            stream
+                .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .expect("answered");
+        }
+    });
+    let refused = login(&root, &["login"]).fails(1);
+    assert!(
+        refused.contains(&format!("the token service {service} answers 404 Not Found")),
+        "{refused}"
+    );
+    answering.join().expect("twice");
+    root.kdk(&["start", "rails"]).ok();
     assert_eq!(sent(), "");
     let tokens = || -> Vec<Value> { serde_json::from_str(&root.kdk(&["token", "list", "--json"]).ok()).expect("JSON") };
     assert_eq!(tokens().len(), 0);

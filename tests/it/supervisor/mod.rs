@@ -33,6 +33,12 @@ fn a_killed_service_comes_back() {
         (Some(1), Some("ok"))
     );
     assert_eq!(registries(&root).len(), 1);
+    // Its log tells why there is a gap.
+    let log = root.read("log/registry/current");
+    assert!(
+        log.contains(" kdk: signal: 9 (SIGKILL); started again in 1s\n"),
+        "{log}"
+    );
     root.kdk(&["stop"]).ok();
     wait("nothing is left", || root.processes().is_empty().then_some(()));
 }
@@ -76,7 +82,15 @@ fn a_taken_port_is_named_with_who_holds_it() {
         error.contains(&format!("kdk config set registry.port {}", root.registry_port + 100)),
         "{error}"
     );
-    assert!(!error.contains("is available at 127.0.0.1"), "{error}");
+    assert!(
+        !error.contains("is available at 127.0.0.1") && !error.contains("see more with"),
+        "{error}"
+    );
+    let log = root.read("log/registry/current");
+    assert!(
+        log.contains(&format!("kdk: not started: port {} is taken by", root.registry_port)),
+        "{log}"
+    );
     drop(listener);
     // A process that another test forked this instant may hold a copy still.
     wait("it starts", || (root.kdk(&["start"]).code == 0).then_some(()));
@@ -293,6 +307,29 @@ fn two_roots_do_not_touch_each_other() {
 }
 
 #[test]
+fn a_port_that_another_root_has_is_told_with_that_root() {
+    let (one, two) = (TestRoot::with_registry(""), TestRoot::with_registry(""));
+    one.up();
+    two.write(
+        "kdk.yml",
+        &format!(
+            "port: {}\nregistry:\n  enabled: true\n  port: {}\n",
+            two.rails_port, one.registry_port
+        ),
+    );
+    // Of one user, whose list of roots names both.
+    let state = one.join("home/.local/state");
+    let kdk = |arguments: &[&str]| Output::of(two.command(arguments).env("XDG_STATE_HOME", &state));
+    kdk(&["reconfigure"]).ok();
+    let refused = kdk(&["start"]).fails(1);
+    let free = format!(
+        "the root {0} has it; free it with: kdk --root {0} stop",
+        one.path().display()
+    );
+    assert!(refused.contains(&free), "{refused}");
+}
+
+#[test]
 fn logs_are_tailed_with_stamp_and_name() {
     let root = TestRoot::with_registry("");
     root.up();
@@ -376,6 +413,65 @@ fn a_broken_file_blocks_neither_status_nor_stop() {
             .contains("listening")
     );
     root.kdk(&["stop", "registry"]).ok();
+    root.kdk(&["kill", "--yes"]).ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_lost_kdk_yml_strands_nothing_and_its_backup_is_named() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    std::fs::remove_file(root.join("kdk.yml")).expect("removed");
+    let refused = root.kdk(&["reconfigure"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("kdk.yml is gone") && refused.stderr.contains("make a new one with: kdk init"),
+        "{refused:?}"
+    );
+    root.write(".backups/kdk.yml.20260101000000", "port: 1\n");
+    root.write(".backups/kdk.yml.20260201000000", "port: 2\n");
+    let newest = root.join(".backups/kdk.yml.20260201000000");
+    let restored = format!("cp -p {} {}", newest.display(), root.join("kdk.yml").display());
+    assert!(root.kdk(&["start"]).stderr.contains(&restored));
+    let status = root.kdk(&["status"]);
+    assert!(
+        status.stdout.contains("registry") && status.stderr.contains(&restored),
+        "{status:?}"
+    );
+    let listed = root.kdk(&["roots"]).ok();
+    assert!(
+        listed.contains("up") && listed.contains(root.path().to_str().expect("UTF-8")),
+        "{listed}"
+    );
+    // From a directory below as well, and without a supervisor.
+    end(root.daemon().expect("a daemon"));
+    std::fs::create_dir(root.join("below")).expect("made");
+    let stopped = Output::of(root.command(&["stop"]).current_dir(root.join("below")));
+    stopped.ok();
+    wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_stopped_supervisor_blocks_nobody() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let daemon = root.daemon().expect("a daemon");
+    let signal = |signal| kill(Pid::from_raw(daemon), signal).expect("sent");
+    signal(Signal::SIGSTOP);
+    for command in [&["status"][..], &["stop"], &["restart", "registry"]] {
+        let said = root.kdk(command);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(
+            said.stderr.contains(&format!(
+                "the supervisor (process {daemon}) has said nothing for 5 seconds"
+            )) && said.stderr.contains(&format!("kill -CONT {daemon}")),
+            "{said:?}"
+        );
+    }
+    assert!(root.kdk(&["roots"]).ok().contains("unknown"));
+    signal(Signal::SIGCONT);
+    root.wait_for_state("registry", "up");
+    signal(Signal::SIGSTOP);
     root.kdk(&["kill", "--yes"]).ok();
     wait("nothing is left", || root.processes().is_empty().then_some(()));
 }
