@@ -63,6 +63,25 @@ pub fn check_place(config: &Config) -> Result<(), CommandError> {
     was.map_or(Ok(()), |was| Err(CommandError::user(pending::moved(config, was))))
 }
 
+/// Says so when the registry will look for images elsewhere than where they are.
+pub fn images_left(config: &Config) -> Option<String> {
+    let holds_images = |storage: &Utf8Path| {
+        let repositories = storage.join("docker/registry/v2/repositories").read_dir_utf8();
+        repositories.is_ok_and(|mut entries| entries.next().is_some())
+    };
+    let applied = Applied::load(config)?;
+    let was = applied.other_storage(config).filter(|was| holds_images(was))?;
+    match config.registry_storage_path() {
+        Some(now) if holds_images(&now) => None,
+        Some(now) => Some(format!(
+            "the images in {was} will not be seen any more: the registry looks in {now}; to take them along, run, while it is stopped: cp -a {was}/. {now}/"
+        )),
+        None => Some(format!(
+            "the images in {was} will not be seen any more: the registry keeps images elsewhere"
+        )),
+    }
+}
+
 /// Says what of `kdk.yml` has yet to be applied, and why it cannot be.
 pub fn pending(config: &Config) -> Vec<String> {
     pending::pending(config, |plan| check(config, plan))

@@ -7,7 +7,6 @@
 
 use std::str::FromStr as _;
 
-use camino::Utf8PathBuf;
 use serde_json::Value;
 use yaml_edit::path::YamlPath as _;
 use yaml_edit::{Document, Mapping, ScalarValue, YamlValue};
@@ -225,22 +224,23 @@ pub fn turn(root: &Root) -> Result<Lock, ConfigError> {
 /// one is readable by its owner alone from then on. The caller has its
 /// [`turn`].
 ///
-/// Returns the backup of the old file.
+/// Of several mistakes one may be mended at a time.
 ///
 /// # Errors
-/// When the text is no valid configuration, or the file changed meanwhile.
-pub fn replace(config: &Config, text: &str, private: bool) -> Result<Utf8PathBuf, ConfigError> {
+/// When the text is no YAML, mends none of the mistakes that are there, or holds
+/// a new one; or the file changed meanwhile.
+pub fn replace(config: &Config, text: &str, private: bool) -> Result<(), ConfigError> {
     let root = config.root();
     let path = root.kdk_yml();
-    Config::parse(root, text.to_owned())?;
+    config.check_edited(text)?;
     if read(&path)? != config.text() {
         return Err(ConfigError::Changed(path));
     }
     let stamp = backup_stamp(Clock::System.now());
-    let backup = back_up(&path, "kdk.yml", &root.backups(), &stamp)?;
+    back_up(&path, "kdk.yml", &root.backups(), &stamp)?;
     let mode = mode(&path).unwrap_or(PUBLIC);
     write_atomic(&path, text.as_bytes(), if private { mode & 0o700 } else { mode })?;
-    Ok(backup)
+    Ok(())
 }
 
 #[cfg(test)]

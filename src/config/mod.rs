@@ -181,13 +181,33 @@ impl Config {
         })
     }
 
+    /// Says what is wrong with the settings.
+    pub fn problems(&self) -> Vec<Problem> {
+        validate::problems(self)
+    }
+
+    /// Checks what these settings are to become: right, or with fewer mistakes
+    /// and no new one.
+    ///
+    /// # Errors
+    /// When it is no YAML, or not better.
+    pub fn check_edited(&self, text: &str) -> Result<(), ConfigError> {
+        let before = self.problems();
+        let left = Self::parse_unchecked(&self.root, text.to_owned())?.problems();
+        let is_new = |problem: &Problem| before.iter().all(|old| old.message != problem.message);
+        if left.is_empty() || left.len() < before.len() && !left.iter().any(is_new) {
+            return Ok(());
+        }
+        Err(ConfigError::Problems(left))
+    }
+
     /// Reads and checks settings from text.
     ///
     /// # Errors
     /// When it is no YAML or holds wrong settings.
     pub fn parse(root: &Root, text: String) -> Result<Self, ConfigError> {
         let config = Self::parse_unchecked(root, text)?;
-        let problems = validate::problems(&config);
+        let problems = config.problems();
         if problems.is_empty() {
             Ok(config)
         } else {

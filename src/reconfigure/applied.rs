@@ -25,6 +25,9 @@ pub struct Applied {
     /// Where the root was; what was rendered names places below that.
     #[serde(default)]
     root: Option<Utf8PathBuf>,
+    /// Where the images were.
+    #[serde(default)]
+    storage: Option<Utf8PathBuf>,
     /// Texts that people read.
     settings: BTreeMap<String, String>,
     /// Those that stood in `kdk.yml`.
@@ -101,6 +104,7 @@ impl Applied {
         Self {
             version: VERSION,
             root: Some(config.root().path().to_owned()),
+            storage: config.registry_storage_path(),
             settings: settings::all()
                 .map(|setting| (setting.key.to_owned(), text(setting, &config.value(setting))))
                 .collect(),
@@ -116,6 +120,12 @@ impl Applied {
     /// Returns where the root was, when it is elsewhere now.
     pub fn elsewhere(&self, config: &Config) -> Option<&Utf8Path> {
         self.root.as_deref().filter(|root| *root != config.root().path())
+    }
+
+    /// Returns where the images were, when the registry looks elsewhere now.
+    pub fn other_storage(&self, config: &Config) -> Option<&Utf8Path> {
+        let now = config.registry_storage_path();
+        self.storage.as_deref().filter(|was| now.as_deref() != Some(was))
     }
 
     /// Takes down the files alone: what comes after them failed.

@@ -16,6 +16,8 @@ pub struct Space {
     pub total: u64,
     /// Whether no more files can be made, however many bytes are free.
     pub has_no_files_left: bool,
+    /// Whether it is mounted read-only.
+    pub is_read_only: bool,
 }
 
 impl Space {
@@ -46,6 +48,7 @@ pub fn space(path: &Utf8Path) -> io::Result<Space> {
         total: total.saturating_mul(unit),
         // Some file systems do not count them, and say that there are none.
         has_no_files_left: found.files() > 0 && found.files_available() == 0,
+        is_read_only: found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
     })
 }
 

@@ -270,6 +270,18 @@ fn set(session: &Session, pairs: &[(&str, &str)]) -> Result<(), CommandError> {
     if !done.is_empty() {
         replace(&config, &text, private)?;
         done.iter().for_each(|line| session.ui.done(line));
+        remind(session, &root)?;
+    }
+    Ok(())
+}
+
+/// Says what is to be done after an edit.
+fn remind(session: &Session, root: &Root) -> Result<(), CommandError> {
+    let left = load_for_edit(root)?.problems();
+    for problem in &left {
+        session.ui.warn(&format!("still wrong: {problem}"));
+    }
+    if left.is_empty() {
         session.ui.say("Don't forget to run 'kdk reconfigure'.");
     }
     Ok(())
@@ -301,7 +313,7 @@ fn replace(config: &Config, edited: &str, private: bool) -> Result<(), CommandEr
             error
         }
     };
-    edit::replace(config, edited, private).map(drop).map_err(refused)
+    edit::replace(config, edited, private).map_err(refused)
 }
 
 /// Loads the settings for an edit that may mend them: values may be wrong,
@@ -346,7 +358,7 @@ fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
     session
         .ui
         .done(&format!("'{key}' is removed{}.", now.unwrap_or_default()));
-    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    remind(session, &root)?;
     Ok(())
 }
 
@@ -440,7 +452,7 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
     })?;
     crate::sys::fs::remove(&draft)?;
     session.ui.done("kdk.yml is saved.");
-    session.ui.say("Don't forget to run 'kdk reconfigure'.");
+    remind(session, &root)?;
     Ok(())
 }
 

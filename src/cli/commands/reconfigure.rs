@@ -70,7 +70,8 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let plan = plan(config, now)?;
     preflight::check(config, &plan)?;
     let before = Applied::load(config);
-    plan.notices.iter().for_each(|notice| ui.warn(notice));
+    let left = preflight::images_left(config);
+    plan.notices.iter().chain(&left).for_each(|notice| ui.warn(notice));
     warn_of_edits(session, config, before.as_ref(), &plan);
     let new = args.brief;
     if !new {
@@ -213,7 +214,8 @@ fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>,
 
 fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {
     let ui = &session.ui;
-    plan.notices.iter().for_each(|notice| ui.warn(notice));
+    let left = preflight::images_left(config);
+    plan.notices.iter().chain(&left).for_each(|notice| ui.warn(notice));
     warn_of_edits(session, config, Applied::load(config).as_ref(), plan);
     // The plan is what was asked for.
     let out = |line: &str| ui.out(line);

@@ -23,6 +23,8 @@ pub enum Trouble {
     Storage,
     /// The database is not available.
     Database,
+    /// Events are not taken by whom they are for.
+    Notifications,
 }
 
 impl Trouble {
@@ -33,6 +35,7 @@ impl Trouble {
             Self::ReadOnlyStorage => "storage_readonly",
             Self::Storage => "storage",
             Self::Database => "database",
+            Self::Notifications => "notifications",
         }
     }
 
@@ -43,6 +46,7 @@ impl Trouble {
             Self::ReadOnlyStorage => "the registry's storage is read-only: pushes fail, pulls go on",
             Self::Storage => "the registry's storage fails or does not answer",
             Self::Database => "the metadata database is not available",
+            Self::Notifications => "notifications do not reach their endpoint: they are kept and sent again",
         }
     }
 
@@ -53,6 +57,7 @@ impl Trouble {
             Self::ReadOnlyStorage => "the registry's storage takes writes again",
             Self::Storage => "the registry's storage answers again",
             Self::Database => "the metadata database is available again",
+            Self::Notifications => "notifications reach their endpoint again",
         }
     }
 }
@@ -91,6 +96,12 @@ impl Health {
     pub fn note(&self, trouble: Trouble, reason: String) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.insert(trouble, (reason, monotonic()));
+    }
+
+    /// Notes that what a look met with is over.
+    pub fn end(&self, trouble: Trouble) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.remove(&trouble);
     }
 
     /// Returns what was met with lately, each with its exact reason.

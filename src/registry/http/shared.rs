@@ -36,6 +36,8 @@ pub struct Shared {
     pub tasks: TaskTracker,
     /// Whether nothing may be changed for now.
     pub readonly: AtomicBool,
+    /// Whether that is so because nothing can be written.
+    pub readonly_unasked: AtomicBool,
     /// Shared by all changes under way.
     pub changes: RwLock<()>,
     /// What the health checks found.
@@ -51,6 +53,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Says whether changes are refused although nobody asked for that.
+    pub fn is_readonly_unasked(&self) -> bool {
+        self.readonly_unasked.load(Ordering::Acquire)
+    }
+
     /// Says whether nothing may be changed for now.
     pub fn is_readonly(&self) -> bool {
         self.readonly.load(Ordering::Acquire)
@@ -65,5 +72,6 @@ impl Shared {
     /// Takes changes again.
     pub fn set_writable(&self) {
         self.readonly.store(false, Ordering::Release);
+        self.readonly_unasked.store(false, Ordering::Release);
     }
 }

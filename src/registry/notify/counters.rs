@@ -1,6 +1,7 @@
 //! What became of the events of an endpoint.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ pub struct Counters {
     delivered: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+    /// Why the last event was not taken, when it was not.
+    failing: Mutex<Option<String>>,
 }
 
 impl Counters {
@@ -26,6 +29,7 @@ impl Counters {
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            failing: Mutex::default(),
         }
     }
 
@@ -37,6 +41,17 @@ impl Counters {
         };
         self.metrics.pending.get_or_create(&label).set(before + more);
         before
+    }
+
+    /// Notes whether the endpoint takes events, and why not.
+    pub fn set_failing(&self, reason: Option<&str>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        *failing = reason.map(|reason| format!("{}: {reason}", self.endpoint));
+    }
+
+    /// Returns why the endpoint does not take events, when it does not.
+    pub fn failing(&self) -> Option<String> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts an event that came.

@@ -59,7 +59,7 @@ impl Delivery {
             Ok(client) => client,
             Err(error) => return tracing::error!(error = %error, "notifications cannot be sent"),
         };
-        let mut sender = Sender::new(client, self.endpoint.clone());
+        let mut sender = Sender::new(client, self.endpoint.clone(), Arc::clone(&self.counters));
         let source = crate::sys::process::host_name();
         let mut open = true;
         while open || !self.waiting.is_empty() {
@@ -163,6 +163,7 @@ impl Delivery {
 struct Sender {
     client: Client,
     endpoint: Endpoint,
+    counters: Arc<Counters>,
     /// When it was last said that it does not answer, while it does not.
     failing: Option<Instant>,
     /// Whether it was said that it answers with a redirection.
@@ -170,10 +171,11 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(client: Client, endpoint: Endpoint) -> Self {
+    fn new(client: Client, endpoint: Endpoint, counters: Arc<Counters>) -> Self {
         Self {
             client,
             endpoint,
+            counters,
             failing: None,
             has_redirected: false,
         }
@@ -216,6 +218,7 @@ impl Sender {
     }
 
     fn failed(&mut self, reason: &str) {
+        self.counters.set_failing(Some(reason));
         if self.failing.is_none_or(|told| told.elapsed() > LOG_INTERVAL) {
             self.failing = Some(monotonic());
             tracing::warn!(
@@ -228,6 +231,7 @@ impl Sender {
     }
 
     fn recovered(&mut self) {
+        self.counters.set_failing(None);
         if self.failing.take().is_some() {
             tracing::info!(endpoint = %self.endpoint.name, "the notification endpoint answers again");
         }

@@ -126,6 +126,14 @@ impl Notifier {
         self.subscriptions.is_empty()
     }
 
+    /// Returns which endpoints do not take events, each with the reason.
+    pub fn failing(&self) -> Vec<String> {
+        self.subscriptions
+            .iter()
+            .filter_map(|one| one.counters.failing())
+            .collect()
+    }
+
     /// Returns the counters by endpoint.
     pub fn counters(&self) -> BTreeMap<String, Value> {
         let all = self.subscriptions.iter();

@@ -31,10 +31,15 @@ pub async fn acquire(
         let other = match storage.lease(holder) {
             Ok(()) => return Ok(true),
             Err(LeaseError::Unwritable(error)) => {
+                let remedy = if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+                    "mount its file system for writing"
+                } else {
+                    "give this user the right to write to it"
+                };
                 tracing::warn!(
                     directory = %state.path(),
                     error = %error,
-                    "the storage's .kdk directory cannot be written: serving read-only; give this user the right to write to it, and restart"
+                    "the storage's .kdk directory cannot be written: serving read-only; {remedy}, and restart"
                 );
                 return Ok(false);
             }

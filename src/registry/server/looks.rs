@@ -27,6 +27,15 @@ pub fn start(shared: &Arc<Shared>, storage: &Storage, database: Option<ProbeOf>,
         Box::new(move || Box::pin(look_at_storage(Arc::clone(&shared), storage.clone())))
     };
     go_on(Arc::clone(&shared.health), Trouble::Storage, look, stop.clone());
+    if !shared.notifier.is_idle() {
+        let (shared, stop) = (Arc::clone(shared), stop.clone());
+        task::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = look_at_receivers(&shared) => {}
+            }
+        });
+    }
     if let Some(ping) = database {
         let look: Look = Box::new(move || {
             let looking = ping();
@@ -67,7 +76,10 @@ async fn again_and_again(health: &Health, silent: Trouble, look: Look) {
 fn note(health: &Health, before: &mut Option<Trouble>, found: Option<(Trouble, String)>) {
     let now = found.as_ref().map(|(trouble, _)| *trouble);
     match (*before, &found) {
-        (Some(before), None) => tracing::info!("{}", before.over()),
+        (Some(before), None) => {
+            health.end(before);
+            tracing::info!("{}", before.over());
+        }
         (_, Some((trouble, reason))) if *before != now => tracing::error!(error = %reason, "{}", trouble.words()),
         _ => {}
     }
@@ -77,8 +89,22 @@ fn note(health: &Health, before: &mut Option<Trouble>, found: Option<(Trouble, S
     }
 }
 
+/// Tells of receivers that do not take events; the log hears it from whoever sends them.
+async fn look_at_receivers(shared: &Shared) {
+    loop {
+        for reason in shared.notifier.failing() {
+            shared.health.note(Trouble::Notifications, reason);
+        }
+        task::sleep(INTERVAL).await;
+    }
+}
+
 /// Keeps the numbers of the storage's room up to date, too.
 async fn look_at_storage(shared: Arc<Shared>, storage: Storage) -> Result<(), (Trouble, String)> {
+    let read_only = |reason: &str| Err((Trouble::ReadOnlyStorage, reason.to_owned()));
+    if shared.is_readonly_unasked() {
+        return read_only("it could not be written when the registry started");
+    }
     let space = storage.probe().await.map_err(|error| {
         let trouble = trouble_of(&error).unwrap_or(Trouble::Storage);
         (trouble, format!("{error}: {}", error.source))
@@ -88,6 +114,9 @@ async fn look_at_storage(shared: Arc<Shared>, storage: Storage) -> Result<(), (T
     for (kind, bytes) in [("free", free), ("total", total)] {
         let gauge = shared.metrics.space.get_or_create(&SpaceLabel { kind }).clone();
         gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    if space.is_read_only && !shared.is_readonly() {
+        return read_only("its file system is mounted read-only");
     }
     if space.is_full() {
         return Err((Trouble::NoSpace, format!("{free} of {total} bytes are free")));

@@ -47,6 +47,7 @@ impl Registry {
         let (storage, state) = storage_of(&config)?;
         let mut holder = Holder::own(Work::Serve);
         let mut socket = None;
+        let is_asked = config.storage.readonly;
         if !(config.storage.readonly || config.storage.in_memory) {
             if lease::acquire(&config, &storage, &state, &holder).await? {
                 socket = lease::open_socket(&state, &mut holder);
@@ -84,6 +85,7 @@ impl Registry {
             notifier: Arc::new(notifier),
             tasks: TaskTracker::new(),
             readonly: AtomicBool::new(config.storage.readonly),
+            readonly_unasked: AtomicBool::new(config.storage.readonly && !is_asked),
             changes: RwLock::default(),
             health: Arc::<Health>::default(),
             metrics,

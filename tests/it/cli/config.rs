@@ -133,6 +133,28 @@ fn a_mistake_can_be_mended_by_set_and_unset() {
     let root = TestRoot::with("registry:\n  prot: 5000\n");
     root.kdk(&["config", "unset", "registry.prot"]).ok();
     root.kdk(&["config", "validate"]).ok();
+    // One of several at a time, whichever is first.
+    let wrong = "registry:\n  prot: 5000\n  port: abc\n  enabled: 7\n";
+    let root = TestRoot::with(wrong);
+    root.kdk(&["config", "set", "registry.self_signed", "true"]).fails(1);
+    assert_eq!(root.read("kdk.yml"), wrong);
+    let said = root.kdk(&["config", "set", "registry.port", "5100"]);
+    assert_eq!(said.stderr.matches("still wrong").count(), 2, "{said:?}");
+    assert!(
+        said.stderr.contains("registry.prot") && said.stderr.contains("registry.enabled"),
+        "{said:?}"
+    );
+    said.ok();
+    let said = root.kdk(&["config", "unset", "registry.prot"]);
+    assert!(!said.stderr.contains("reconfigure"), "{said:?}");
+    said.ok();
+    let said = root.kdk(&["config", "set", "registry.enabled", "true"]);
+    assert!(
+        !said.stderr.contains("still wrong") && said.stderr.contains("reconfigure"),
+        "{said:?}"
+    );
+    said.ok();
+    root.kdk(&["config", "validate"]).ok();
 }
 
 #[test]

@@ -160,6 +160,9 @@ fn faults_of_the_world_are_told_with_their_remedy() {
         Some(format!("{}: {}", value["endpoint"], value["msg"]))
     });
     let _ = writeln!(table, "# a receiver of notifications is dead\n{log}");
+    wait("it is seen", || {
+        (root.service("registry")["health"] == "degraded").then_some(())
+    });
     table += &seen(&root, "the same", &[]);
 
     // The storage is gone, and then somebody else's.

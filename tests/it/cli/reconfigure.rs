@@ -163,6 +163,36 @@ fn only_the_registry_s_keys_of_another_tool_s_file_change() {
 }
 
 #[test]
+fn images_that_will_not_be_seen_any_more_are_told_of() {
+    let root = TestRoot::with_registry("");
+    root.kdk(&["reconfigure"]).ok();
+    let set = |path: &str| {
+        let value = format!("{{filesystem: {{rootdirectory: {path}}}}}");
+        root.kdk(&["config", "set", "registry.storage", &value]).ok();
+    };
+    let (was, now) = (root.join("registry/storage"), root.join("elsewhere"));
+    let told = format!(
+        "the images in {was} will not be seen any more: the registry looks in {now}; to take them along, run, while it is stopped: cp -a {was}/. {now}/",
+        was = was.display(),
+        now = now.display()
+    );
+    // There are none yet.
+    set("elsewhere");
+    let said = root.kdk(&["reconfigure", "--dry-run"]);
+    assert!(!said.stderr.contains("will not be seen"), "{said:?}");
+    std::fs::create_dir_all(was.join("docker/registry/v2/repositories/app")).expect("made");
+    let said = root.kdk(&["reconfigure", "--dry-run"]);
+    assert!(said.stderr.contains(&told), "{said:?}");
+    let said = root.kdk(&["reconfigure"]);
+    assert!(said.stderr.contains(&told), "{said:?}");
+    // Once; and not where they were taken along.
+    assert!(!root.kdk(&["reconfigure"]).stderr.contains("will not be seen"));
+    std::fs::create_dir_all(now.join("docker/registry/v2/repositories/app")).expect("made");
+    root.kdk(&["config", "unset", "registry.storage"]).ok();
+    assert!(!root.kdk(&["reconfigure"]).stderr.contains("will not be seen"));
+}
+
+#[test]
 fn own_templates_replace_the_built_in_ones() {
     let root = TestRoot::with_registry("");
     let rest = "version: 0.1\nstorage: {filesystem: {rootdirectory: /nowhere}}\nhttp: {addr: '127.0.0.1:1'}\n";

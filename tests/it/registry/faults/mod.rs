@@ -1,5 +1,6 @@
 //! Kills, and disks without room.
 
 mod full;
+mod mounts;
 mod storm;
 mod table;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct Filesystem {
 #[derive(Debug)]
 struct Inner {
     root: Utf8PathBuf,
+    /// Device and number of that directory, when the tree was opened.
+    id: (u64, u64),
     tree: Tree,
     cache: Arc<Cache>,
     pending: Pending,
@@ -106,6 +109,7 @@ impl Filesystem {
             inner: Arc::new(Inner {
                 tree: Tree::new(root, disk.heard_by(Arc::clone(&cache)))?,
                 root: root.to_owned(),
+                id: id_of(root)?,
                 cache,
                 pending: Pending::default(),
                 lease: Mutex::default(),
@@ -373,6 +377,11 @@ impl Driver for Filesystem {
     async fn probe(&self) -> Result<Option<Space>, StorageError> {
         self.blocking("look at", "", |inner, root| {
             fs::read_dir(root)?;
+            if id_of(&inner.root)? != inner.id {
+                let reason =
+                    "it is another directory than when the registry started: is its file system not mounted any more?";
+                return Err(io::Error::other(reason));
+            }
             space(&inner.root).map(Some)
         })
         .await
@@ -381,6 +390,11 @@ impl Driver for Filesystem {
 
 fn names(aside: &Aside) -> Vec<&str> {
     aside.keys.iter().map(Key::as_str).collect()
+}
+
+fn id_of(directory: &Utf8Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(directory)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// Returns a file's size in bytes; nothing where none is.
