@@ -39,6 +39,16 @@ pub struct Wanted {
     pub names: Vec<String>,
 }
 
+impl Wanted {
+    /// Says how a pair that is the user's is replaced.
+    pub fn remedy(&self) -> String {
+        format!(
+            "put another pair in its place, or let kdk make one: rm -f {} {} && kdk reconfigure",
+            self.certificate, self.key
+        )
+    }
+}
+
 /// What is to be done about a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -50,6 +60,8 @@ pub enum Verdict {
     Renew(String),
     /// It is the user's, and something about it may cause trouble.
     Complain(String),
+    /// It is the user's, and no client will accept it.
+    Useless(String),
 }
 
 /// Why certificates could not be handled.
@@ -108,11 +120,11 @@ impl Authority {
             (None, None) => return Ok(Verdict::Make),
             (Some(certificate), None) => {
                 let ours = facts(&certificate).is_some_and(|facts| made.contains(&facts.fingerprint));
-                return Ok(renew_or_complain(ours, format!("its key {} is missing", wanted.key)));
+                return Ok(renew_or_reject(ours, format!("its key {} is missing", wanted.key)));
             }
             (None, Some(key)) => {
                 let ours = public_key(&key).is_some_and(|key| made.contains(&key_mark(&key)));
-                return Ok(renew_or_complain(
+                return Ok(renew_or_reject(
                     ours,
                     format!("the certificate {} is missing", wanted.certificate),
                 ));
@@ -120,15 +132,17 @@ impl Authority {
             (Some(certificate), Some(key)) => (certificate, key),
         };
         let Some(facts) = facts(&certificate) else {
-            return Ok(Verdict::Complain(format!("{} is no certificate", wanted.certificate)));
+            return Ok(Verdict::Useless(format!("{} is no certificate", wanted.certificate)));
         };
         let ours = made.contains(&facts.fingerprint);
-        let trouble = trouble(wanted, &facts, &key, now);
-        Ok(match (trouble, ours) {
-            (None, _) => Verdict::Keep,
-            (Some(reason), true) => Verdict::Renew(reason),
-            (Some(reason), false) => Verdict::Complain(reason),
-        })
+        Ok(
+            match (defect(wanted, &facts, &key, now), trouble(wanted, &facts, now)) {
+                (None, None) => Verdict::Keep,
+                (Some(reason), _) => renew_or_reject(ours, reason),
+                (None, Some(reason)) if ours => Verdict::Renew(reason),
+                (None, Some(reason)) => Verdict::Complain(reason),
+            },
+        )
     }
 
     /// Makes a pair and remembers it. What was there must be backed up before.
@@ -312,11 +326,11 @@ fn facts(pem: &str) -> Option<Facts> {
     })
 }
 
-fn renew_or_complain(ours: bool, reason: String) -> Verdict {
+fn renew_or_reject(ours: bool, reason: String) -> Verdict {
     if ours {
         Verdict::Renew(reason)
     } else {
-        Verdict::Complain(reason)
+        Verdict::Useless(reason)
     }
 }
 
@@ -341,20 +355,20 @@ pub fn go_together(bundle: &str, key: &str) -> Option<bool> {
     Some(CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().any(holds))
 }
 
-/// Says what is wrong with a pair, if anything.
-fn trouble(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<String> {
+/// Says why no client accepts it.
+fn defect(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<String> {
     if public_key(key).as_deref() != Some(facts.public_key.as_slice()) {
         return Some(format!("{} does not go with {}", wanted.key, wanted.certificate));
     }
     if facts.not_after < now.as_second() {
         return Some("the certificate has expired".to_owned());
     }
-    if facts.not_before > now.as_second() {
-        let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
-        return Some(format!(
-            "the certificate is not valid before {begin} (is the clock right?)"
-        ));
-    }
+    let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
+    (begin > now).then(|| format!("the certificate is not valid before {begin} (is the clock right?)"))
+}
+
+/// Says what some clients may stumble over, now or soon.
+fn trouble(wanted: &Wanted, facts: &Facts, now: Timestamp) -> Option<String> {
     let missing: Vec<&str> = wanted
         .names
         .iter()
@@ -417,6 +431,11 @@ mod tests {
         assert!(matches!(
             stranger.judge(&wanted, now).expect("judged"),
             Verdict::Complain(_)
+        ));
+        let late = now + (VALID_DAYS * 24 + 24).hours();
+        assert!(matches!(
+            stranger.judge(&wanted, late).expect("judged"),
+            Verdict::Useless(_)
         ));
     }
 }

@@ -105,9 +105,9 @@ impl From<crate::registry::admin::CommandError> for CommandError {
         use crate::registry::metadata::{DatabaseError, MetadataError};
         let hint = match &error {
             Verb::Writing(_) => Some("stop it with: kdk stop registry"),
-            Verb::Database(DatabaseError::Unavailable { outage, .. })
-            | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { outage, .. })) => {
-                Some(database_hint(*outage))
+            Verb::Database(DatabaseError::Unavailable { outage, place, .. })
+            | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { outage, place, .. })) => {
+                Some(database_hint(*outage, place))
             }
             _ => None,
         };
@@ -116,10 +116,15 @@ impl From<crate::registry::admin::CommandError> for CommandError {
     }
 }
 
-/// Says what helps against a database that is away.
-fn database_hint(outage: crate::registry::metadata::Outage) -> &'static str {
+/// Says what helps against a database that is away. `place` is how messages name it.
+fn database_hint(outage: crate::registry::metadata::Outage, place: &str) -> &'static str {
     use crate::registry::metadata::Outage;
+    // Kdk's own server is reached by a socket, whose path this is.
+    let is_own = place.contains('/');
     match outage {
+        Outage::NoDatabase if !is_own => {
+            "make it there, or correct registry.database.dbname in kdk.yml, then: kdk reconfigure"
+        }
         Outage::NoDatabase => {
             "make it with: kdk reconfigure, while registry.database.enabled is true; or: kdk registry database migrate up"
         }
@@ -130,6 +135,9 @@ fn database_hint(outage: crate::registry::metadata::Outage) -> &'static str {
         Outage::ReadOnly => "it is a standby, or set to be read only: name the one that may be written to",
         Outage::OutOfConnections | Outage::PoolTimeout => {
             "too many use it at once: try again, or raise max_connections in postgresql.conf"
+        }
+        Outage::Silent | Outage::Lost | Outage::Unreachable if !is_own => {
+            "see whether that server runs and takes connections from here; or correct registry.database in kdk.yml, then: kdk reconfigure"
         }
         Outage::Silent | Outage::Lost | Outage::Unreachable => {
             "see whether it runs: kdk status; start it with: kdk start postgresql; or correct registry.database in kdk.yml, and kdk reconfigure"

@@ -52,6 +52,10 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         match pair.verdict {
             Verdict::Renew(reason) => found.push(format!("{name}: {reason}; renew it with: kdk reconfigure")),
             Verdict::Complain(reason) => found.push(format!("{name}: {reason}; it was not made by kdk")),
+            Verdict::Useless(reason) => found.push(format!(
+                "{name}: {reason}: clients refuse it; it was not made by kdk: {}",
+                pair.wanted.remedy()
+            )),
             Verdict::Keep | Verdict::Make => {}
         }
     }

@@ -49,6 +49,10 @@ pub fn run(session: &Session, args: &PsqlArgs) -> Result<(), CommandError> {
         .env("PGDATABASE", config.registry_database_dbname())
         .env("PGSSLMODE", config.registry_database_sslmode())
         .args(&args.arguments);
+    // One that is frozen would let it wait for ever.
+    if crate::sys::env::var("PGCONNECT_TIMEOUT").is_none() {
+        command.env("PGCONNECT_TIMEOUT", "10");
+    }
     if let Some(user) = config.registry_database_user() {
         command.env("PGUSER", user);
     }

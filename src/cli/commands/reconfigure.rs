@@ -325,6 +325,10 @@ pub fn show_certificates(session: &Session, config: &Config, plan: &Plan, show: 
             Verdict::Complain(reason) => ui.warn(&format!(
                 "{name}: {reason}; it was not made by kdk, so it is left alone"
             )),
+            Verdict::Useless(reason) => ui.warn(&format!(
+                "{name}: {reason}: clients refuse it; it was not made by kdk, so it is left alone: {}",
+                pair.wanted.remedy()
+            )),
         }
     }
 }

@@ -146,6 +146,13 @@ fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
     match authority.judge(&wanted, now)? {
         Verdict::Keep => {}
         Verdict::Complain(reason) => session.ui.warn(&format!("{}: {reason}", wanted.certificate)),
+        Verdict::Useless(reason) => {
+            return Err(CommandError::user(format!(
+                "{}: {reason}: no client would accept it; nothing was changed",
+                wanted.certificate
+            ))
+            .hint(wanted.remedy()));
+        }
         Verdict::Make | Verdict::Renew(_) => {
             crate::sys::fs::create_private_dir(&root.state())?;
             make_pair(root, &authority, &wanted, &backup_stamp(now), now)?;

@@ -4,8 +4,10 @@ use camino::Utf8Path;
 
 use crate::registry::auth::Authorizer;
 use crate::registry::config::Config;
+use crate::registry::config::database::Mode;
+use crate::registry::metadata::postgres::tls;
 use crate::registry::storage::Filesystem;
-use crate::serve::{Forward, tls};
+use crate::serve::{self, Forward};
 
 /// Finds what would keep the server from starting although the file is
 /// right: certificates, keys and directories. What `is_made` says of a file
@@ -30,13 +32,18 @@ pub fn problems(config: &Config, is_made: impl Fn(&Utf8Path) -> bool) -> Vec<Str
     if let Some(pair) = &config.http.tls
         && is_there(&[Some(&pair.certificate), Some(&pair.key)])
     {
-        let settings = tls::Settings {
+        let settings = serve::tls::Settings {
             client_cas: pair.client_cas.clone(),
-            ..tls::Settings::new(pair.certificate.clone(), pair.key.clone())
+            ..serve::tls::Settings::new(pair.certificate.clone(), pair.key.clone())
         };
         if let Err(error) = settings.load() {
             found.push(format!("cannot use the TLS certificate: {error}"));
         }
+    }
+    if config.database.mode != Mode::Files
+        && let Err(error) = tls::check(&config.database)
+    {
+        found.push(error.to_string());
     }
     if !config.storage.in_memory
         && let Err(reason) = Filesystem::check(&config.storage.root)

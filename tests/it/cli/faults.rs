@@ -132,7 +132,7 @@ fn faults_of_the_world_are_told_with_their_remedy() {
     table += &seen(
         &root,
         "a certificate of somebody else's has expired",
-        &[&["reconfigure", "--dry-run"], &["trust-docker-registry", "--remove"]],
+        &[&["reconfigure", "--dry-run"], &["trust-docker-registry"]],
     );
     root.kdk(&["kill", "--yes"]).ok();
 

@@ -399,6 +399,16 @@ fn settings_that_the_registry_would_refuse_stop_nothing() {
             "TLS certificate: /nope.crt: ",
         ),
         (
+            "registry.config.database",
+            "{enabled: true, sslmode: verify-full}",
+            "name the authority's certificate in database.sslrootcert",
+        ),
+        (
+            "registry.config.database",
+            "{enabled: true, sslmode: verify-ca, sslrootcert: /nope.crt}",
+            "cannot secure the connection to the metadata database: /nope.crt: ",
+        ),
+        (
             "registry.config.auth",
             "{htpasswd: {realm: x, path: /no/htpasswd}, token: null}",
             "auth.htpasswd.path: cannot read /no/htpasswd",

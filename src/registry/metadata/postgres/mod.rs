@@ -31,6 +31,7 @@ pub mod rename;
 mod repository;
 pub mod review;
 pub mod tag_page;
+pub mod tls;
 pub mod walk;
 
 pub use client::Postgres;
