@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
-use http_body_util::BodyDataStream;
-use hyper::body::Incoming;
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::{Body as _, Incoming};
 
 use crate::sys::clock::monotonic;
 use crate::sys::task;
 
 /// How long a client may send nothing in the middle of a body.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long what nobody takes is thrown away.
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of a body for which it has a second more in all.
 const SLOWEST: u64 = 4 << 10;
 
@@ -26,17 +28,48 @@ pub enum BodyError {
     Incomplete(String),
 }
 
+/// The body of a request. What nobody takes of it is taken and thrown away for
+/// a while: a client in the middle of sending would meet with a connection that
+/// is closed, and not with the answer that says why.
+pub struct RequestBody(Option<Incoming>);
+
+impl RequestBody {
+    /// Takes over a body.
+    pub fn new(body: Incoming) -> Self {
+        Self(Some(body))
+    }
+
+    /// Says whether there is nothing of it, or nothing more.
+    pub fn is_at_end(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(mut body) = self.0.take() else { return };
+        if !body.is_end_stream() {
+            task::spawn(task::timeout(LINGER, async move {
+                while let Some(Ok(_)) = body.frame().await {}
+            }));
+        }
+    }
+}
+
 /// Gives a body piece by piece as it comes; at last why nothing more does,
 /// where that is not its end.
-pub fn pieces(body: &mut Incoming) -> BoxStream<'_, Result<Bytes, String>> {
-    in_time(BodyDataStream::new(body).map_err(|error| error.to_string())).boxed()
+pub fn pieces(body: &mut RequestBody) -> BoxStream<'_, Result<Bytes, String>> {
+    match &mut body.0 {
+        None => stream::empty().boxed(),
+        Some(body) => in_time(BodyDataStream::new(body).map_err(|error| error.to_string())).boxed(),
+    }
 }
 
 /// Takes a small body in whole.
 ///
 /// # Errors
 /// When it is larger than `limit` bytes, or not all of it came.
-pub async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn whole(body: &mut RequestBody, limit: usize) -> Result<Bytes, BodyError> {
     let mut content = BytesMut::new();
     let mut pieces = pieces(body);
     while let Some(piece) = pieces.try_next().await.map_err(BodyError::Incomplete)? {

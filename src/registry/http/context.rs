@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderName, USER_AGENT};
 
+use super::body::RequestBody;
 use super::error::ApiError;
 use super::shared::{Shared, TOKENS};
 use crate::registry::auth::{Actor, Challenge, Refusal};
@@ -20,7 +20,7 @@ pub struct Context {
     /// What all requests share.
     pub shared: Arc<Shared>,
     /// The request; handlers take the body out.
-    pub request: Request<Incoming>,
+    pub request: Request<RequestBody>,
     /// Who makes it.
     pub actor: Actor,
     /// What the log says of it.

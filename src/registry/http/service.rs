@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
 
 use super::authorize::{allow, allowed, required_scopes};
+use super::body::RequestBody;
 use super::context::Context;
 use super::error::{ApiError, in_full};
 use super::handlers::{ROUTES, VERSION_CHECK};
@@ -137,6 +138,7 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
     if is_root {
         return exchange.end(Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")])));
     }
+    let request = request.map(RequestBody::new);
     let call = match begin(Arc::clone(&shared), found, request, peer, about).await {
         Ok(Begun::Call(call)) => call,
         Ok(Begun::Answered(answer)) => return exchange.end(Ok(answer)),
@@ -197,7 +199,7 @@ enum Begun {
 async fn begin(
     shared: Arc<Shared>,
     found: Found<'static, Row>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     peer: Peer,
     about: About,
 ) -> Result<Begun, ApiError> {
@@ -294,7 +296,7 @@ fn check_changes(shared: &Shared, route: &Route<Row>, row: &Row) -> Result<(), A
 }
 
 /// Answers a path that is no resource.
-fn not_found(request: &Request<Incoming>) -> Response<Body> {
+fn not_found(request: &Request<RequestBody>) -> Response<Body> {
     // Rails asks whether this is GitLab's registry with a database.
     if request.uri().path().starts_with("/gitlab/v1/") {
         return respond::empty(StatusCode::NOT_FOUND, &[("gitlab-container-registry-version", VERSION)]);
@@ -303,7 +305,7 @@ fn not_found(request: &Request<Incoming>) -> Response<Body> {
 }
 
 /// Answers a path with a slash too many, or one too few.
-fn moved(shared: &Shared, request: &Request<Incoming>, path: &str) -> Response<Body> {
+fn moved(shared: &Shared, request: &Request<RequestBody>, path: &str) -> Response<Body> {
     let path = format!("{}{path}", shared.config.http.prefix);
     let query = request.uri().query();
     let location = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));

@@ -67,3 +67,36 @@ fn a_push_without_room_shows_nothing_and_can_be_tried_again() {
         assert!(refused >= 2, "{place}: only {refused} writes");
     }
 }
+
+/// A client that sends and reads at the same time, as Go's do, gets the answer,
+/// and not a connection that is reset.
+#[test]
+fn a_client_in_the_middle_of_sending_hears_that_there_is_no_room() {
+    use std::io::{Read as _, Write as _};
+    let registry = TestRegistry::on_face(Face::Files, temporary(), "", &[("KDK_FAILPOINTS", "disk:write=full")]);
+    let piece = vec![7; 1 << 20];
+    let head = format!(
+        "POST /v2/a/b/blobs/uploads/?digest={} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+        digest(b"never all there"),
+        registry.address,
+        1_u64 << 30
+    );
+    for _ in 0..20 {
+        let mut reading = std::net::TcpStream::connect(&registry.address).expect("connected");
+        let mut sending = reading.try_clone().expect("cloned");
+        sending.write_all(head.as_bytes()).expect("sent");
+        let sender = std::thread::spawn({
+            let piece = piece.clone();
+            move || while sending.write_all(&piece).is_ok() {}
+        });
+        // Busy with something else for a moment.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut answer = vec![0; 4096];
+        let length = reading.read(&mut answer).expect("no reset");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 507 "), "{answer}");
+        assert!(answer.contains("no space left"), "{answer}");
+        reading.shutdown(std::net::Shutdown::Both).expect("closed");
+        sender.join().expect("ended");
+    }
+}

@@ -20,8 +20,7 @@ pub async fn finish(mut context: Context, name: &RepoName, id: &UploadId) -> Res
     let digest = parse_digest(&digest)?;
     let mut session = context.shared.uploads.session(id.as_str()).await;
     let size = upload_size(&context, name, &state).await?;
-    let has_body = !hyper::body::Body::is_end_stream(context.request.body());
-    if has_body {
+    if !context.request.body().is_at_end() {
         let offset = offset_of(&context, &state, size.unwrap_or_default())?;
         let from = (offset, size.is_some());
         receive(&mut context, &mut session, name, &state, from, Some(&digest)).await?;
