@@ -8,6 +8,8 @@ use camino::Utf8PathBuf;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
+use crate::sys::net::{Holder, port_holder};
+
 /// Who sent a request.
 #[derive(Clone, Debug)]
 pub enum Peer {
@@ -76,7 +78,15 @@ impl Listener {
             .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is not host:port")))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let context = |error: io::Error| io::Error::new(error.kind(), format!("listen tcp {address}: {error}"));
+        let context = |error: io::Error| {
+            let reason = match (error.kind(), port_holder(port)) {
+                (io::ErrorKind::AddrInUse, Some(Holder { name, pid })) => {
+                    format!("the port is taken by {name} (process {pid}): end that, or choose another port")
+                }
+                _ => error.to_string(),
+            };
+            io::Error::new(error.kind(), format!("listen tcp {address}: {reason}"))
+        };
         if matches!(bare, "" | "0.0.0.0" | "::") {
             match both_families(port) {
                 Ok(listener) => return Ok(Self::Tcp(listener)),

@@ -108,10 +108,9 @@ pub fn start(spec: &JobSpec, jobs: &Utf8Path, output: OwnedFd) -> io::Result<Opt
         pid_file: lock.file(),
     });
     failpoint::pass("daemon");
-    spawned.map(Some).map_err(|error| {
-        let program = spec.argv.first().map(String::as_str).unwrap_or_default();
-        io::Error::new(error.kind(), format!("cannot run {program}: {error}"))
-    })
+    spawned
+        .map(Some)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot run {}: {error}", spec.program())))
 }
 
 /// What a pid file tells of a job.

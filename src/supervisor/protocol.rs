@@ -33,6 +33,13 @@ pub struct JobSpec {
     pub fingerprint: String,
 }
 
+impl JobSpec {
+    /// Returns its program.
+    pub fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
 /// How a job is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopSpec {
@@ -148,6 +155,10 @@ pub struct JobStatus {
     pub address: String,
     /// Fingerprint of the specification that it runs as.
     pub fingerprint: String,
+    /// Its program.
+    pub program: String,
+    /// When what runs counts as ready.
+    pub ready: Ready,
 }
 
 impl JobStatus {
@@ -162,6 +173,8 @@ impl JobStatus {
             restarts: 0,
             address: spec.address.clone(),
             fingerprint: spec.fingerprint.clone(),
+            program: spec.program().to_owned(),
+            ready: spec.ready.clone(),
         }
     }
 }

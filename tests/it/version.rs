@@ -148,6 +148,40 @@ fn interrupt(child: &mut std::process::Child) {
 }
 
 #[test]
+fn a_version_that_cannot_be_built_changes_nothing_of_what_runs() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = TestRoot::with_registry("repositories:\n  registry: upstream\n");
+    repository(&root.join("upstream"), KDK);
+    root.up();
+    let (pid, config) = (root.pid("registry"), root.read("registry/config.yml"));
+    root.kdk(&["config", "set", "registry.version=nosuchbranch", "registry.port=1"])
+        .ok();
+    let error = root.kdk(&["reconfigure"]).fails(1);
+    assert!(
+        error.contains("nothing was written") && !error.contains("Changed"),
+        "{error}"
+    );
+    assert_eq!(root.read("registry/config.yml"), config);
+    assert!(!root.join(".kdk/front.yml").exists());
+    // What is seen, and what commands work with, is what runs.
+    let service = root.service("registry");
+    assert_eq!(
+        (service["pid"].as_i64(), service["health"].as_str()),
+        (Some(pid.into()), Some("ok"))
+    );
+    assert_eq!(service["version"], serde_json::Value::Null, "{service}");
+    root.write(
+        "bin/docker",
+        "#!/bin/sh\necho \"$@\" > args; exec /bin/cat > /dev/null\n",
+    );
+    std::fs::set_permissions(root.join("bin/docker"), PermissionsExt::from_mode(0o755)).expect("a program");
+    let address = format!("127.0.0.1:{}", root.registry_port);
+    let mut login = root.command(&["login", "--client", "docker", "--address", &address]);
+    crate::support::Output::of(login.env("PATH", root.join("bin"))).ok();
+    assert!(root.read("args").ends_with(&format!("{address}\n")));
+}
+
+#[test]
 fn a_development_version_brings_its_own_schema() {
     let root = TestRoot::with_registry("  database:\n    enabled: true\nrepositories:\n  registry: upstream\n");
     let port = crate::support::port().to_string();

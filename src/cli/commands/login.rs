@@ -14,7 +14,7 @@ use crate::clients::{self, Found, insecure};
 use crate::config::Config;
 use crate::reconfigure::{ADMIN, hosts};
 use crate::roots::Rival;
-use crate::services;
+use crate::services::{self, FRONT, REGISTRY};
 use crate::sys;
 use crate::sys::net::Taker;
 
@@ -188,13 +188,15 @@ fn tell_podman(session: &Session, config: &Config, address: &str, yes: bool) -> 
 /// is about to be sent.
 fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), CommandError> {
     let endpoint = services::public_endpoint(config);
-    let job = services::supervisor(config.root())
-        .status()?
-        .into_iter()
-        .find(|job| job.name == services::public_service(config) && job.state.is_alive());
-    let Some(own) = job.and_then(|job| job.pid) else {
+    let jobs = services::supervisor(config.root()).status()?;
+    // What the settings name may not run yet, and what did before go on.
+    let own = jobs
+        .iter()
+        .filter(|job| [REGISTRY, FRONT].contains(&&*job.name) && job.state.is_alive());
+    let own: Vec<i32> = own.filter_map(|job| job.pid).collect();
+    if own.is_empty() {
         return Err(not_running(config, endpoint.port));
-    };
+    }
     let external = config.registry_external_url().is_some() && address == config.registry_address();
     if external && clients::needs::is_https(config) {
         // Who answers there proves it by a certificate, which the client checks.
@@ -223,7 +225,10 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
         let at = sys::net::host_port(&ip.to_string(), port);
         match sys::net::taker(*ip, port) {
             Taker::Nobody => {}
-            Taker::Process(holder) if holder.pid == own || sys::process::group_of(holder.pid) == Some(own) => {
+            Taker::Process(holder)
+                if own.contains(&holder.pid)
+                    || sys::process::group_of(holder.pid).is_some_and(|group| own.contains(&group)) =>
+            {
                 ours = true;
             }
             Taker::Process(holder) => {

@@ -72,6 +72,13 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let before = Applied::load(config);
     let left = preflight::images_left(config);
     plan.notices.iter().chain(&left).for_each(|notice| ui.warn(notice));
+    let built = build(session, config);
+    if source::is_pending(config)
+        && let Err(error) = built
+    {
+        // Nothing is written for what is not there; what runs goes on as it is.
+        return Err(error.hint("nothing was written: correct registry.version, or run kdk reconfigure again"));
+    }
     warn_of_edits(session, config, before.as_ref(), &plan);
     let new = args.brief;
     if !new {
@@ -93,7 +100,6 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     }
     super::roots::enter(session, config);
     services::limit_logs(config)?;
-    let built = build(session, config);
     let prepared = super::database::prepare(session, config);
     // Even when the build failed: what was written must come to be used.
     let restarted = restart(session, config, args.no_restart, built.is_err());

@@ -13,7 +13,7 @@ use crate::root::Root;
 use crate::services;
 use crate::services::origin::{self, Origin};
 use crate::supervisor::probe;
-use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
+use crate::supervisor::protocol::{JobStatus, Ready, StateName};
 use crate::sys::clock::human_duration;
 
 /// Arguments of `kdk status`.
@@ -108,7 +108,7 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
             Some(spec) if is_current == Some(true) => job.address.clone_from(&spec.address),
             _ => {}
         }
-        let (mut health, mut reason) = health(&job, spec);
+        let (mut health, mut reason) = health(&job);
         if let Some(config) = config
             && job.name == services::public_service(config)
             && health == "ok"
@@ -117,8 +117,12 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
             health = "no logins";
             reason = Some(why);
         }
+        // Until it is exchanged, another program than the settings name may run.
+        let is_named = spec.is_none_or(|spec| !job.state.is_alive() || spec.program() == job.program);
         Shown {
-            origin: config.and_then(|config| origin::of(config, &job.name)),
+            origin: config
+                .filter(|_| is_named)
+                .and_then(|config| origin::of(config, &job.name)),
             job,
             health,
             reason,
@@ -193,12 +197,13 @@ fn tone(state: StateName) -> Tone {
 }
 
 /// Asks a running service how it is; returns a word, and what more there is to say.
-fn health(job: &JobStatus, spec: Option<&JobSpec>) -> (&'static str, Option<String>) {
-    let url = match spec.filter(|_| job.state.is_alive()).map(|spec| &spec.ready) {
-        Some(Ready::Http(url)) => url,
-        None | Some(Ready::Running) => return ("-", None),
-        Some(other) if probe::is_ready(other) => return ("ok", None),
-        Some(_) => return ("no answer", None),
+fn health(job: &JobStatus) -> (&'static str, Option<String>) {
+    let url = match &job.ready {
+        _ if !job.state.is_alive() => return ("-", None),
+        Ready::Running => return ("-", None),
+        Ready::Http(url) => url,
+        other if probe::is_ready(other) => return ("ok", None),
+        _ => return ("no answer", None),
     };
     let Ok(answer) = logins::get(url) else {
         return ("no answer", None);

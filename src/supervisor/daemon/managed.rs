@@ -172,6 +172,8 @@ impl Job {
             restarts: self.restarts,
             address: self.as_running().address.clone(),
             fingerprint: self.as_running().fingerprint.clone(),
+            program: self.as_running().program().to_owned(),
+            ready: self.as_running().ready.clone(),
         }
     }
 }
