@@ -72,7 +72,6 @@ macro_rules! from {
 
 from!(
     io::Error,
-    crate::reconfigure::ReconfigureError,
     crate::certs::CertError,
     crate::front::StartError,
     crate::rails::StartError,
@@ -83,6 +82,16 @@ from!(
     crate::render::RenderError,
     jsonwebtoken::errors::Error,
 );
+
+impl From<crate::reconfigure::ReconfigureError> for CommandError {
+    fn from(error: crate::reconfigure::ReconfigureError) -> Self {
+        use crate::reconfigure::ReconfigureError;
+        match error {
+            ReconfigureError::Identity(error) => error.into(),
+            other => Self::user(chain(&other)),
+        }
+    }
+}
 
 impl From<crate::supervisor::client::ClientError> for CommandError {
     fn from(error: crate::supervisor::client::ClientError) -> Self {
@@ -209,6 +218,9 @@ impl From<crate::rails::identity::IdentityError> for CommandError {
         let hint = match &error {
             IdentityError::NoUser(_) => Some("see the users with: kdk user list".to_owned()),
             IdentityError::NoToken(_) => Some("see the tokens with: kdk token list".to_owned()),
+            IdentityError::Damaged { path, .. } => Some(format!(
+                "put a backup of it back; without one, users and tokens are to be made anew: mv {path} {path}.damaged && kdk reconfigure"
+            )),
             _ => None,
         };
         let plain = Self::user(chain(&error));

@@ -107,6 +107,10 @@ pub fn is_section(key: &str) -> bool {
 
 /// Returns the known key nearest to an unknown one.
 pub fn nearest(key: &str) -> Option<&'static str> {
+    // What Rails listens on stands at the top.
+    if let Some(own) = key.strip_prefix("rails.").and_then(find) {
+        return Some(own.key);
+    }
     let last = key.rsplit('.').next().unwrap_or(key);
     all()
         .map(|setting| {

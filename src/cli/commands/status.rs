@@ -112,6 +112,8 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
         if let Some(config) = config
             && job.name == services::public_service(config)
             && health == "ok"
+            // What is asked is where the settings say.
+            && is_current != Some(false)
             && let Some(why) = logins::impossible(config)
         {
             health = "no logins";

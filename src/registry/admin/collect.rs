@@ -1,5 +1,7 @@
 //! `garbage-collect`: alone on the storage, or in the server that writes to it.
 
+use std::time::Duration;
+
 use camino::Utf8Path;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,6 +16,10 @@ use crate::registry::maintenance::messages::Request;
 use crate::registry::metadata::locate::is_in_database;
 use crate::registry::state::control;
 use crate::registry::storage::{Holder, Storage, Work};
+use crate::sys::task;
+
+/// After how long it is said that a server says nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Collects the garbage of a configuration's storage: alone, or in the server
 /// that uses it. SIGINT and SIGTERM end it early. The last event says how it went.
@@ -48,12 +54,13 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
         Some(Holder {
             work: Work::Serve,
             socket: Some(socket),
+            pid,
             ..
         }) => runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
             tokio::select! {
-                outcome = in_server(&socket, options, report) => outcome,
+                outcome = in_server(&socket, pid, options, report) => outcome,
                 _ = interrupt.recv() => Err(CollectError::Interrupted.into()),
                 _ = terminate.recv() => Err(CollectError::Interrupted.into()),
             }
@@ -66,9 +73,27 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
 }
 
 /// Lets the server behind a socket collect. Dropping the future ends that.
-async fn in_server(socket: &Utf8Path, options: Options, report: &(dyn Fn(Event) + Sync)) -> Result<(), CommandError> {
+async fn in_server(
+    socket: &Utf8Path,
+    pid: u32,
+    options: Options,
+    report: &(dyn Fn(Event) + Sync),
+) -> Result<(), CommandError> {
     let mut answers = control::ask(socket, &Request::CollectGarbage(options)).await?;
-    while let Some(event) = answers.next().await? {
+    let mut is_silent = false;
+    loop {
+        let next = match task::timeout(PATIENCE, answers.next()).await {
+            Ok(next) => next?,
+            Err(_) if std::mem::replace(&mut is_silent, true) => continue,
+            Err(_) => {
+                let seconds = PATIENCE.as_secs();
+                let message =
+                    format!("the registry (process {pid}) has said nothing for {seconds} seconds, and is waited for");
+                report(Event::Warning { message });
+                continue;
+            }
+        };
+        let Some(event) = next else { break };
         match event {
             Event::Failed { message } => return Err(CommandError::Remote(message)),
             Event::Finished(_) => {

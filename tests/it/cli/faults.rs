@@ -96,6 +96,24 @@ fn each_fault_is_told_with_its_remedy() {
     table += &seen(&root, "the certificate of tokens is gone", &[&["restart", "registry"]]);
     root.kdk(&["reconfigure"]).ok();
 
+    let users = root.read(".kdk/rails/identity.json");
+    root.write(".kdk/rails/identity.json", "{");
+    table += &told(
+        &root,
+        "the users' file is damaged",
+        &[
+            &["user", "list"],
+            &["reconfigure"],
+            &["registry", "token", "--scope", "a:b:c"],
+        ],
+    );
+    root.write(".kdk/rails/identity.json", &users);
+    table += &told(
+        &root,
+        "a scope of no known kind",
+        &[&["registry", "token", "--scope", "a:b:c"]],
+    );
+
     let config = root.read("registry/config.yml");
     root.write("registry/config.yml", &config.replace("version: 0.1", "version: 0.9"));
     table += &seen(

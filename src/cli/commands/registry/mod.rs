@@ -21,7 +21,7 @@ use crate::rails::identity::Caller;
 use crate::rails::jwt_auth::{TokenService, grant};
 use crate::reconfigure::ADMIN;
 use crate::registry::config::Source;
-use crate::registry::token::Scope;
+use crate::registry::token::scope::{Scope, ScopeError};
 use crate::services;
 
 /// Subcommands of `kdk registry`.
@@ -152,6 +152,7 @@ fn token(session: &Session, scopes: &[String], user: &str) -> Result<(), Command
                 }
                 granted.push(given);
             }
+            _ if !["repository", "registry"].contains(&scope.kind.as_str()) => return Err(ScopeError(shown).into()),
             _ => {
                 return Err(CommandError::user(format!(
                     "the user {} has no right to {shown}",

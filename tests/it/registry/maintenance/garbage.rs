@@ -179,6 +179,26 @@ fn a_running_registry_is_collected_and_goes_on() {
     assert_eq!(status(&registry, &goes[0]), 200);
 }
 
+#[test]
+fn a_registry_that_says_nothing_is_named_and_waited_for() {
+    use nix::sys::signal::{Signal, kill};
+    let registry = TestRegistry::start();
+    let (stays, goes) = fill(&registry);
+    let pid = nix::unistd::Pid::from_raw(registry.pid());
+    kill(pid, Signal::SIGSTOP).expect("stopped");
+    let goes_on = std::thread::spawn(move || {
+        // Once it is told.
+        std::thread::sleep(std::time::Duration::from_secs(7));
+        kill(pid, Signal::SIGCONT).expect("continued");
+    });
+    let said = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]);
+    goes_on.join().expect("continued");
+    let told = format!("the registry (process {pid}) has said nothing for 5 seconds, and is waited for");
+    assert_eq!(said.stderr.matches(&told).count(), 1, "{said:?}");
+    said.ok();
+    check_collected(&registry, &stays, &goes);
+}
+
 /// Ends the workers of a test, however it ends.
 struct Ended<'a>(&'a AtomicBool);
 
