@@ -2,7 +2,7 @@
 
 use super::exposure::{exposure, realm};
 use super::hosts;
-use crate::config::Config;
+use crate::config::{Config, settings};
 
 /// Files of old times that KDK once read, and the settings instead of them.
 const LOOSE_FILES: [(&str, &str); 8] = [
@@ -47,6 +47,8 @@ pub fn notices(config: &Config) -> Vec<String> {
     }
     let tree = serde_yaml::from_str(config.text()).unwrap_or_default();
     let mut without_effect = crate::config::schema::INERT.of(&tree);
+    // Of a section that has none, a setting may have one.
+    without_effect.retain(|key| settings::find(key).is_none());
     let switches = [
         ("object_store.enabled", config.object_store_enabled()),
         ("registry.compatibility_schema1_enabled", config.registry_schema1()),

@@ -245,10 +245,10 @@ fn keys_of_gitlabs_documents_lead_to_ours() {
 #[test]
 fn settings_without_effect_are_named_once() {
     let root = TestRoot::with_registry(
-        "  compatibility_schema1_enabled: true\nrunner:\n  concurrent: 4\nkdk:\n  telemetry:\n    enabled: false\n",
+        "  compatibility_schema1_enabled: true\nrunner:\n  concurrent: 4\nrepositories:\n  registry: /x\n  rails: /y\nkdk:\n  telemetry:\n    enabled: false\n",
     );
     let said = root.kdk(&["reconfigure"]).stderr;
-    let line = "these settings of kdk.yml have no effect here: kdk.telemetry, runner.concurrent, registry.compatibility_schema1_enabled";
+    let line = "these settings of kdk.yml have no effect here: kdk.telemetry, runner.concurrent, repositories.rails, registry.compatibility_schema1_enabled";
     assert_eq!(said.matches(line).count(), 1, "{said}");
 }
 
