@@ -209,6 +209,23 @@ fn a_development_version_brings_its_own_schema() {
         root.kdk(command).ok();
         assert_eq!(count() - before, usize::from(command[0] != "stop"), "{command:?}");
     }
+    // One that the database is too new for is not let near it: what ran goes on.
+    let upstream = root.join("upstream");
+    git(&upstream, &["checkout", "--quiet", "registry_dev"]);
+    let makefile = std::fs::read_to_string(upstream.join("Makefile")).expect("read");
+    let refuses = r#"[ "$$2" != migrate ] || { echo unknown migration in database >&2; exit 1; }\nREGISTRY_LOG"#;
+    std::fs::write(upstream.join("Makefile"), makefile.replacen("REGISTRY_LOG", refuses, 1)).expect("written");
+    git(&upstream, &["commit", "--quiet", "-am", "older"]);
+    let running = root.pid("registry");
+    for command in [&["reconfigure"][..], &["restart", "registry"]] {
+        let error = root.kdk(command).fails(1);
+        assert!(
+            error.contains("unknown migration in database") && error.contains("the registry is not restarted"),
+            "{error}"
+        );
+        assert_eq!(root.pid("registry"), running, "{command:?}");
+        assert_eq!(root.service("registry")["health"], "ok");
+    }
 }
 
 #[test]

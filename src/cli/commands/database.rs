@@ -232,5 +232,8 @@ fn migrate_by_registry(config: &Config) -> Result<(), CommandError> {
         "{} database migrate up failed ({}):\n{last}",
         program(config),
         output.status
-    )))
+    ))
+    .hint(
+        "the registry is not restarted; a database that another version has migrated needs that version (registry.version), or to be emptied: kdk reset-registry-data",
+    ))
 }

@@ -101,8 +101,9 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     super::roots::enter(session, config);
     services::limit_logs(config)?;
     let prepared = super::database::prepare(session, config);
-    // Even when the build failed: what was written must come to be used.
-    let restarted = restart(session, config, args.no_restart, built.is_err());
+    // What was written must come to be used, but for a registry that would not work.
+    let keeps_registry = built.is_err() || prepared.is_err();
+    let restarted = restart(session, config, args.no_restart, keeps_registry);
     let changes = before.as_ref().map(|before| before.changes(config));
     let rebuilt = matches!(built, Ok(Some(source::Prepared::Built(_))));
     let touched = restarted.as_ref().ok().cloned().unwrap_or_default();
@@ -277,9 +278,9 @@ fn out_of_date(config: &Config) -> Result<(Vec<String>, Vec<String>), CommandErr
 
 /// Restarts running services that read something new, and ends those that are
 /// not enabled any more.
-fn restart(session: &Session, config: &Config, only_say: bool, build_failed: bool) -> Result<Touched, CommandError> {
+fn restart(session: &Session, config: &Config, only_say: bool, keeps_registry: bool) -> Result<Touched, CommandError> {
     let (mut stale, disabled) = out_of_date(config)?;
-    if build_failed {
+    if keeps_registry {
         // What ran before goes on running.
         stale.retain(|name| name != REGISTRY);
     }
