@@ -376,7 +376,7 @@ fn trouble(wanted: &Wanted, facts: &Facts, now: Timestamp) -> Option<String> {
         .filter(|name| !covers(&facts.names, name))
         .collect();
     if !missing.is_empty() {
-        return Some(format!("the certificate does not hold for {}", missing.join(", ")));
+        return Some(format!("the certificate is not valid for {}", missing.join(", ")));
     }
     let days = (facts.not_after - now.as_second()) / 86_400;
     (days < RENEW_DAYS).then(|| format!("the certificate expires in {days} days"))
@@ -393,7 +393,7 @@ fn covers(names: &[String], wanted: &str) -> bool {
 pub fn describe(path: &Utf8Path) -> Option<String> {
     let facts = facts(&read_optional(path).ok()??)?;
     let end = Timestamp::from_second(facts.not_after).ok()?.strftime("%Y-%m-%d");
-    Some(format!("holds for {} until {end}", facts.names.join(", ")))
+    Some(format!("valid for {} until {end}", facts.names.join(", ")))
 }
 
 #[cfg(test)]
@@ -425,7 +425,7 @@ mod tests {
         wanted.names = names(&["other.test"]);
         assert_eq!(
             authority.judge(&wanted, now).expect("judged"),
-            Verdict::Renew("the certificate does not hold for other.test".into())
+            Verdict::Renew("the certificate is not valid for other.test".into())
         );
         let stranger = Authority::new(path("none.json"));
         assert!(matches!(

@@ -323,7 +323,7 @@ pub fn makefile_text() -> String {
         .replace('$', "$$")
         .replace('#', "\\#");
     format!(
-        "# Passes targets on to kdk, for habits and documents. Written by kdk.\n\
+        "# Forwards KDK's usual make targets to kdk. Written by kdk.\n\
          KDK ?= $(shell command -v kdk || echo '{exe}')\n\n\
          .PHONY: {TARGETS}\n{TARGETS}:\n\t@\"$(KDK)\" --root . $@\n"
     )

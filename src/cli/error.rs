@@ -98,7 +98,7 @@ impl From<crate::supervisor::client::ClientError> for CommandError {
         use crate::supervisor::client::ClientError;
         let hint = match &error {
             ClientError::Silent(Some(pid)) => Some(format!(
-                "if it is only stopped, let it go on with: kill -CONT {pid}; or end it and all services with: kdk kill"
+                "if it is only suspended, resume it with: kill -CONT {pid}; or end it and all services with: kdk kill"
             )),
             ClientError::Silent(None) => Some("find it with: ps -ef | grep 'kdk supervise'".to_owned()),
             ClientError::NotUp(_) | ClientError::Io(_) | ClientError::Refused(_) => None,
@@ -257,7 +257,8 @@ impl From<crate::services::Unready> for CommandError {
 
 impl From<crate::services::source::SourceError> for CommandError {
     fn from(error: crate::services::source::SourceError) -> Self {
-        Self::user(chain(&error))
-            .hint("what ran before goes on running; the built-in registry is: kdk config set registry.version embedded")
+        Self::user(chain(&error)).hint(
+            "the previous registry keeps running; to use the built-in one: kdk config set registry.version embedded",
+        )
     }
 }

@@ -44,7 +44,7 @@ const GLOBAL: &str = "Global options";
 #[derive(Debug, Parser)]
 #[command(name = "kdk", version, about, after_help = EXAMPLES, disable_help_subcommand = false, max_term_width = 100)]
 pub struct Cli {
-    /// KDK root to work in (default: KDK_ROOT, else the nearest directory upwards with a kdk.yml)
+    /// KDK root to work in (default: KDK_ROOT, else the working directory or its nearest parent with a kdk.yml)
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     root: Option<Utf8PathBuf>,
     /// Print only results and errors
@@ -106,7 +106,7 @@ enum Command {
     /// The container registry itself
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
-    /// The Rails stand-in itself
+    /// Run the Rails stand-in by itself
     #[command(subcommand)]
     Rails(rails::RailsCommand),
     /// Print a completion script for a shell

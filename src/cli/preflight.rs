@@ -74,7 +74,7 @@ pub fn images_left(config: &Config) -> Option<String> {
     match config.registry_storage_path() {
         Some(now) if holds_images(&now) => None,
         Some(now) => Some(format!(
-            "the images in {was} will not be seen any more: the registry looks in {now}; to take them along, run, while it is stopped: cp -a {was}/. {now}/"
+            "the images in {was} will not be seen any more: the registry looks in {now}; to move them, stop the registry and run: cp -a {was}/. {now}/"
         )),
         None => Some(format!(
             "the images in {was} will not be seen any more: the registry keeps images elsewhere"

@@ -23,7 +23,7 @@ pub fn announce(session: &Session, config: &Config) {
     if endpoint.port != config.registry_port() {
         let at = sys::net::host_port(&config.registry_host(), endpoint.port);
         ui.warn(&format!(
-            "the registry listens on port {}, at {at}: its file says so, not kdk.yml",
+            "the registry listens on {at}, not on registry.port of kdk.yml: its configuration file says port {}",
             endpoint.port
         ));
     } else if sys::net::resolve(&config.registry_host()).is_err() {

@@ -44,7 +44,7 @@ impl Kind {
             Self::Host => "a host name or an IP address".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
-            Self::List => "a list of texts".to_owned(),
+            Self::List => "a list of strings".to_owned(),
             Self::Maps => "a list of maps".to_owned(),
             Self::Map => "a map".to_owned(),
         }

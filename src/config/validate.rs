@@ -88,7 +88,7 @@ fn walk(config: &Config, section: &str, map: &Map<String, Value>, found: &mut Ve
             found.push(problem(
                 config,
                 &key,
-                format!("the key {name:?} is written as one word"),
+                format!("the key {name:?} must not contain dots"),
                 Some("write sections as nested maps, as kdk config set does".to_owned()),
             ));
         } else if section.is_empty()
@@ -260,7 +260,7 @@ fn realm(config: &Config, found: &mut Vec<Problem>) {
         .find(|key| config.is_given(key))
         .unwrap_or("registry.listen_address");
         let message = format!(
-            "the registry listens on {}, for other machines too, but would send their logins to {realm}, on their own machine",
+            "the registry listens on {}, so other machines can reach it, but it would send them for tokens to {realm}, which leads to their own machine",
             config.registry_listen_address()
         );
         let hint = if key == "registry.token_realm" {

@@ -87,7 +87,11 @@ async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer) -> 
     let client = proxies.client(&request, peer);
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let Ok(uri) = format!("http://{}{path}", front.config.upstream).parse::<Uri>() else {
-        return forward::error(StatusCode::BAD_REQUEST, "NAME_INVALID", "the path is no URL's");
+        return forward::error(
+            StatusCode::BAD_REQUEST,
+            "NAME_INVALID",
+            "the path is not valid in a URL",
+        );
     };
     // HTTP/2 has the host in the URI.
     let authority = request.uri().authority().map(|host| host.as_str().to_owned());

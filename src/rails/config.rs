@@ -47,7 +47,7 @@ pub struct RegistryConfig {
     pub issuer: String,
     /// Secret that the registry's events carry.
     pub notification_secret: Option<String>,
-    /// How long tokens hold, in minutes.
+    /// How long tokens are valid, in minutes.
     pub token_expire_delay: u64,
 }
 

@@ -28,7 +28,7 @@ pub fn exposure(config: &Config) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the registry listens on {listen} over plain HTTP: tokens and passwords cross the network readable; serve HTTPS with: kdk config set registry.self_signed true"
+        "the registry listens on {listen} over plain HTTP: tokens and passwords cross the network unencrypted; serve HTTPS with: kdk config set registry.self_signed true"
     ))
 }
 

@@ -49,7 +49,7 @@ pub fn missing_addresses(config: &Config) -> Vec<String> {
     let missing = settings.into_iter().filter_map(|(key, text)| {
         let address = literal(&text).filter(|address| !net::is_own(*address))?;
         Some(format!(
-            "{key} {address} is no address of this machine yet; give it to the loopback interface, where no network of yours has it, with: {}",
+            "{key} {address} is no address of this machine yet; if none of your networks uses it, add it to the loopback interface with: {}",
             net::alias_command(address)
         ))
     });

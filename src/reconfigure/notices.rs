@@ -51,6 +51,7 @@ pub fn notices(config: &Config) -> Vec<String> {
     without_effect.retain(|key| settings::find(key).is_none());
     let switches = [
         ("object_store.enabled", config.object_store_enabled()),
+        ("kdk.debug", config.debug()),
         ("registry.compatibility_schema1_enabled", config.registry_schema1()),
         (
             "registry.token_expire_delay",

@@ -65,7 +65,7 @@ pub enum ForwardError {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     /// It went round in a circle.
-    #[error("the request came back to the server that sent it on")]
+    #[error("forwarding loop: the request came back to this server")]
     Loop,
     /// Its body is too large.
     #[error("the body has more than {REQUEST_LIMIT} bytes")]

@@ -125,7 +125,7 @@ fn a_new_host_means_a_new_certificate_and_others_are_left_alone() {
     root.kdk(&["config", "set", "registry.host", "registry.test"]).ok();
     let renewed = root.kdk(&["reconfigure"]).stderr;
     assert!(
-        renewed.contains("the certificate does not hold for registry.test")
+        renewed.contains("the certificate is not valid for registry.test")
             && renewed.contains("kdk trust-docker-registry"),
         "{renewed}"
     );

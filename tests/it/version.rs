@@ -119,7 +119,7 @@ fn a_branch_is_cloned_built_run_and_followed() {
     assert!(
         error.contains("the build of registry_dev failed")
             && error.contains("it does not compile")
-            && error.contains("goes on running"),
+            && error.contains("keeps running"),
         "{error}"
     );
     assert_eq!(root.pid("registry"), running);
@@ -239,7 +239,7 @@ fn a_registry_without_a_database_is_named() {
         .ok();
     let said = root.kdk(&["reconfigure"]);
     assert!(
-        said.stderr.contains("docker-registry has no metadata database") && !said.stderr.contains("will not start"),
+        said.stderr.contains("docker-registry does not support a metadata database") && !said.stderr.contains("will not start"),
         "{}",
         said.stderr
     );

@@ -38,7 +38,7 @@ pub enum ConfigCommand {
         #[arg(required = true, value_name = "KEY[=]VALUE", allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Remove a setting from kdk.yml, so that its default holds
+    /// Remove a setting from kdk.yml, so that its default applies
     Unset {
         /// Key, such as registry.port
         key: String,
@@ -88,7 +88,7 @@ fn unknown(key: &str) -> CommandError {
         return CommandError::user(format!("{old} does not exist any more: {instead}"));
     }
     let hint = from_gitlab::find(key).map(|row| match row.here {
-        Here::Keys(keys) => format!("that is GitLab's; here it is {}", keys.join(" and ")),
+        Here::Keys(keys) => format!("that is GitLab's key; in kdk.yml it is {}", keys.join(" and ")),
         Here::Instead(what) => format!("that is GitLab's; here: {what}"),
         Here::NotApplicable(why) => format!("that is GitLab's, and not applicable here: {why}"),
     });
@@ -295,7 +295,7 @@ fn pairs(words: &[String]) -> Result<Vec<(&str, &str)>, CommandError> {
     }
     let split = words.iter().map(|word| {
         word.split_once('=').ok_or_else(|| {
-            CommandError::user(format!("{word} is to be set to what?"))
+            CommandError::user(format!("{word} has no value"))
                 .hint(format!("name the value, too: kdk config set {word} VALUE"))
         })
     });
@@ -342,13 +342,13 @@ fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
         }
         session
             .ui
-            .warn(&format!("'{key}' is not set in kdk.yml; its default holds already"));
+            .warn(&format!("'{key}' is not set in kdk.yml; its default already applies"));
         return Ok(());
     };
     replace(&config, &edited, false)?;
     let now = settings::find(key).map(|setting| {
         format!(
-            "; its default holds: {}",
+            "; its default applies: {}",
             shown(
                 setting,
                 &Config::parse_unchecked(&root, edited).map_or(Value::Null, |config| config.value(setting))

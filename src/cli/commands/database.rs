@@ -137,7 +137,7 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
     }
     if !config.registry_is_embedded() && !has_database(config)? {
         session.ui.warn(&format!(
-            "{} has no metadata database: registry.database.enabled has no effect on it, and it keeps metadata in files; set it to false, or run another registry",
+            "{} does not support a metadata database and keeps metadata in files: set registry.database.enabled to false, or run another registry",
             program(config)
         ));
         return Ok(());

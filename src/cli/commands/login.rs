@@ -210,7 +210,7 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
     let port = port.ok_or_else(|| CommandError::user(format!("{address:?} is not HOST:PORT")))?;
     if port != endpoint.port && port == config.registry_port() && !force {
         return Err(CommandError::user(format!(
-            "the registry listens on port {} still, not on {port} as kdk.yml says",
+            "the registry still listens on port {}, not on {port} as kdk.yml says",
             endpoint.port
         ))
         .hint("apply it with: kdk reconfigure"));
@@ -241,7 +241,7 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
             Taker::Hidden if force => ours = true,
             Taker::Hidden => {
                 return Err(CommandError::user(format!(
-                    "the system does not tell who listens on {at}: no token is sent there"
+                    "cannot tell which process listens on {at}: no token is sent there"
                 ))
                 .hint("where you are sure that it is this root's registry, say so with --force"));
             }

@@ -73,7 +73,7 @@ fn state(path: &camino::Utf8Path) -> &'static str {
 pub fn warn_of_damage(session: &Session, list: Option<&Roots>) {
     if let Some((path, kept)) = list.and_then(Roots::damage) {
         session.ui.warn(&format!(
-            "the list of your roots, {path}, is damaged; it is made anew, each root enters it with its next kdk reconfigure, and the old one is kept as {kept}"
+            "the list of your roots, {path}, was damaged and is started over (the old one is kept as {kept}); each root is listed again after its next kdk reconfigure"
         ));
     }
 }

@@ -358,7 +358,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
         let current = wanted
             .iter()
             .any(|(name, fingerprint)| *name == job.name && *fingerprint == job.fingerprint);
-        if !current {
+        if !current && !silent {
             ui.warn(&format!(
                 "{0} runs with older settings; apply the new ones with: kdk restart {0}",
                 job.name
@@ -424,7 +424,7 @@ fn report_stop(session: &Session, outcome: &Outcome) -> Result<(), CommandError>
         .iter()
         .map(|failure| format!("{}: {}", failure.name, failure.reason))
         .collect();
-    Err(CommandError::user(reasons.join("\n")).hint("end it without grace: kdk kill"))
+    Err(CommandError::user(reasons.join("\n")).hint("kill all services of this root at once with: kdk kill"))
 }
 
 /// Arguments of `kdk run-as`.

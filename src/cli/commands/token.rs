@@ -51,11 +51,11 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         .parse()
         .map_err(|_| "write a number and a unit, such as 30m, 8h or 720h".to_owned())?;
     if !duration.is_positive() {
-        return Err("it must be longer than nothing".to_owned());
+        return Err("it must be more than zero".to_owned());
     }
     match crate::sys::clock::Clock::System.now().checked_add(duration) {
         Ok(_) => Ok(duration),
-        Err(_) => Err("it ends after the calendar does; 87600h are ten years".to_owned()),
+        Err(_) => Err("it is too long; 87600h is ten years".to_owned()),
     }
 }
 

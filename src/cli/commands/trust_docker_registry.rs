@@ -86,7 +86,9 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String])
     for item in &placed {
         match &item.done {
             Done::Removed => ui.say(&format!("  removed      {} ({})", item.path, item.client)),
-            Done::Denied(command) => ui.tip(&format!("a certificate of before is left; remove it with: {command}")),
+            Done::Denied(command) => ui.tip(&format!(
+                "an older certificate is still installed; remove it with: {command}"
+            )),
             _ => {}
         }
     }
@@ -236,7 +238,7 @@ fn report(
         })
         .collect();
     if !by_hand.is_empty() {
-        ui.tip("rights are missing for some places; if you use a client that looks there, run:");
+        ui.tip("no permission to write to some places; if you use a client that reads them, run:");
         by_hand.iter().for_each(|command| ui.say(&format!("  {command}")));
     }
     let changed = placed

@@ -14,7 +14,7 @@ settings! { TOP;
     port: u16 = "port", Kind::Port, |_| 3000;
     /// Serves KhulnaSoft over HTTPS, with https.certificate.
     https_enabled: bool = "https.enabled", Kind::Bool, |_| false;
-    /// Certificate of KhulnaSoft's HTTPS, and what leads to its authority; one of your own goes with https.key.
+    /// Certificate chain for KhulnaSoft's HTTPS; when you set your own, set https.key too.
     https_certificate: String = "https.certificate", Kind::Path, from "the root" |c| c.root().signing_pair().0;
     /// Private key of https.certificate. Tokens are signed with registry.key.
     https_key: String = "https.key", Kind::Path, from "the root" |c| c.root().signing_pair().1;
@@ -35,7 +35,7 @@ settings! { KDK;
     log_max_size: u64 = "kdk.log.max_size", Kind::Int(1, 1 << 20), |_| 10;
     /// How many rotated logs are kept for each service.
     log_keep: u64 = "kdk.log.keep", Kind::Int(0, 1000), |_| 5;
-    /// Says more about what is done.
+    /// No effect; accepted for compatibility with KDK.
     debug: bool = "kdk.debug", Kind::Bool, |_| false;
 }
 
@@ -64,13 +64,13 @@ settings! { SERVICES;
     runner_token: Option<String> = "runner.token", Kind::Secret, |_| Value::Null;
     /// Image of jobs that name none.
     runner_image: String = "runner.image", Kind::Text, |_| "ruby:3.2";
-    /// Lets jobs run Docker inside; they can do what root can.
+    /// Runs job containers privileged, for Docker-in-Docker; such jobs have root's power over the host.
     runner_privileged: bool = "runner.privileged", Kind::Bool, |_| true;
     /// When the runner pulls images.
     runner_pull_policy: String = "runner.pull_policy", Kind::Choice(&["always", "if-not-present", "never"]), |_| "if-not-present";
-    /// Host names that jobs know besides those of DNS, as name:address.
+    /// Extra /etc/hosts entries for job containers, as name:address.
     runner_extra_hosts: Vec<String> = "runner.extra_hosts", Kind::List, |_| Vec::<String>::new();
-    /// Keeps the registry's images in an object store.
+    /// No effect; for an object store, set registry.storage, and run a registry that is not the built-in one.
     object_store_enabled: bool = "object_store.enabled", Kind::Bool, |_| false;
     /// Port of the object store.
     object_store_port: u16 = "object_store.port", Kind::Port, |_| 9000;

@@ -190,7 +190,7 @@ pub static NOT_APPLICABLE: &[(&str, &str)] = &[
     ("Sidekiq nodes", "there is no Sidekiq"),
     (
         "manifests of schema 1",
-        "no client writes them any more; registries answer so",
+        "no client pushes them any more, and registries reject them",
     ),
     (
         "gitlab-secrets.json",

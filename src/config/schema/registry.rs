@@ -13,7 +13,7 @@ settings! { REGISTRY;
     registry_host: String = "registry.host", Kind::Host, from "hostname" |c| c.hostname();
     /// Port that the registry listens on.
     registry_port: u16 = "registry.port", Kind::Port, |_| 5000;
-    /// Address that the registry listens on; 0.0.0.0 is every one.
+    /// Address that the registry listens on; 0.0.0.0 means all addresses.
     registry_listen_address: String = "registry.listen_address", Kind::Host, from "listen_address" |c| c.listen_address();
     /// Host by which KhulnaSoft reaches the registry.
     registry_api_host: String = "registry.api_host", Kind::Host, from "hostname" |c| c.hostname();
@@ -29,12 +29,12 @@ settings! { REGISTRY;
     registry_certificate_names: Vec<String> = "registry.certificate_names", Kind::List, |_| Vec::<String>::new();
     /// Asks for a login.
     registry_auth_enabled: bool = "registry.auth_enabled", Kind::Bool, |_| true;
-    /// URL where clients get tokens. The built-in registry hands them out at its own address, which is what current clients demand; set here, clients are sent there instead.
+    /// URL where clients get tokens. By default the built-in registry issues them at its own address, as current clients require; a URL set here is announced instead.
     registry_token_realm: String = "registry.token_realm", Kind::Text, from "registry.external_url, registry.host, registry.port, registry.self_signed; rails.url without a front" |c| {
         let service = if c.has_one_origin() { c.registry_url() } else { c.rails_url() };
         format!("{}/jwt/auth", service.trim_end_matches('/'))
     };
-    /// Puts a front before another registry than the built-in one, so that clients find registry and tokens at one address.
+    /// Runs a reverse proxy (the front) before a registry that is not the built-in one, so that clients find registry and tokens at one address.
     registry_front: bool = "registry.front", Kind::Bool, |_| true;
     /// Port on 127.0.0.1 of the registry behind a front.
     registry_backend_port: u16 = "registry.backend_port", Kind::Port, from "registry.port" |c| {
@@ -44,7 +44,7 @@ settings! { REGISTRY;
     };
     /// Issuer in tokens; both sides must name the same.
     registry_issuer: String = "registry.issuer", Kind::Text, |_| "khulnasoft-issuer";
-    /// How long tokens hold, in minutes.
+    /// How long tokens are valid, in minutes.
     registry_token_expire_delay: u64 = "registry.token_expire_delay", Kind::Int(1, 1440), |_| 5;
     /// Private key that KhulnaSoft signs tokens with.
     registry_key: String = "registry.key", Kind::Path, from "the root" |c| c.root().signing_pair().1;
@@ -56,11 +56,11 @@ settings! { REGISTRY;
     registry_rootcertbundle: String = "registry.rootcertbundle", Kind::Path, from "the root" |c| c.root().signing_pair().0;
     /// Secret that signs upload sessions; one is generated and kept.
     registry_http_secret: Option<String> = "registry.http_secret", Kind::Secret, |_| Value::Null;
-    /// Answers old clients' manifests (schema 1). Without effect; kept for KDK's sake.
+    /// No effect: schema 1 manifests are not supported. Accepted for compatibility with KDK.
     registry_schema1: bool = "registry.compatibility_schema1_enabled", Kind::Bool, |_| false;
     /// Tells KhulnaSoft of pushes, pulls and deletions.
     registry_notifications_enabled: bool = "registry.notifications_enabled", Kind::Bool, |_| false;
-    /// Secret by which KhulnaSoft knows that an event comes from the registry; one is generated and kept. Registries that tell another root need that root's.
+    /// Secret that authenticates the registry's notifications to KhulnaSoft; generated unless set. A registry that notifies another root needs that root's secret.
     registry_notification_secret: Option<String> = "registry.notification_secret", Kind::Secret, |_| Value::Null;
     /// More receivers of notifications, as in the registry's own configuration.
     registry_notification_endpoints: Vec<Value> = "registry.notifications.endpoints", Kind::Maps, |_| Vec::<Value>::new();
@@ -74,7 +74,7 @@ settings! { REGISTRY;
     registry_redirect: bool = "registry.redirect", Kind::Bool, |_| true;
     /// Answers with paths instead of URLs, for proxies that change the scheme.
     registry_relative_urls: bool = "registry.relativeurls", Kind::Bool, |_| false;
-    /// Address of a listener for health and variables, such as localhost:5001. It tells much: keep it local.
+    /// Address of the debug listener (health, expvar, metrics), such as localhost:5001. It exposes internals: keep it local.
     registry_debug_addr: Option<String> = "registry.debug_addr", Kind::Text, |_| Value::Null;
     /// Checks the storage every ten seconds and answers 503 when it fails.
     registry_health_storage: bool = "registry.health_storagedriver_enabled", Kind::Bool, |_| true;

@@ -67,7 +67,7 @@ pub fn garbage_collect(source: &Source, options: Options, report: &(dyn Fn(Event
         }),
         Some(other) => Err(CommandError::Held(
             other.to_string(),
-            "a garbage collection goes along with a registry, and with nothing else",
+            "garbage collection runs alone or beside a registry; try again when this has ended",
         )),
     }
 }
@@ -87,8 +87,9 @@ async fn in_server(
             Err(_) if std::mem::replace(&mut is_silent, true) => continue,
             Err(_) => {
                 let seconds = PATIENCE.as_secs();
-                let message =
-                    format!("the registry (process {pid}) has said nothing for {seconds} seconds, and is waited for");
+                let message = format!(
+                    "still waiting for the registry (process {pid}), which has not reported for {seconds} seconds"
+                );
                 report(Event::Warning { message });
                 continue;
             }

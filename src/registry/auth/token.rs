@@ -141,7 +141,7 @@ impl TokenAuthorizer {
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
         if let Some(names) = critical(token) {
             return Err(Refusal::Invalid(format!(
-                "its header demands what is not understood here: crit {names}"
+                "its header has critical parameters that are not supported: crit {names}"
             )));
         }
         if let Some(head) = Es512::of(token).filter(|_| self.config.es512) {

@@ -55,7 +55,7 @@ impl Config {
         let urls = match (&http.host, http.relative_urls) {
             (_, true) => "paths only".to_owned(),
             (Some(host), false) => format!("below {host}"),
-            (None, false) => "as clients ask, X-Forwarded-* counts".to_owned(),
+            (None, false) => "from the request's Host, or X-Forwarded-* of trusted proxies".to_owned(),
         };
         lines.push(("locations", format!("{urls}{}", prefixed(&http.prefix))));
         let secret = if http.secret.is_some() {
@@ -83,7 +83,7 @@ impl Config {
             storage.upload_purging.map_or_else(
                 || "off".to_owned(),
                 |purging| {
-                    let dry = if purging.dry_run { ", only said" } else { "" };
+                    let dry = if purging.dry_run { ", dry run" } else { "" };
                     format!("after {}, every {}{dry}", time(purging.age), time(purging.interval))
                 },
             ),

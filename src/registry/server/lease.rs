@@ -72,7 +72,7 @@ pub fn open_socket(state: &StateDir, holder: &mut Holder) -> Option<Socket> {
         Err(error) => {
             tracing::warn!(
                 error = %error,
-                "no socket can be made: while this registry serves, garbage cannot be collected"
+                "cannot create the control socket: garbage-collect will not work while this registry runs"
             );
             None
         }

@@ -49,7 +49,7 @@ impl Reload {
         }
         tracing::info!(
             read_only = self.shared.is_readonly(),
-            "configuration taken up: log level and read-only mode; all else needs a restart"
+            "configuration reloaded: log level and read-only mode; other changes need a restart"
         );
     }
 

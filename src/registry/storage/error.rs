@@ -65,7 +65,7 @@ impl StorageError {
 
 /// Something else is there than was expected.
 #[derive(Debug, thiserror::Error)]
-#[error("something else is there than was expected")]
+#[error("its content is not what was expected")]
 pub(super) struct Conflict;
 
 impl From<Conflict> for io::Error {

@@ -53,7 +53,7 @@ impl Claims {
             return Some("it has expired");
         }
         if self.nbf.is_some_and(|from| from > now.saturating_add(leeway)) {
-            return Some("it does not hold yet");
+            return Some("it is not valid yet");
         }
         if self.iss != issuer {
             return Some("another issuer made it");

@@ -322,7 +322,7 @@ fn several_settings_are_set_together_or_not_at_all() {
     let error = root
         .kdk(&["config", "set", "registry.issuer=other", "registry.host"])
         .fails(1);
-    assert!(error.contains("registry.host is to be set to what?"), "{error}");
+    assert!(error.contains("registry.host has no value"), "{error}");
     // A value may hold the sign itself.
     root.kdk(&["config", "set", "registry.issuer", "a=b"]).ok();
     assert_eq!(root.kdk(&["config", "get", "registry.issuer"]).ok(), "a=b\n");

@@ -172,7 +172,7 @@ fn images_that_will_not_be_seen_any_more_are_told_of() {
     };
     let (was, now) = (root.join("registry/storage"), root.join("elsewhere"));
     let told = format!(
-        "the images in {was} will not be seen any more: the registry looks in {now}; to take them along, run, while it is stopped: cp -a {was}/. {now}/",
+        "the images in {was} will not be seen any more: the registry looks in {now}; to move them, stop the registry and run: cp -a {was}/. {now}/",
         was = was.display(),
         now = now.display()
     );
@@ -401,7 +401,7 @@ fn settings_that_the_registry_would_refuse_stop_nothing() {
         (
             "registry.config.database",
             "{enabled: true, sslmode: verify-full}",
-            "name the authority's certificate in database.sslrootcert",
+            "set database.sslrootcert to the CA certificate",
         ),
         (
             "registry.config.database",

@@ -235,7 +235,7 @@ fn roots_get_ports_of_their_own() {
     // A damaged list harms nobody.
     std::fs::write(&list, "{").expect("written");
     let said = home.kdk("moved", &["reconfigure"]);
-    assert!(said.stderr.contains("roots.json, is damaged"), "{said:?}");
+    assert!(said.stderr.contains("roots.json, was damaged"), "{said:?}");
     assert_eq!(home.roots().len(), 1);
     let kept = std::fs::read_to_string(home.join(".local/state/kdk/roots.json.damaged"));
     assert_eq!(kept.expect("kept"), "{");

@@ -323,16 +323,16 @@ fn a_realm_that_is_set_is_where_clients_are_sent() {
     root.write("kdk.yml", &settings("  token_realm: http://127.0.0.1:3000/jwt/auth\n"));
     let refused = root.kdk(&["reconfigure"]).fails(1);
     assert!(
-        refused.contains("kdk.yml:6:") && refused.contains("on their own machine"),
+        refused.contains("kdk.yml:6:") && refused.contains("leads to their own machine"),
         "{refused}"
     );
     root.write("kdk.yml", &settings(""));
     let done = root.kdk(&["reconfigure"]);
-    assert_eq!(done.stderr.matches("cross the network readable").count(), 1, "{done:?}");
+    assert_eq!(done.stderr.matches("cross the network unencrypted").count(), 1, "{done:?}");
     done.ok();
     root.write("kdk.yml", &settings("  self_signed: true\n"));
     let done = root.kdk(&["reconfigure"]);
-    assert!(!done.stderr.contains("readable"), "{done:?}");
+    assert!(!done.stderr.contains("unencrypted"), "{done:?}");
     done.ok();
     // Encrypted requests do not go on in plain text to another machine.
     root.write(

@@ -267,7 +267,7 @@ fn a_changed_configuration_is_taken_up_without_a_dropped_request() {
     let mut answer = String::new();
     slow.read_to_string(&mut answer).expect("answered");
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    let told = line(&registry, "configuration taken up");
+    let told = line(&registry, "configuration reloaded");
     assert_eq!(told["read_only"], true);
     assert_eq!(registry.get("/v2/a/b/manifests/t").status(), 200);
     // Now another one may write.
@@ -302,7 +302,7 @@ fn a_changed_configuration_is_taken_up_without_a_dropped_request() {
         assert_ne!(line["uri"], "/v2/quiet/tags/list", "{line}");
         line["msg"]
             .as_str()?
-            .starts_with("configuration taken up")
+            .starts_with("configuration reloaded")
             .then_some(())
     });
     // What cannot be read changes nothing.

@@ -44,7 +44,7 @@ pub enum RegistryCommand {
     /// Check every digest, link and reference of the storage
     #[command(after_help = "Examples:\n  kdk registry verify\n  kdk registry verify --repair")]
     Verify(verify::Args),
-    /// Look after the metadata database
+    /// Import into and migrate the metadata database
     #[command(subcommand)]
     Database(database::DatabaseCommand),
     /// Look at a configuration file

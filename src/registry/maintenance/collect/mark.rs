@@ -243,7 +243,10 @@ impl Marking<'_> {
         let text = &tag.text;
         let current = tag.current(storage).await?;
         if tag.tag().is_none() && current != Found::Nothing {
-            self.warn(format!("{} is no tag's; what it names is kept", tag.key()));
+            self.warn(format!(
+                "{} is not at the path of a valid tag; what it names is kept",
+                tag.key()
+            ));
         }
         match current {
             Found::Names(digest) => {

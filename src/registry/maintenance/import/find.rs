@@ -150,7 +150,7 @@ impl Importer<'_> {
             if let Some(kind) = self.unknown_type(&row) {
                 self.skip(
                     what(),
-                    format!("its media type {kind:?} is not known, and is not to be added"),
+                    format!("its media type {kind:?} is new, and --dynamic-media-types is off"),
                 );
                 continue;
             }

@@ -78,8 +78,8 @@ impl<'a> Repository<'a> {
     fn strange(&mut self, links: Vec<(Key, Found)>) {
         for (key, named) in links {
             let detail = match named {
-                Found::Names(digest) => format!("names {digest}, and lies where no digest does"),
-                Found::Garbled | Found::Nothing => "lies where no digest does".to_owned(),
+                Found::Names(digest) => format!("points to {digest}, but its path holds no valid digest"),
+                Found::Garbled | Found::Nothing => "its path holds no valid digest".to_owned(),
             };
             self.find("leftover", key.to_string(), detail, None);
         }

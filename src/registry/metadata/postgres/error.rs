@@ -31,7 +31,7 @@ pub enum DatabaseError {
         place: String,
     },
     /// Others hold what is to be changed for longer than anybody waits.
-    #[error("what is to be changed in the metadata database {place} is in use by others")]
+    #[error("the metadata database {place} is locked by other sessions")]
     Busy {
         /// Which database.
         place: String,

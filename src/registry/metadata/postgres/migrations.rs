@@ -61,7 +61,7 @@ pub enum SchemaError {
     #[error("the metadata database has migrations that this version does not know, such as {0}; it is not changed")]
     Newer(String),
     /// There is data in the way.
-    #[error("the metadata database has {0} repositories; only an empty one is taken down")]
+    #[error("the metadata database has {0} repositories; the schema can be removed only when there are none")]
     NotEmpty(i64),
     /// The server is too old.
     #[error("PostgreSQL {0} is too old; the metadata database needs version 15 or later")]

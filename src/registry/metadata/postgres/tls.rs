@@ -40,7 +40,7 @@ pub fn client(config: &DatabaseConfig) -> Result<rustls::ClientConfig, DatabaseE
     let verifies = matches!(config.ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull);
     if verifies && roots.is_empty() {
         return Err(DatabaseError::Tls(
-            "sslmode says to verify the server: name the authority's certificate in database.sslrootcert (in kdk.yml: registry.config.database.sslrootcert)".into(),
+            "sslmode verifies the server: set database.sslrootcert to the CA certificate (in kdk.yml: registry.config.database.sslrootcert)".into(),
         ));
     }
     let builder = if roots.is_empty() {

@@ -81,5 +81,5 @@ fn a_storage_that_is_not_there_any_more_is_told() {
     let expected = "299 - \"the registry's storage fails or does not answer\"";
     wait("it is told", || (warning(&registry) == expected).then_some(()));
     let reason = registry.wait_for_line(|line| line["error"].as_str().map(str::to_owned));
-    assert!(reason.contains("is its file system not mounted any more?"), "{reason}");
+    assert!(reason.contains("was its file system unmounted?"), "{reason}");
 }

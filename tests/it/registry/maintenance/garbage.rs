@@ -193,7 +193,7 @@ fn a_registry_that_says_nothing_is_named_and_waited_for() {
     });
     let said = registry.verb(&["garbage-collect", "-m", "--grace", "0s"]);
     goes_on.join().expect("continued");
-    let told = format!("the registry (process {pid}) has said nothing for 5 seconds, and is waited for");
+    let told = format!("still waiting for the registry (process {pid}), which has not reported for 5 seconds");
     assert_eq!(said.stderr.matches(&told).count(), 1, "{said:?}");
     said.ok();
     check_collected(&registry, &stays, &goes);

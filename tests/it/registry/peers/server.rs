@@ -96,7 +96,7 @@ fn an_import_asks_the_server_and_not_the_file() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("sent");
     registry.wait_for_line(|line| {
         let text = line["msg"].as_str()?;
-        text.contains("configuration taken up").then_some(())
+        text.contains("configuration reloaded").then_some(())
     });
     registry.verb(&["database", "import"]).ok();
     assert_eq!(postgres.sql("asked", "SELECT name FROM tags"), "t\n");

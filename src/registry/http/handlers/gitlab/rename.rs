@@ -124,7 +124,7 @@ pub async fn rename(mut context: Context, name: &RepoName) -> Result<Response<Bo
         Renamed::Taken => Err(ApiError::new(ErrorCode::RenameConflict)
             .detail(json!({"name": to.as_str(), "reason": "there are repositories at this path or below it"}))),
         Renamed::Kept(until) => Err(ApiError::new(ErrorCode::RenameConflict).detail(
-            json!({"name": to.as_str(), "reason": format!("this path is kept for others until {}", time(until))}),
+            json!({"name": to.as_str(), "reason": format!("this path is reserved by another rename until {}", time(until))}),
         )),
         Renamed::TooMany => {
             Err(ApiError::new(ErrorCode::ExceedsLimits)

@@ -113,7 +113,7 @@ fn asked_tags(context: &Context) -> Result<Vec<Tag>, ApiError> {
     let asked = context.query("tag");
     if asked.len() > MAX_TAGS {
         return Err(ApiError::new(ErrorCode::TooManyTags).detail(format!(
-            "{} tags are asked for, at most {MAX_TAGS} are taken",
+            "{} tags requested, at most {MAX_TAGS} are allowed",
             asked.len()
         )));
     }

@@ -378,8 +378,7 @@ impl Driver for Filesystem {
         self.blocking("look at", "", |inner, root| {
             fs::read_dir(root)?;
             if id_of(&inner.root)? != inner.id {
-                let reason =
-                    "it is another directory than when the registry started: is its file system not mounted any more?";
+                let reason = "it is not the directory that the registry started with: was its file system unmounted?";
                 return Err(io::Error::other(reason));
             }
             space(&inner.root).map(Some)

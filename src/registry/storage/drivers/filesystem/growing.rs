@@ -284,7 +284,7 @@ fn alone(disk: &Disk, path: &Utf8Path) -> io::Result<(File, Stamp)> {
     }
     Err(io::Error::new(
         io::ErrorKind::ResourceBusy,
-        "it is removed as often as it is made",
+        "it keeps being removed while it is opened",
     ))
 }
 

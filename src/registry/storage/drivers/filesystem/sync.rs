@@ -112,7 +112,7 @@ impl GroupSync {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if outcome.is_ok() && self.now() != batch.since {
             return Err(io::Error::other(
-                "the disk lost something that was written before; nothing of this change can be relied on",
+                "an earlier write did not reach the disk, so this change may not be durable",
             ));
         }
         outcome
