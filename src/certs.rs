@@ -360,11 +360,20 @@ fn defect(wanted: &Wanted, facts: &Facts, key: &str, now: Timestamp) -> Option<S
     if public_key(key).as_deref() != Some(facts.public_key.as_slice()) {
         return Some(format!("{} does not go with {}", wanted.key, wanted.certificate));
     }
+    out_of_time(facts, now)
+}
+
+fn out_of_time(facts: &Facts, now: Timestamp) -> Option<String> {
     if facts.not_after < now.as_second() {
         return Some("the certificate has expired".to_owned());
     }
     let begin = Timestamp::from_second(facts.not_before).unwrap_or_default();
     (begin > now).then(|| format!("the certificate is not valid before {begin} (is the clock right?)"))
+}
+
+/// Says when the certificate in a file has expired, or does not count yet.
+pub fn is_out_of_time(path: &Utf8Path, now: Timestamp) -> Option<String> {
+    out_of_time(&facts(&read_optional(path).ok()??)?, now)
 }
 
 /// Says what some clients may stumble over, now or soon.

@@ -62,7 +62,7 @@ fn word_before(arguments: &[OsString]) -> Option<String> {
 /// Adds to the definition what can be typed for settings and services.
 fn completed(command: Command, before: Option<&str>) -> Command {
     let services = || ArgValueCompleter::new(services);
-    let command = ["start", "stop", "restart", "status", "tail"]
+    let command = ["start", "stop", "restart", "status", "tail", "logs"]
         .into_iter()
         .fold(command, |command, name| {
             command.mut_subcommand(name, |command| command.mut_arg("services", |arg| arg.add(services())))

@@ -86,7 +86,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
         return;
     }
     let client = logged_in.or_else(clients::preferred).unwrap_or(Found::Docker);
-    let address = config.registry_address();
+    let address = services::public_address(config);
     let needs = clients::needs::of(config, client);
     let log_in = match (config.registry_auth_enabled(), logged_in) {
         (false, _) => "not needed".to_owned(),

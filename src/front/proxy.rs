@@ -1,8 +1,13 @@
 //! One request on its way through the front.
 
+use std::io;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyDataStream, BodyExt as _, Empty, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{
     CACHE_CONTROL, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
@@ -17,7 +22,7 @@ use super::config::Config;
 use crate::serve::access::{About, Entry};
 use crate::serve::forward::{self, Forward};
 use crate::serve::origin::FORWARDED_FOR;
-use crate::serve::{Body, Peer};
+use crate::serve::{Body, Peer, pace};
 
 /// Where clients ask for tokens.
 const TOKENS: &str = "/jwt/auth";
@@ -38,11 +43,14 @@ const HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// What a client sends, at the pace that is asked of it.
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
+
 /// What requests share.
 pub struct Front {
     config: Config,
     forward: Option<Forward>,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Sent>,
 }
 
 impl Front {
@@ -125,23 +133,17 @@ async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer) -> 
         set(HeaderName::from_static("x-forwarded-proto"), scheme);
         set(HeaderName::from_static("x-forwarded-host"), host);
     }
-    let mut response = match front.client.request(request).await {
+    let mut response = match front.client.request(request.map(in_time)).await {
         Ok(response) => response,
-        Err(error) => {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            tracing::error!(upstream = %front.config.upstream, error = %cause, "the registry behind does not answer");
-            let mut response = forward::error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "the registry behind this address does not answer; it may be starting, see: kdk status",
+        Err(error) if !error.is_connect() && is_late(&error) => {
+            return forward::error(
+                StatusCode::REQUEST_TIMEOUT,
+                "BLOB_UPLOAD_INVALID",
+                "the body did not come, or came too slowly",
             );
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("2"));
-            return response;
+        }
+        Err(error) => {
+            return unreachable(front, &error);
         }
     };
     let base = front.config.external_url.as_ref().map(|url| url.trim_end_matches('/'));
@@ -153,6 +155,42 @@ async fn pass_on(front: &Front, mut request: Request<Incoming>, peer: &Peer) -> 
     }
     drop_hop_by_hop(response.headers_mut());
     response.map(Body::Passed)
+}
+
+/// Says that the registry behind does not answer.
+fn unreachable(front: &Front, error: &dyn std::error::Error) -> Response<Body> {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    tracing::error!(upstream = %front.config.upstream, error = %cause, "the registry behind does not answer");
+    let mut response = forward::error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "UNAVAILABLE",
+        "the registry behind this address does not answer; it may be starting, see: kdk status",
+    );
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+/// Gives on a body as it comes, and ends one that comes too slowly.
+fn in_time(body: Incoming) -> Sent {
+    if body.is_end_stream() {
+        return Empty::new().map_err(|never| match never {}).boxed_unsync();
+    }
+    let pieces = BodyDataStream::new(body).map_err(|error| error.to_string());
+    let late = |reason| io::Error::new(io::ErrorKind::TimedOut, reason);
+    let frames = pace::in_time(pieces.boxed()).map_ok(Frame::data).map_err(late);
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// Says whether a request failed for want of its body.
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    let own = error.downcast_ref::<io::Error>();
+    own.is_some_and(|own| own.kind() == io::ErrorKind::TimedOut && own.get_ref().is_some())
+        || error.source().is_some_and(is_late)
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {

@@ -2,7 +2,9 @@
 
 use super::exposure::{exposure, realm};
 use super::hosts;
+use crate::certs;
 use crate::config::{Config, settings};
+use crate::sys::clock::Clock;
 
 /// Files of old times that KDK once read, and the settings instead of them.
 const LOOSE_FILES: [(&str, &str); 8] = [
@@ -68,6 +70,15 @@ pub fn notices(config: &Config) -> Vec<String> {
         notices.push(format!(
             "these settings of kdk.yml have no effect here: {}",
             without_effect.join(", ")
+        ));
+    }
+    if config.https_enabled()
+        && config.https_pair() != root.signing_pair()
+        && let Some(reason) = certs::is_out_of_time(&config.https_pair().0, Clock::System.now())
+    {
+        notices.push(format!(
+            "https.certificate: {}: {reason}: clients refuse it",
+            config.https_pair().0
         ));
     }
     notices.extend(hosts::lacking(config));

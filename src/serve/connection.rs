@@ -108,7 +108,8 @@ fn has_host(request: &Request<Incoming>) -> bool {
     let is_usable = |text: &str| text.is_empty() || is_host(text);
     match (request.uri().authority(), named.next(), named.next()) {
         (_, Some(_), Some(_)) => false,
-        (Some(authority), None, _) => is_host(authority.as_str()),
+        // HTTP/1.1 wants the header beside it (RFC 9112, section 3.2).
+        (Some(authority), None, _) => request.version() != Version::HTTP_11 && is_host(authority.as_str()),
         (None, None, _) => request.version() == Version::HTTP_10,
         (_, Some(host), None) => host.to_str().is_ok_and(is_usable),
     }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod listener;
 pub mod log;
 pub mod origin;
+pub mod pace;
 mod preface;
 pub mod reload;
 pub mod route;

@@ -98,6 +98,15 @@ pub fn public_endpoint(config: &Config) -> Endpoint {
     })
 }
 
+/// Returns `host:port` by which clients reach the registry that runs: by the
+/// rendered file, where that is not what the settings say by now.
+pub fn public_address(config: &Config) -> String {
+    match config.registry_external_url() {
+        Some(_) => config.registry_address(),
+        None => host_port(&config.registry_host(), public_endpoint(config).port),
+    }
+}
+
 /// Returns the URL at which clients ask for tokens, as reached from this machine.
 pub fn token_url(config: &Config) -> String {
     let prefix = if config.registry_has_front() {

@@ -21,7 +21,7 @@ impl Origin {
         match self.kind {
             "embedded" => self.kind.to_owned(),
             _ if self.version.is_empty() => self.kind.to_owned(),
-            _ => self.version.clone(),
+            kind => format!("{kind} {}", self.version),
         }
     }
 }

@@ -75,12 +75,14 @@ impl Client {
                 .map(|stored| JobStatus::down(&stored.spec))
                 .collect());
         }
-        let fresh = UnixStream::connect(&self.paths.socket).is_err();
+        let mut is_fresh = UnixStream::connect(&self.paths.socket).is_err();
         let deadline = monotonic() + SETTLE;
         loop {
-            let jobs = self.ask(&Request::Status, |_| {})?.jobs;
+            let (outcome, was_replaced) = self.ask_any(&Request::Status, |_| {})?;
+            let jobs = outcome.jobs;
+            is_fresh |= was_replaced;
             // A daemon that has just taken over has yet to see that jobs are ready.
-            let settling = fresh && jobs.iter().any(|job| job.state == StateName::Starting);
+            let settling = is_fresh && jobs.iter().any(|job| job.state == StateName::Starting);
             if !settling || monotonic() >= deadline {
                 return Ok(jobs);
             }
@@ -96,13 +98,20 @@ impl Client {
     ///
     /// # Errors
     /// When a daemon cannot be reached, says nothing, or refuses.
-    pub fn ask(&self, request: &Request, mut progress: impl FnMut(&JobStatus)) -> Result<Outcome, ClientError> {
+    pub fn ask(&self, request: &Request, progress: impl FnMut(&JobStatus)) -> Result<Outcome, ClientError> {
+        self.ask_any(request, progress).map(|(outcome, _)| outcome)
+    }
+
+    /// Does so; says also whether the daemon that answered took over from another.
+    fn ask_any(&self, request: &Request, mut progress: impl FnMut(&JobStatus)) -> Result<(Outcome, bool), ClientError> {
+        let mut was_replaced = false;
         let deadline = monotonic() + DAEMON_START;
         loop {
             let stream = self.connect()?;
             if let Some(outcome) = self.exchange(&stream, request, &mut progress)? {
-                return Ok(outcome);
+                return Ok((outcome, was_replaced));
             }
+            was_replaced = true;
             if monotonic() >= deadline {
                 return Err(ClientError::NotUp(self.paths.daemon_log()));
             }

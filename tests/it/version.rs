@@ -29,6 +29,16 @@ fn a_branch_is_cloned_built_run_and_followed() {
     root.kdk(&["restart", "registry"]).ok();
     assert_ne!(root.pid("registry"), embedded);
     logged_version(&root, "registry-dev");
+    let service = root.service("registry");
+    assert_eq!(
+        (&service["kind"], &service["version"]),
+        (&"source".into(), &"registry_dev".into())
+    );
+    let wide = crate::support::Output::of(root.command(&["status"]).env("COLUMNS", "120")).ok();
+    assert!(
+        wide.contains("source registry_dev") && wide.contains(" embedded "),
+        "{wide}"
+    );
     assert!(
         root.kdk(&["reconfigure"]).stderr.contains("Nothing to change"),
         "it was built twice"
@@ -239,7 +249,9 @@ fn a_registry_without_a_database_is_named() {
         .ok();
     let said = root.kdk(&["reconfigure"]);
     assert!(
-        said.stderr.contains("docker-registry does not support a metadata database") && !said.stderr.contains("will not start"),
+        said.stderr
+            .contains("docker-registry does not support a metadata database")
+            && !said.stderr.contains("will not start"),
         "{}",
         said.stderr
     );

@@ -116,7 +116,7 @@ pub fn log_in_as_admin(
 }
 
 fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -> Result<(), CommandError> {
-    let address = args.address.clone().unwrap_or_else(|| config.registry_address());
+    let address = args.address.clone().unwrap_or_else(|| services::public_address(config));
     if !address
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))

@@ -64,6 +64,8 @@ pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     if args.json {
         let list: Vec<_> = all.iter().map(described).collect();
         session.ui.json(&list)?;
+    } else if all.is_empty() && config.is_none() {
+        session.ui.say("Nothing runs.");
     } else if all.is_empty() {
         session
             .ui

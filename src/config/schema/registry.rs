@@ -48,9 +48,9 @@ settings! { REGISTRY;
     registry_token_expire_delay: u64 = "registry.token_expire_delay", Kind::Int(1, 1440), |_| 5;
     /// Private key that KhulnaSoft signs tokens with.
     registry_key: String = "registry.key", Kind::Path, from "the root" |c| c.root().signing_pair().1;
-    /// The private key itself, as PEM, instead of a file; written to localhost.key.
+    /// The private key itself, as PEM; written to the file that registry.key names.
     registry_internal_key: Option<String> = "registry.internal_key", Kind::Pem, |_| Value::Null;
-    /// The certificate that goes with internal_key, as PEM; written to localhost.crt.
+    /// The certificate that goes with internal_key, as PEM; written to the file that registry.rootcertbundle names.
     registry_internal_certificate: Option<String> = "registry.internal_certificate", Kind::Pem, |_| Value::Null;
     /// Certificates that the registry checks tokens with.
     registry_rootcertbundle: String = "registry.rootcertbundle", Kind::Path, from "the root" |c| c.root().signing_pair().0;

@@ -72,7 +72,7 @@ fn shells_complete_commands_services_settings_and_their_values() {
             all.iter().all(|word| word != "generate"),
             "{name}: an internal command: {all:?}"
         );
-        for command in ["restart", "tail", "status"] {
+        for command in ["restart", "tail", "logs", "status"] {
             assert_eq!(completes(&["kdk", command, "post"]), ["postgresql"], "{name} {command}");
         }
         for command in ["get", "set", "unset"] {

@@ -350,7 +350,7 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     // Nor on one that is still to be applied.
     let port = stranger.local_addr().expect("an address").port().to_string();
     root.kdk(&["config", "set", "registry.port", &port]).ok();
-    let refused = login(&root, &["login"]).fails(1);
+    let refused = login(&root, &["login", "--address", &strange]).fails(1);
     assert!(refused.contains("kdk reconfigure"), "{refused}");
     root.kdk(&["config", "set", "registry.port", &root.registry_port.to_string()])
         .ok();
@@ -403,6 +403,20 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
     );
     let given: Vec<String> = sent().lines().map(str::to_owned).collect();
     assert_eq!(given.len(), 2);
+    // What is to be applied yet changes nothing of where it answers.
+    root.kdk(&["config", "set", "registry.port", &port]).ok();
+    let address = format!("127.0.0.1:{}", root.registry_port);
+    let started = root.kdk(&["start"]).stderr;
+    assert!(
+        started.contains(&format!("docker push {address}/my-image")),
+        "{started}"
+    );
+    let done = login(&root, &["login", "--expires", "2h"]).stderr;
+    assert!(done.contains(&format!("logged in to {address} ")), "{done}");
+    root.kdk(&["config", "set", "registry.port", &root.registry_port.to_string()])
+        .ok();
+    let left = tokens();
+    let given: Vec<String> = sent().lines().skip(1).map(str::to_owned).collect();
     let status = |token: &str| {
         let url = root.registry_url("/jwt/auth?service=container_registry");
         let request = reqwest::blocking::Client::new().get(url).basic_auth("x", Some(token));

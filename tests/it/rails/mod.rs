@@ -25,6 +25,19 @@ fn access(token: &str) -> Value {
 fn tokens_grant_what_users_may_do() {
     let root = TestRoot::with_registry("rails:\n  public_repositories: [shared/*]\n");
     root.up();
+    // The administrator may see numbers; and what is no name of a repository is refused.
+    root.kdk(&["registry", "token", "--scope", "registry:statistics:*"])
+        .ok();
+    for scope in ["repository:../x:pull", "repository:A/b:pull", "repository:a//b:pull"] {
+        let query = format!("?service=container_registry&scope={scope}");
+        let refused = get(&root.rails_url(&format!("/jwt/auth{query}")), None);
+        assert_eq!(refused.status(), 400, "{scope}");
+        assert!(
+            refused.text().expect("read").contains("no repository is named"),
+            "{scope}"
+        );
+    }
+
     let admin = root.token();
     root.kdk(&["user", "add", "anna"]).ok();
     let anna: Value =
@@ -328,7 +341,11 @@ fn a_realm_that_is_set_is_where_clients_are_sent() {
     );
     root.write("kdk.yml", &settings(""));
     let done = root.kdk(&["reconfigure"]);
-    assert_eq!(done.stderr.matches("cross the network unencrypted").count(), 1, "{done:?}");
+    assert_eq!(
+        done.stderr.matches("cross the network unencrypted").count(),
+        1,
+        "{done:?}"
+    );
     done.ok();
     root.write("kdk.yml", &settings("  self_signed: true\n"));
     let done = root.kdk(&["reconfigure"]);

@@ -593,7 +593,7 @@ fn what_has_no_effect_is_said_by_the_name_that_was_written() {
     let path = directory.path().join("config.yml");
     let check = |more: &str, env: &[(&str, &str)]| {
         let text = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}, maxthreads: 9}}}}\nhttp: {{addr: '127.0.0.1:0', debug: {{addr: '127.0.0.1:0', pprof: {{enabled: true}}}}}}\n{more}",
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}, maxthreads: 9}}}}\nhttp:\n  addr: 127.0.0.1:0\n  debug: {{addr: '127.0.0.1:0', pprof: {{enabled: true}}}}\n{more}",
             directory.path().display()
         );
         std::fs::write(&path, text).expect("written");
@@ -602,7 +602,7 @@ fn what_has_no_effect_is_said_by_the_name_that_was_written() {
         Output::of(command.envs(env.iter().copied()))
     };
     let said = check(
-        "redis: {addr: 'localhost:6379'}\ndatabase: {preparedstatements: false}\n",
+        "  tls: {certificate: a, key: b, ciphersuites: [TLS_AES_128_GCM_SHA256]}\nredis: {addr: 'localhost:6379'}\ndatabase: {preparedstatements: false}\n",
         &[
             ("REGISTRY_HTTP_ADDRR", "x"),
             ("REGISTRY_STORAGE_TAG_CONCURRENCYLIMIT", "3"),
@@ -610,6 +610,7 @@ fn what_has_no_effect_is_said_by_the_name_that_was_written() {
     );
     for expected in [
         "configuration key redis ",
+        "configuration key http.tls.ciphersuites",
         "configuration key database.preparedstatements",
         "configuration key storage.filesystem.maxthreads",
         "http.debug.pprof",

@@ -160,13 +160,25 @@ fn a_dead_endpoint_and_its_recovery_are_told() {
     assert_eq!(told["endpoint"], "listener");
     let text = told.to_string();
     assert!(text.contains("refused") && !text.contains("hidden"), "{text}");
+    // It is tried many times, and told once.
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("bound");
-    let (mut stream, _) = listener.accept().expect("it is tried again");
-    let _ = stream.read(&mut [0; 4096]);
-    stream
-        .write_all(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        .expect("sent");
-    line(&registry, "the notification endpoint answers again");
+    let answer = |status: &str| {
+        let (mut stream, _) = listener.accept().expect("it is tried again");
+        let _ = stream.read(&mut [0; 4096]);
+        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+    };
+    (0..5).for_each(|_| answer("500"));
+    answer("200");
+    let mut told = 0;
+    registry.wait_for_line(|line| {
+        let message = line["msg"].as_str().expect("text");
+        told += usize::from(message.starts_with("the notification endpoint does not take events"));
+        message
+            .starts_with("the notification endpoint answers again")
+            .then_some(())
+    });
+    assert_eq!(told, 0, "it was told before");
 }
 
 #[test]

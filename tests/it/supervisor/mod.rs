@@ -54,6 +54,8 @@ fn a_crash_loop_is_shown_and_ended() {
     );
     assert_eq!(root.service("rails-web")["state"], "up");
     let job = root.wait_for_state("registry", "crash loop");
+    // What should run and does not is told to scripts, too.
+    assert_eq!(root.kdk(&["status"]).code, 1);
     assert!(job["restarts"].as_u64().expect("a number") >= 2, "{job}");
     root.kdk(&["stop", "registry"]).ok();
     assert_eq!(root.service("registry")["state"], "down");
@@ -415,6 +417,31 @@ fn a_broken_file_blocks_neither_status_nor_stop() {
     root.kdk(&["stop", "registry"]).ok();
     root.kdk(&["kill", "--yes"]).ok();
     wait("nothing is left", || root.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn what_is_ready_is_not_starting_when_its_supervisor_was_replaced() {
+    let root = TestRoot::with_registry("");
+    root.up();
+    let states = |said: Output| -> Vec<String> {
+        let all: serde_json::Value = serde_json::from_str(&said.ok()).expect("JSON");
+        let all = all.as_array().expect("a list").iter();
+        all.map(|job| job["state"].as_str().expect("text").to_owned()).collect()
+    };
+    // By the next one, after kill -9.
+    end(root.daemon().expect("a daemon"));
+    assert_eq!(states(root.kdk(&["status", "--json"])), ["up", "up"]);
+    // By one of another build, to which it gives way.
+    let daemon = root.daemon().expect("a daemon");
+    let other = root.join("kdk-of-another-build");
+    std::fs::copy(crate::support::KDK, &other).expect("copied");
+    let mut command = std::process::Command::new(&other);
+    command
+        .args(["status", "--json"])
+        .current_dir(root.path())
+        .env("HOME", root.join("home"));
+    assert_eq!(states(Output::of(&mut command)), ["up", "up"]);
+    assert_ne!(root.daemon(), Some(daemon));
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub fn import(session: &Session, source: &Source, args: &ImportArgs) -> Result<(
     if skipped > SHOWN {
         ui.warn(&format!("{} more are left out; the log names them", skipped - SHOWN));
     }
-    ui.say(&format!(
+    ui.out(&format!(
         "{} repositories, {} tags, {} manifests, {} blobs ({})",
         counts.repositories,
         counts.tags,

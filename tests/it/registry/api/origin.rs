@@ -135,6 +135,8 @@ fn a_client_is_sent_to_the_address_by_which_it_came() {
         );
         assert!(head.starts_with("http/1.1 400 "), "{headers:?}: {head}");
     }
+    let absolute = raw(&plain, "GET http://a:1/v2/ HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert!(absolute.starts_with("http/1.1 400 "), "{absolute}");
     let old = raw(&plain, "GET /v2/ HTTP/1.0\r\n\r\n");
     assert!(old.contains(&format!("realm=\"{RENDERED}\"")), "{old}");
     // Paths alone are for Locations.

@@ -115,6 +115,16 @@ fn repositories_have_sizes_and_others_below_them() {
     assert_eq!(names(&json_of(&registry, &next)), ["sub"]);
     assert_error(registry.get("/gitlab/v1/repositories/no/such/"), 404, "NAME_UNKNOWN");
     assert_error(
+        registry.get("/gitlab/v1/repository-paths/no/repositories/list/"),
+        404,
+        "NAME_UNKNOWN",
+    );
+    // Of a path that is none, in a namespace that is one.
+    assert_eq!(size("group/nothing", "self_with_descendants"), 0);
+    // Lenient as GitLab is.
+    let plain = json_of(&registry, "/gitlab/v1/repositories/group/project/?size=");
+    assert!(plain["size_bytes"].is_null(), "{plain}");
+    assert_error(
         registry.get("/gitlab/v1/repositories/group/project/?size=huge"),
         400,
         "INVALID_QUERY_PARAMETER_VALUE",
@@ -243,6 +253,21 @@ fn a_tag_is_described_with_what_it_stands_for() {
             .put_manifest("a/b", "child", OCI_MANIFEST, manifest.as_bytes())
             .status(),
         201
+    );
+    let half = registry.push_blob("a/half", br#"{"architecture":"arm64"}"#);
+    let parts = manifest
+        .replace(&config_digest, &half)
+        .replace(&format!("\"size\":{}", config.len()), "\"size\":24");
+    assert_eq!(
+        registry
+            .put_manifest("a/half", "t", OCI_MANIFEST, parts.as_bytes())
+            .status(),
+        201
+    );
+    let half = json_of(&registry, "/gitlab/v1/repositories/a/half/tags/detail/t/");
+    assert_eq!(
+        half["image"]["config"]["platform"],
+        json!({"architecture": "arm64", "os": ""})
     );
     let child = digest(manifest.as_bytes());
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX,
