@@ -92,6 +92,33 @@ fn registry_file(settings: &str) -> Result<Value, String> {
     serde_yaml::from_str(&file.expect("rendered").text).map_err(|error| error.to_string())
 }
 
+fn rendered(settings: &str, name: &str) -> String {
+    let config = Config::parse(&Root::example(), settings.to_owned()).expect("valid");
+    let files = kdk::render::render(&config, &Secrets::example()).expect("rendered");
+    let file = files.iter().find(|file| file.path.ends_with(name));
+    file.expect("rendered").text.clone()
+}
+
+/// What may be set is what stands there, not what stands there by default.
+#[test]
+fn a_runner_is_as_it_is_set() {
+    let settings = "runner:\n  enabled: true\n  image: alpine:3.20\n  privileged: false\n  pull_policy: always\n";
+    let runner = rendered(settings, "khulnasoft-runner-config.toml");
+    for expected in ["image = \"alpine:3.20\"", "privileged = false", "\"always\""] {
+        assert!(runner.contains(expected), "{expected}: {runner}");
+    }
+}
+
+/// Both sides look for the images where they are.
+#[test]
+fn rails_follows_the_storage() {
+    let settings = "registry:\n  enabled: true\n  storage: {filesystem: {rootdirectory: /images}}\n";
+    let rails = rendered(settings, "khulnasoft.yml");
+    assert!(rails.contains("path: \"/images\""), "{rails}");
+    let by_path = rendered("registry:\n  enabled: true\n  path: /others\n", "khulnasoft.yml");
+    assert!(by_path.contains("path: \"/others\""), "{by_path}");
+}
+
 /// A storage section says what it says, and the rest stays as it was.
 #[test]
 fn storage_sections_are_rendered_once_each() {

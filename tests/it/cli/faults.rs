@@ -140,16 +140,25 @@ fn faults_of_the_world_are_told_with_their_remedy() {
 
     // An expired certificate, and one that is somebody else's.
     let root = up("  self_signed: true\n");
-    let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("valid");
-    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let certificate = parameters.self_signed(&key).expect("signed");
-    root.write("registry_host.crt", &certificate.pem());
-    root.write("registry_host.key", &key.serialize_pem());
+    let install = |from: i32, to: i32| {
+        let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("valid");
+        parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("signed");
+        root.write("registry_host.crt", &certificate.pem());
+        root.write("registry_host.key", &key.serialize_pem());
+    };
+    install(2020, 2021);
     table += &seen(
         &root,
         "a certificate of somebody else's has expired",
+        &[&["reconfigure", "--dry-run"], &["trust-docker-registry"]],
+    );
+    install(2090, 2091);
+    table += &seen(
+        &root,
+        "and is not valid yet",
         &[&["reconfigure", "--dry-run"], &["trust-docker-registry"]],
     );
     root.kdk(&["kill", "--yes"]).ok();

@@ -54,7 +54,13 @@ fn a_new_registry_uses_the_database() {
     assert!(done.stderr.contains("new database registry_dev"), "{}", done.stderr);
     done.ok();
     root.kdk(&["restart", "registry"]).ok();
-    assert_eq!(root.service("postgresql")["state"], "up");
+    let service = root.service("postgresql");
+    assert_eq!((&service["state"], &service["health"]), (&"up".into(), &"ok".into()));
+    assert_eq!(service["kind"], "binary");
+    assert!(
+        service["version"].as_str().is_some_and(|version| version.contains('.')),
+        "{service}"
+    );
     let digest = push(&root, "group/project/image:1.0", "one");
     let count = root.kdk(&["psql", "-A", "-t", "-c", "SELECT count(*) FROM tags"]).ok();
     assert_eq!(count, "1\n");

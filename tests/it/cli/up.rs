@@ -438,6 +438,16 @@ fn a_token_goes_only_where_this_roots_registry_listens() {
 }
 
 #[test]
+fn over_https_podman_checks_the_certificate() {
+    let root = TestRoot::with_registry("  self_signed: true\n");
+    client(&root, "podman", "echo \"$@\" >> args; /bin/cat > /dev/null");
+    root.up();
+    login(&root, &["login", "--client", "podman"]).ok();
+    let args = root.read("args");
+    assert!(args.contains("login ") && !args.contains("tls-verify"), "{args}");
+}
+
+#[test]
 fn podman_is_told_of_plain_http_once() {
     let root = TestRoot::with_registry("");
     client(&root, "podman", "echo \"$@\" >> args; /bin/cat > /dev/null");

@@ -123,6 +123,16 @@ fn clients_must_show_a_certificate() {
             error.contains(reason).then_some(())
         });
     };
+    let told = std::cell::Cell::new(0);
+    (0..20).for_each(|_| assert!(ask(None).is_err()));
+    assert_eq!(ask(Some((&known, &known_key))).expect("answered").status(), 200);
+    let mut served = 0;
+    registry.wait_for_line(|line| {
+        told.set(told.get() + usize::from(line["msg"] == "TLS handshake failed"));
+        served += usize::from(line["uri"] == "/v2/");
+        (served == 2).then_some(())
+    });
+    assert!((1..10).contains(&told.get()), "{} lines of 22 handshakes", told.get());
     let rest = || std::thread::sleep(std::time::Duration::from_millis(1100));
     rest();
     assert!(ask(None).is_err());

@@ -207,6 +207,34 @@ fn what_a_queue_has_no_room_for_is_counted_and_told() {
 }
 
 #[test]
+fn what_became_of_events_is_counted() {
+    let debug = crate::support::port();
+    let (port, requests) = receiver(vec![200, 400, 200]);
+    let more = format!(
+        "  debug:\n    addr: 127.0.0.1:{debug}\n    prometheus:\n      enabled: true\n{}",
+        endpoint(port, "")
+    );
+    let registry = TestRegistry::with(temporary(), &more, &[]);
+    for content in ["1", "2", "3"] {
+        registry.push_blob("a/b", content.as_bytes());
+        requests.recv_timeout(Duration::from_secs(20)).expect("a request");
+    }
+    wait("all are counted", || {
+        let text = registry
+            .get(&format!("http://127.0.0.1:{debug}/metrics"))
+            .text()
+            .expect("read");
+        let is_there = |line: &str| text.lines().any(|own| own == line);
+        let count = |kind, number| {
+            is_there(&format!(
+                "registry_notifications_events_total{{endpoint=\"listener\",type=\"{kind}\"}} {number}"
+            ))
+        };
+        (count("Events", 3) && count("Successes", 2) && count("Failures", 1)).then_some(())
+    });
+}
+
+#[test]
 fn a_redirection_counts_as_delivered_and_is_told_once() {
     let (port, requests) = receiver(vec![302, 302, 200]);
     let registry = TestRegistry::with(temporary(), &endpoint(port, ""), &[]);

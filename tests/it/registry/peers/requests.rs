@@ -186,6 +186,20 @@ fn passwords_wait_for_their_turn_but_not_without_end() {
             .all(|(status, later)| (*status == 429) == (later.as_deref() == Some("1")))
     );
     assert_eq!(ask("secret").status(), 200);
+    // Who goes away frees the place.
+    let credentials = data_encoding::BASE64.encode(b"ana:gone");
+    let request = format!("GET /v2/_catalog HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n");
+    for _ in 0..3 {
+        let gone: Vec<TcpStream> = (0..60)
+            .map(|_| {
+                let mut stream = TcpStream::connect(&registry.address).expect("connected");
+                stream.write_all(request.as_bytes()).expect("sent");
+                stream
+            })
+            .collect();
+        drop(gone);
+        crate::support::wait("there is room again", || (ask("secret").status() == 200).then_some(()));
+    }
 }
 
 /// A request that changes something goes on when its client resets it, and
