@@ -163,6 +163,11 @@ impl Root {
         self.join("kdk.yml")
     }
 
+    /// The settings, as they were applied last.
+    pub fn kdk_yml_applied(&self) -> Utf8PathBuf {
+        self.state().join("kdk.yml")
+    }
+
     /// The thin Makefile that `kdk init` writes.
     pub fn makefile(&self) -> Utf8PathBuf {
         self.join("Makefile")

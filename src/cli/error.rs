@@ -118,6 +118,9 @@ impl From<crate::registry::admin::CommandError> for CommandError {
             | Verb::Metadata(MetadataError::Database(DatabaseError::Unavailable { outage, place, .. })) => {
                 Some(database_hint(*outage, place))
             }
+            _ if chain(&error).contains("permission denied to create database") => {
+                Some("make it there yourself, for this role, or let it: ALTER ROLE … CREATEDB")
+            }
             _ => None,
         };
         let plain = Self::user(chain(&error));
@@ -144,6 +147,12 @@ fn database_hint(outage: crate::registry::metadata::Outage, place: &str) -> &'st
         Outage::ReadOnly => "it is a standby, or set to be read only: name the one that may be written to",
         Outage::OutOfConnections | Outage::PoolTimeout => {
             "too many use it at once: try again, or raise max_connections in postgresql.conf"
+        }
+        Outage::NoTls => {
+            "let that server speak TLS, or connect without: kdk config set registry.database.sslmode disable && kdk reconfigure"
+        }
+        Outage::Silent if is_own => {
+            "it takes connections and answers nothing; start it anew with: kdk restart postgresql"
         }
         Outage::Silent | Outage::Lost | Outage::Unreachable if !is_own => {
             "see whether that server runs and takes connections from here; or correct registry.database in kdk.yml, then: kdk reconfigure"
@@ -182,7 +191,7 @@ impl From<crate::config::ConfigError> for CommandError {
                 path,
                 backup: Some(backup),
             } => Some(format!(
-                "take the newest backup: cp -p {backup} {path}; what runs can be seen and stopped without it"
+                "take it as it was applied last: cp {backup} {path}; what runs can be seen and stopped without it"
             )),
             ConfigError::Gone { path, backup: None } => Some(format!(
                 "make a new one with: kdk init {}; what runs can be seen and stopped without it",
@@ -247,7 +256,14 @@ impl From<crate::services::Unready> for CommandError {
             Unready::NoConfiguration { .. } => "make it with: kdk reconfigure".to_owned(),
             Unready::Unreadable { .. } => "see its permissions".to_owned(),
             Unready::NoProgram { log: Some(log), .. } => {
-                format!("build it with: kdk reconfigure; the last build's log is {log}")
+                let log = if log.exists() {
+                    format!("; the last build's log is {log}")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "build it with: kdk reconfigure{log}; or take the built-in one: kdk config set registry.version embedded && kdk reconfigure"
+                )
             }
             Unready::NoProgram { log: None, .. } => "correct it with: kdk config set registry.bin PATH".to_owned(),
         };

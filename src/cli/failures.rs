@@ -9,6 +9,7 @@ use super::ui::{Tone, Ui, paint};
 use crate::clients::shell::word;
 use crate::config::Config;
 use crate::reconfigure::hosts;
+use crate::root::Root;
 use crate::roots::Roots;
 use crate::services::{self, REGISTRY};
 use crate::supervisor::client::Outcome;
@@ -17,6 +18,8 @@ use crate::supervisor::protocol::Failure;
 use crate::supervisor::tail::Source;
 use crate::sys::clock::wait_until;
 
+/// Log lines in which its last error is looked for.
+const SEARCHED_LINES: usize = 500;
 /// Log lines that are shown of a service that failed.
 const SHOWN_LINES: usize = 10;
 
@@ -72,6 +75,16 @@ fn show_log(ui: &Ui, config: &Config, failure: &Failure, since: &str) {
             line.text
         ));
     }
+}
+
+/// Returns the last error in a service's log, among its last lines.
+pub fn last_error(root: &Root, name: &str) -> Option<String> {
+    let lines = Source::new(name, services::paths(root).log(name)).last(SEARCHED_LINES, None);
+    lines.ok()?.iter().rev().find_map(|line| {
+        let fields: serde_json::Value = serde_json::from_str(&line.text).ok()?;
+        let text = |name: &str| fields[name].as_str().map(str::to_owned);
+        (fields["level"] == "error").then(|| text("error").or_else(|| text("msg")))?
+    })
 }
 
 fn advice(config: &Config, failure: &Failure) -> Vec<String> {

@@ -13,22 +13,52 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Says why nobody can log in, when that is so.
 pub fn impossible(config: &Config) -> Option<String> {
     let service = services::token_service(config)?;
-    if ask(&services::token_url(config)).is_ok_and(is_token_service) {
+    let by_registry = ask(&services::token_url(config));
+    if by_registry.as_ref().is_ok_and(|status| is_token_service(*status)) {
         return None;
     }
     // The registry tells nobody why; from here it is seen as well.
-    let reason = match ask(&service) {
-        Err(error) => {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            format!("does not answer: {cause}")
+    let reason = match (ask(&format!("{service}?service=container_registry")), by_registry) {
+        (Ok(status), Err(error)) if is_token_service(status) => {
+            let name = services::public_service(config);
+            return Some(format!(
+                "nobody can log in: {name} does not answer: {}; start it anew with: kdk restart {name}",
+                cause_of(&error)
+            ));
         }
-        Ok(status) if is_token_service(status) => "is not reached by the registry; see: kdk tail registry".to_owned(),
-        Ok(status) => format!("answers {status}"),
+        (Ok(status), Ok(_)) if is_token_service(status) => {
+            "is not reached by the registry; see: kdk tail registry".to_owned()
+        }
+        (Ok(status), _) => format!("answers {status}"),
+        (Err(error), _) => format!("does not answer: {}", cause_of(&error)),
     };
-    Some(format!("nobody can log in: the token service {service} {reason}"))
+    let remedy = if config.rails_mode() == "embedded" {
+        "; start it with: kdk restart rails"
+    } else {
+        ""
+    };
+    Some(format!(
+        "nobody can log in: the token service {service} {reason}{remedy}"
+    ))
+}
+
+fn cause_of(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Reads what a registry warns of (OCI distribution-spec 1.1, "Warnings").
+pub fn warnings(answer: &reqwest::blocking::Response) -> Option<String> {
+    let texts: Vec<&str> = answer
+        .headers()
+        .get_all(reqwest::header::WARNING)
+        .iter()
+        .filter_map(|value| value.to_str().ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// Says whether one who may log in or not was told so: anything else comes from

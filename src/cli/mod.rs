@@ -6,7 +6,9 @@ pub mod error;
 pub mod failures;
 pub mod leftovers;
 mod logins;
+mod outcome;
 pub mod preflight;
+mod storage;
 pub mod ui;
 pub mod welcome;
 

@@ -3,6 +3,7 @@
 use camino::Utf8Path;
 
 use super::error::CommandError;
+use super::storage::{self, holds_images};
 use crate::config::Config;
 use crate::reconfigure::applied::Applied;
 use crate::reconfigure::{Action, Plan, ReconfigureError, pending, wanted_pairs};
@@ -50,7 +51,8 @@ fn check_text(config: &Config, text: &str, is_made: impl Fn(&Utf8Path) -> bool) 
     let env = services::registry_env(config);
     let parsed = RegistryConfig::parse(&path, text, &env).map_err(|error| error.to_string())?;
     let found = server::problems(&parsed, is_made).into_iter().next();
-    found.or_else(|| admin::misplaced(&parsed)).map_or(Ok(()), Err)
+    let found = found.or_else(|| admin::misplaced(&parsed));
+    found.or_else(|| storage::gone(config)).map_or(Ok(()), Err)
 }
 
 /// Refuses to start what was rendered for another place: it would work there.
@@ -65,10 +67,6 @@ pub fn check_place(config: &Config) -> Result<(), CommandError> {
 
 /// Says so when the registry will look for images elsewhere than where they are.
 pub fn images_left(config: &Config) -> Option<String> {
-    let holds_images = |storage: &Utf8Path| {
-        let repositories = storage.join("docker/registry/v2/repositories").read_dir_utf8();
-        repositories.is_ok_and(|mut entries| entries.next().is_some())
-    };
     let applied = Applied::load(config)?;
     let was = applied.other_storage(config).filter(|was| holds_images(was))?;
     match config.registry_storage_path() {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// How long something may take without a word where no terminal shows it.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Columns that a terminal has at least.
 const COLUMNS: usize = 80;
@@ -222,7 +226,17 @@ impl Ui {
         bar.set_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar.downgrade();
-        Progress(bar)
+        let (end, ended) = mpsc::channel();
+        if !shown && !self.quiet {
+            let bar = bar.clone();
+            std::thread::spawn(move || {
+                // In a pipe nothing turns: who waits for long is told for what.
+                while ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                    anstream::eprintln!("  {} …", bar.message());
+                }
+            });
+        }
+        Progress { bar, _end: end }
     }
 
     /// Writes a table; columns are as wide as their widest cell.
@@ -320,28 +334,32 @@ pub fn paint(tone: Tone, text: &str) -> String {
 }
 
 /// Something that goes on.
-pub struct Progress(ProgressBar);
+pub struct Progress {
+    bar: ProgressBar,
+    /// Dropped with it, which ends what else tells of it.
+    _end: mpsc::Sender<()>,
+}
 
 impl Progress {
     /// Shows how far it is.
     pub fn at(&self, done: usize, total: usize) {
-        if self.0.length() != Some(total as u64)
+        if self.bar.length() != Some(total as u64)
             && let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} {elapsed:.dim}")
         {
-            self.0.set_style(style);
-            self.0.set_length(total as u64);
+            self.bar.set_style(style);
+            self.bar.set_length(total as u64);
         }
-        self.0.set_position(done as u64);
+        self.bar.set_position(done as u64);
     }
 
     /// Says what goes on now.
     pub fn set(&self, message: &str) {
-        self.0.set_message(message.to_owned());
+        self.bar.set_message(message.to_owned());
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Session;
+use super::logins;
 use super::ui::{Tone, paint};
 use crate::clients::shell::word;
 use crate::clients::{self, Found};
@@ -44,6 +45,11 @@ pub fn announce(session: &Session, config: &Config) {
             "A container registry is available at {}.",
             config.registry_address()
         ));
+        let answer = logins::get(&endpoint.url("/v2/")).ok();
+        let warnings = answer.as_ref().and_then(logins::warnings);
+        for trouble in warnings.into_iter().chain(logins::impossible(config)) {
+            ui.warn(&trouble);
+        }
     }
     hosts::lacking(config).iter().for_each(|line| ui.warn(line));
 }
@@ -80,7 +86,10 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
     let kdk = command_name(config.root());
     if !config.registry_enabled() {
         if config.rails_mode() == "embedded" {
-            ui.say(&format!("  Look    {}", paint(Tone::Name, &config.url())));
+            ui.say(&format!(
+                "  Look    {}",
+                paint(Tone::Name, &services::rails_url(config))
+            ));
         }
         ui.tip("enable the container registry with: kdk config set registry.enabled true && kdk reconfigure");
         return;
@@ -100,7 +109,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
     };
     let push = format!("{client} push {flag}{address}/my-image");
     let look = if config.rails_mode() == "embedded" {
-        config.url()
+        services::rails_url(config)
     } else if config.registry_auth_enabled() {
         format!(
             "curl -H \"Authorization: Bearer $({kdk} registry token --scope 'registry:catalog:*')\" {}/v2/_catalog",

@@ -64,7 +64,7 @@ pub fn with_authorities(own: &str) -> io::Result<String> {
         sys::fs::read(Utf8Path::new(&path)).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("{BUNDLE} names a file that cannot be read: {error}"),
+                format!("{BUNDLE} names a file that cannot be read: {error}; correct it, or: unset {BUNDLE}"),
             )
         })?
     } else {

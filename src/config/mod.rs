@@ -64,7 +64,7 @@ pub enum ConfigError {
     Gone {
         /// The file.
         path: Utf8PathBuf,
-        /// The newest backup of it.
+        /// What it was when it was applied last.
         backup: Option<Utf8PathBuf>,
     },
     /// The file changed while it was being edited.
@@ -171,13 +171,8 @@ impl Config {
     pub fn text_of(root: &Root) -> Result<String, ConfigError> {
         let path = root.kdk_yml();
         crate::sys::fs::read_optional(&path)?.ok_or_else(|| {
-            let backups = root.backups().read_dir_utf8().into_iter().flatten().flatten();
-            let backups = backups.filter(|entry| entry.file_name().starts_with("kdk.yml."));
-            ConfigError::Gone {
-                path,
-                // They are named by their time.
-                backup: backups.map(|entry| entry.into_path()).max(),
-            }
+            let backup = Some(root.kdk_yml_applied()).filter(|applied| applied.exists());
+            ConfigError::Gone { path, backup }
         })
     }
 

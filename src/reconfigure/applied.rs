@@ -165,7 +165,9 @@ impl Applied {
     /// When it cannot be written.
     pub fn save(&self, config: &Config) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
-        write_atomic(&config.root().applied(), text.as_bytes(), PRIVATE)
+        write_atomic(&config.root().applied(), text.as_bytes(), PRIVATE)?;
+        // Backups are of what was there before a change.
+        write_atomic(&config.root().kdk_yml_applied(), config.text().as_bytes(), PRIVATE)
     }
 
     /// Returns which settings in `kdk.yml`, now or before, count otherwise

@@ -51,7 +51,10 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         let name = config.root().relative(&pair.wanted.certificate).to_string();
         match pair.verdict {
             Verdict::Renew(reason) => found.push(format!("{name}: {reason}; renew it with: kdk reconfigure")),
-            Verdict::Complain(reason) => found.push(format!("{name}: {reason}; it was not made by kdk")),
+            Verdict::Complain(reason) => found.push(format!(
+                "{name}: {reason}; it was not made by kdk: if that is not meant, {}",
+                pair.wanted.remedy()
+            )),
             Verdict::Useless(reason) => found.push(format!(
                 "{name}: {reason}: clients refuse it; it was not made by kdk: {}",
                 pair.wanted.remedy()

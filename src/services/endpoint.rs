@@ -158,6 +158,16 @@ pub(super) fn rails_endpoint(config: &Config) -> Endpoint {
     })
 }
 
+/// Returns where KhulnaSoft's pages are: by its files, where those are not what
+/// the settings say by now.
+pub fn rails_url(config: &Config) -> String {
+    let endpoint = rails_endpoint(config);
+    if endpoint.port == config.port() {
+        return config.url();
+    }
+    format!("{}{}", endpoint.named(&config.hostname()), rails_prefix(config))
+}
+
 /// Returns where a listener can be reached from this machine.
 pub fn reachable(listen: &str, port: u16) -> String {
     let host = match listen {

@@ -16,7 +16,9 @@ use crate::supervisor::protocol::{JobSpec, Ready, StopSpec};
 use crate::sys;
 use crate::sys::signal::StopSignal;
 use endpoint::{Endpoint, rails_endpoint, rails_prefix};
-pub use endpoint::{public_address, public_endpoint, reachable, registry_endpoint, token_service, token_url};
+pub use endpoint::{
+    public_address, public_endpoint, rails_url, reachable, registry_endpoint, token_service, token_url,
+};
 pub use postgresql::POSTGRESQL;
 
 /// The registry's name.

@@ -248,7 +248,8 @@ fn set(session: &Session, pairs: &[(&str, &str)]) -> Result<(), CommandError> {
         let is_inside = settings::map_around(key).is_some();
         let key = if is_inside { key } else { setting.key };
         let (before, given) = (config.value(setting), config.is_given(setting.key));
-        if !is_inside && given && before == value {
+        // Of one that is wrong, the default counts.
+        if !is_inside && given && before == value && config.problems().is_empty() {
             let value = shown(setting, &value);
             session.ui.warn(&format!("'{key}' is already set to {value}"));
             continue;
@@ -440,7 +441,8 @@ fn edit_file(session: &Session) -> Result<(), CommandError> {
     if edited == text {
         crate::sys::fs::remove(&draft)?;
         session.ui.say("kdk.yml is unchanged.");
-        return Ok(());
+        // It may be wrong still.
+        return Ok(Config::load(&root).map(drop)?);
     }
     let config = match Config::parse_unchecked(&root, text) {
         Ok(config) => config,

@@ -8,10 +8,10 @@ use super::registry::source_of;
 use super::run_state;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::storage;
 use crate::config::Config;
 use crate::registry::admin::{self, Migrate};
 use crate::registry::config::Source;
-use crate::registry::storage::layout;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL, REGISTRY};
 use crate::supervisor::protocol::JobSpec;
@@ -112,12 +112,6 @@ pub fn is_ours(config: &Config) -> bool {
     config.registry_database_host() == own.as_str() && config.registry_database_port() == config.postgresql_port()
 }
 
-/// Says whether the storage says that its metadata are in a database.
-pub fn is_in_use(config: &Config) -> bool {
-    let images = config.registry_storage_path();
-    images.is_some_and(|images| images.join(layout::database_in_use().as_str()).exists())
-}
-
 /// Before services are started: another registry than the built-in one brings
 /// its database up to date, since its program may be another one than that of
 /// the last reconfigure; and PostgreSQL is theirs from then on.
@@ -143,7 +137,7 @@ pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
         return Ok(());
     }
     run_state::check_data(config, &services::catalogue(config))?;
-    let in_use = is_in_use(config);
+    let in_use = storage::is_in_database(config);
     let made = with_server(session, config, || {
         let made = make(session, config)?;
         if made {

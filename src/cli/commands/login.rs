@@ -22,6 +22,8 @@ use crate::sys::net::Taker;
 const LOGIN_NAME: &str = "khulnasoft-token";
 /// How long a login holds unless told otherwise.
 const HOLDS: &str = "720h";
+/// How long it may take until the system tells who listens.
+const STARTING: std::time::Duration = std::time::Duration::from_secs(1);
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_LOGIN_CONFIRM";
 
@@ -223,7 +225,9 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
     })?;
     for ip in &addresses {
         let at = sys::net::host_port(&ip.to_string(), port);
-        match sys::net::taker(*ip, port) {
+        // One that is just being started is not seen for a moment.
+        let seen = || Some(sys::net::taker(*ip, port)).filter(|taker| *taker != Taker::Hidden);
+        match sys::clock::wait_until(STARTING, seen).unwrap_or(Taker::Hidden) {
             Taker::Nobody => {}
             Taker::Process(holder)
                 if own.contains(&holder.pid)

@@ -108,17 +108,17 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let rebuilt = matches!(built, Ok(Some(source::Prepared::Built(_))));
     let touched = restarted.as_ref().ok().cloned().unwrap_or_default();
     let did = plan.changes_anything() || rebuilt || touched.is_something();
+    let has_failed = built.is_err() || prepared.is_err() || restarted.is_err();
     // What was done is said, whatever failed beside it.
     if did && !new {
-        ui.done(&summary(config, &plan, changes.as_deref(), &touched, args.verbose));
+        let summary = summary(config, &plan, changes.as_deref(), &touched, args.verbose);
+        if has_failed {
+            ui.say(&format!("  {summary}"));
+        } else {
+            ui.done(&summary);
+        }
     }
-    if applied.trust_again && config.registry_self_signed() {
-        ui.tip("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
-    }
-    let moved = before.is_some_and(|before| before.differs(config, &ADDRESS));
-    if moved && config.registry_enabled() && config.registry_auth_enabled() {
-        ui.tip("logins at the old address do not count at the new one; log in with: kdk login");
-    }
+    tell_clients(session, config, before.as_ref(), applied.trust_again);
     let mut failures: Vec<CommandError> = [built.map(drop), prepared, restarted.map(drop)]
         .into_iter()
         .filter_map(Result::err)
@@ -132,6 +132,27 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     }
     Applied::of(config, &plan).save(config)?;
     Ok(did)
+}
+
+/// Says what clients are to be told after a change.
+fn tell_clients(session: &Session, config: &Config, before: Option<&Applied>, trust_again: bool) {
+    if trust_again && config.registry_self_signed() {
+        session
+            .ui
+            .tip("the registry's certificate is new; let clients trust it with: kdk trust-docker-registry");
+    }
+    let told_https = |before: &Applied| before.differs(config, &["registry.self_signed"]);
+    if before.is_some_and(told_https) && !config.registry_self_signed() {
+        session
+            .ui
+            .tip("clients were told of HTTPS; tell them of plain HTTP with: kdk trust-docker-registry");
+    }
+    let moved = before.is_some_and(|before| before.differs(config, &ADDRESS));
+    if moved && config.registry_enabled() && config.registry_auth_enabled() {
+        session
+            .ui
+            .tip("logins at the old address do not count at the new one; log in with: kdk login");
+    }
 }
 
 /// Says which files somebody changed, before they are written anew.
@@ -330,7 +351,8 @@ pub fn show_certificates(session: &Session, config: &Config, plan: &Plan, show: 
             )),
             Verdict::Renew(reason) => show(&format!("  renewed certificate {name}: {reason}")),
             Verdict::Complain(reason) => ui.warn(&format!(
-                "{name}: {reason}; it was not made by kdk, so it is left alone"
+                "{name}: {reason}; it was not made by kdk, so it is left alone: if that is not meant, {}",
+                pair.wanted.remedy()
             )),
             Verdict::Useless(reason) => ui.warn(&format!(
                 "{name}: {reason}: clients refuse it; it was not made by kdk, so it is left alone: {}",

@@ -1,13 +1,16 @@
 //! `kdk reset-registry-data`: an empty metadata database.
 
+use camino::Utf8Path;
 use clap::Args;
 
 use super::registry::source_of;
 use super::{database, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::storage;
+use crate::config::Config;
 use crate::registry::admin;
-use crate::registry::config::database::Mode;
+use crate::registry::config::database::{DatabaseConfig, Mode};
 use crate::services::{self, REGISTRY};
 
 /// Arguments of `kdk reset-registry-data`.
@@ -38,35 +41,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         .load()
         .map_err(|error| CommandError::user(error.to_string()))?
         .database;
-    if (rendered.name.as_str(), rendered.host.as_str(), rendered.port)
-        != (
-            name.as_str(),
-            config.registry_database_host().as_str(),
-            config.registry_database_port(),
-        )
-    {
-        return Err(CommandError::user(format!(
-            "kdk.yml names the database {name}, and {path} names {rendered}; nothing was done"
-        ))
-        .hint("bring them in line with: kdk reconfigure"));
-    }
-    match &args.database {
-        Some(typed) if *typed != name => {
-            return Err(CommandError::user(format!(
-                "{typed} is not the metadata database of this root, which is {name}; nothing was done"
-            )));
-        }
-        None if !database::is_ours(&config) => {
-            return Err(CommandError::user(format!(
-                "the database {name} is on {}, a server that kdk does not run; nothing was done",
-                config.registry_database_host()
-            ))
-            .hint(format!(
-                "when it is to be removed: kdk reset-registry-data --database {name}"
-            )));
-        }
-        _ => {}
-    }
+    check(&config, args, path, &rendered)?;
     ui.warn("We're about to remove Container Registry PostgreSQL data.");
     ui.consent(
         &format!("Remove the database {name}, with all repositories and tags that it knows?"),
@@ -87,7 +62,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
                 "the role that kdk uses on {} may not make databases; nothing was done",
                 rendered.host
             ))
-            .hint("allow it there with: ALTER ROLE … CREATEDB"));
+            .hint(format!("allow it there with: ALTER ROLE {} CREATEDB", rendered.user)));
         }
         if ran {
             run_state::stop_named(session, config.root(), Some(vec![REGISTRY.to_owned()]))?;
@@ -100,7 +75,11 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
             ui.say(&format!("  removed database {name}"));
             database::make(session, &config).map(drop)
         };
-        remake().map_err(|error: CommandError| error.hint(format!("what was done stays done; run it again: {again}")))
+        remake().map_err(|error: CommandError| {
+            error.hint(format!(
+                "what was done stays done; once that is mended, run it again: {again}"
+            ))
+        })
     });
     if ran {
         let started = run_state::start_named(session, &config, &[REGISTRY.to_owned()]);
@@ -120,5 +99,46 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
         }
     }
     ui.done("The metadata database is empty.");
+    Ok(())
+}
+
+/// Refuses what is not meant, or cannot be.
+fn check(config: &Config, args: &ResetArgs, path: &Utf8Path, rendered: &DatabaseConfig) -> Result<(), CommandError> {
+    let name = config.registry_database_dbname();
+    if (rendered.name.as_str(), rendered.host.as_str(), rendered.port)
+        != (
+            name.as_str(),
+            config.registry_database_host().as_str(),
+            config.registry_database_port(),
+        )
+    {
+        return Err(CommandError::user(format!(
+            "kdk.yml names the database {name}, and {path} names {rendered}; nothing was done"
+        ))
+        .hint("bring them in line with: kdk reconfigure"));
+    }
+    match &args.database {
+        Some(typed) if *typed != name => {
+            return Err(CommandError::user(format!(
+                "{typed} is not the metadata database of this root, which is {name}; nothing was done"
+            )));
+        }
+        None if !database::is_ours(config) => {
+            return Err(CommandError::user(format!(
+                "the database {name} is on {}, a server that kdk does not run; nothing was done",
+                config.registry_database_host()
+            ))
+            .hint(format!(
+                "when it is to be removed: kdk reset-registry-data --database {name}"
+            )));
+        }
+        _ => {}
+    }
+    if rendered.mode == Mode::Files && !storage::is_in_database(config) {
+        return Err(
+            CommandError::user("the metadata of this registry are in files: there is nothing to reset")
+                .hint("a database is used when registry.database.enabled is true"),
+        );
+    }
     Ok(())
 }

@@ -6,14 +6,14 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
-use crate::cli::{failures, leftovers, preflight};
+use crate::cli::{failures, leftovers, outcome, preflight, storage};
 use crate::config::Config;
 use crate::reconfigure::{exposure, hosts};
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
 use crate::services::{self, POSTGRESQL, REGISTRY};
 use crate::supervisor::client::Outcome;
-use crate::supervisor::protocol::{JobSpec, JobStatus, Request, StateName};
+use crate::supervisor::protocol::{JobSpec, Request, StateName};
 use crate::sys;
 use crate::sys::clock::{Clock, log_stamp};
 
@@ -188,8 +188,13 @@ pub fn stop_quietly(session: &Session, root: &Root, names: &[String]) -> Result<
     }
 }
 
-/// Checks that no empty database is made where a full one is missing.
+/// Checks that no empty storage or database is made where a full one is missing.
 pub fn check_data(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError> {
+    if specs.iter().any(|spec| spec.name == REGISTRY)
+        && let Some(reason) = storage::gone(config)
+    {
+        return Err(CommandError::user(reason));
+    }
     let wanted = specs
         .iter()
         .any(|spec| spec.name == POSTGRESQL || spec.depends_on.iter().any(|name| name == POSTGRESQL));
@@ -197,7 +202,7 @@ pub fn check_data(config: &Config, specs: &[JobSpec]) -> Result<(), CommandError
         return Ok(());
     }
     if super::database::is_ours(config)
-        && super::database::is_in_use(config)
+        && storage::is_in_database(config)
         && let Ok(found) = Postgresql::find(config)
     {
         found.check_data().map_err(services::Unready::from)?;
@@ -347,24 +352,9 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
         })?
     };
     let silent = matches!(manner, Manner::StartSilently | Manner::RestartSilently);
-    let mut registry_answers = false;
-    for job in outcome.jobs.iter().filter(|job| names.contains(&job.name)) {
-        if outcome.failures.iter().any(|failure| failure.name == job.name) {
-            continue;
-        }
-        if !silent {
-            ui.say(&format!("  {}", job_line(job)));
-        }
-        let current = wanted
-            .iter()
-            .any(|(name, fingerprint)| *name == job.name && *fingerprint == job.fingerprint);
-        if !current && !silent {
-            ui.warn(&format!(
-                "{0} runs with older settings; apply the new ones with: kdk restart {0}",
-                job.name
-            ));
-        }
-        registry_answers |= job.name == services::public_service(config) && job.state == StateName::Ready && current;
+    let registry_answers = outcome::tell(ui, config, &outcome, &wanted, silent);
+    if registry_answers {
+        storage::note(config);
     }
     if registry_answers && !silent {
         welcome::announce(session, config);
@@ -377,16 +367,6 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
             ..error
         })
     })
-}
-
-fn job_line(job: &JobStatus) -> String {
-    let pid = job.pid.map(|pid| format!("(process {pid})")).unwrap_or_default();
-    format!(
-        "{} {} {pid} {}",
-        paint(Tone::Good, job.state.text()),
-        job.name,
-        paint(Tone::Faint, &job.address)
-    )
 }
 
 fn ask_stop(

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
 use crate::cli::ui::Tone;
-use crate::cli::{logins, preflight};
+use crate::cli::{failures, logins, preflight};
 use crate::config::Config;
 use crate::reconfigure::exposure;
 use crate::root::Root;
@@ -111,6 +111,12 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
             _ => {}
         }
         let (mut health, mut reason) = health(&job);
+        if matches!(health, "degraded" | "unhealthy")
+            && let Some(error) = failures::last_error(root, &job.name)
+        {
+            // Its place in the log may be far above what a tail shows.
+            reason = reason.map(|reason| format!("{reason}; last error there: {error}"));
+        }
         if let Some(config) = config
             && job.name == services::public_service(config)
             && health == "ok"
@@ -200,6 +206,14 @@ fn tone(state: StateName) -> Tone {
     }
 }
 
+/// Says what helps against a service that does not answer.
+fn silent(job: &JobStatus) -> String {
+    format!(
+        "it does not answer within a second; its log: kdk tail --no-follow {0}; start it anew with: kdk restart {0}",
+        job.name
+    )
+}
+
 /// Asks a running service how it is; returns a word, and what more there is to say.
 fn health(job: &JobStatus) -> (&'static str, Option<String>) {
     let url = match &job.ready {
@@ -207,13 +221,13 @@ fn health(job: &JobStatus) -> (&'static str, Option<String>) {
         Ready::Running => return ("-", None),
         Ready::Http(url) => url,
         other if probe::is_ready(other) => return ("ok", None),
-        _ => return ("no answer", None),
+        _ => return ("no answer", Some(silent(job))),
     };
     let Ok(answer) = logins::get(url) else {
-        return ("no answer", None);
+        return ("no answer", Some(silent(job)));
     };
     let is_unhealthy = answer.status().is_server_error();
-    match (warnings(&answer), is_unhealthy) {
+    match (logins::warnings(&answer), is_unhealthy) {
         (Some(warnings), is_unhealthy) => {
             let word = if is_unhealthy { "unhealthy" } else { "degraded" };
             (word, Some(format!("{warnings}; see: kdk tail {}", job.name)))
@@ -227,15 +241,4 @@ fn health(job: &JobStatus) -> (&'static str, Option<String>) {
         }
         (None, false) => ("ok", None),
     }
-}
-
-/// Reads what a registry warns of (OCI distribution-spec 1.1, "Warnings").
-fn warnings(answer: &reqwest::blocking::Response) -> Option<String> {
-    let texts: Vec<&str> = answer
-        .headers()
-        .get_all(reqwest::header::WARNING)
-        .iter()
-        .filter_map(|value| value.to_str().ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
-        .collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
 }

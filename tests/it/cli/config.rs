@@ -130,6 +130,10 @@ fn a_bad_file_is_named_with_line_and_column_and_left_alone() {
 fn a_mistake_can_be_mended_by_set_and_unset() {
     let root = TestRoot::with("registry:\n  port: abc\n");
     root.kdk(&["config", "set", "registry.port", "5100"]).ok();
+    // Also by what would be the default.
+    let root = TestRoot::with("registry:\n  port: abc\n");
+    root.kdk(&["config", "set", "registry.port", "5000"]).ok();
+    assert_eq!(root.read("kdk.yml"), "registry:\n  port: 5000\n");
     let root = TestRoot::with("registry:\n  prot: 5000\n");
     root.kdk(&["config", "unset", "registry.prot"]).ok();
     root.kdk(&["config", "validate"]).ok();

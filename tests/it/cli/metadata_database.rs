@@ -344,7 +344,7 @@ fn each_step_takes_what_it_needs() {
     let again = root.kdk(&["registry", "database", "import", "--step-three"]);
     assert!(
         again
-            .stderr
+            .stdout
             .contains("0 repositories, 0 tags, 0 manifests, 0 blobs (0 B)"),
         "{}",
         again.stderr

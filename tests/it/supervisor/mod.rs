@@ -445,9 +445,14 @@ fn what_is_ready_is_not_starting_when_its_supervisor_was_replaced() {
 }
 
 #[test]
-fn a_lost_kdk_yml_strands_nothing_and_its_backup_is_named() {
+fn a_lost_kdk_yml_strands_nothing_and_its_copy_is_named() {
     let root = TestRoot::with_registry("");
     root.up();
+    let settings = root.read("kdk.yml");
+    let applied = root.join(".kdk/kdk.yml");
+    assert_eq!(root.read(".kdk/kdk.yml"), settings);
+    // One that was never applied to the end.
+    std::fs::remove_file(&applied).expect("removed");
     std::fs::remove_file(root.join("kdk.yml")).expect("removed");
     let refused = root.kdk(&["reconfigure"]);
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -455,10 +460,8 @@ fn a_lost_kdk_yml_strands_nothing_and_its_backup_is_named() {
         refused.stderr.contains("kdk.yml is gone") && refused.stderr.contains("make a new one with: kdk init"),
         "{refused:?}"
     );
-    root.write(".backups/kdk.yml.20260101000000", "port: 1\n");
-    root.write(".backups/kdk.yml.20260201000000", "port: 2\n");
-    let newest = root.join(".backups/kdk.yml.20260201000000");
-    let restored = format!("cp -p {} {}", newest.display(), root.join("kdk.yml").display());
+    root.write(".kdk/kdk.yml", &settings);
+    let restored = format!("cp {} {}", applied.display(), root.join("kdk.yml").display());
     assert!(root.kdk(&["start"]).stderr.contains(&restored));
     let status = root.kdk(&["status"]);
     assert!(

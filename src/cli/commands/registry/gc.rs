@@ -8,6 +8,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::registry::admin;
+use crate::registry::config::database::Mode;
 use crate::sys::clock::Clock;
 
 /// Subcommands of `kdk registry gc`.
@@ -27,6 +28,12 @@ pub enum GcCommand {
 pub fn run(session: &Session, command: GcCommand) -> Result<(), CommandError> {
     let GcCommand::Status { config, json } = command;
     let source = configuration(session, config)?;
+    if source.load().map_err(admin::CommandError::from)?.database.mode == Mode::Files {
+        return Err(CommandError::user(
+            "the metadata of this registry are in files: nothing is collected while it serves",
+        )
+        .hint("collect garbage with: kdk registry garbage-collect"));
+    }
     let (queues, totals) = admin::online_gc(&source)?;
     let names = ["blobs", "manifests"];
     if json {

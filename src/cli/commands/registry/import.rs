@@ -11,6 +11,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::commands::database;
 use crate::cli::error::CommandError;
+use crate::cli::storage;
 use crate::registry::admin;
 use crate::registry::config::{Source, duration};
 use crate::registry::maintenance::import::{Event, Options};
@@ -74,7 +75,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     database::with_server_of(session, &source, || {
         if own && !args.dry_run {
             let config = session.config()?;
-            if database::make(session, &config)? && database::is_in_use(&config) {
+            if database::make(session, &config)? && storage::is_in_database(&config) {
                 return Err(CommandError::user(format!(
                     "the database {} is new and empty, although the storage says that its metadata are in one: is registry.database right?",
                     config.registry_database_dbname()

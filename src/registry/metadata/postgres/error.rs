@@ -63,6 +63,8 @@ pub enum Outage {
     PoolTimeout,
     /// It takes connections and answers nothing.
     Silent,
+    /// The server does not speak TLS, which `sslmode` asks for.
+    NoTls,
     /// A connection broke while it was used.
     Lost,
     /// There is no way to the server.
@@ -72,9 +74,11 @@ pub enum Outage {
 impl Outage {
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let Some(code) = error.code().map(SqlState::code) else {
-            let is_config = error.to_string().contains("password missing");
-            return if is_config {
+            let text = in_full(error);
+            return if text.contains("password missing") {
                 Self::Authentication
+            } else if text.contains("does not support TLS") {
+                Self::NoTls
             } else {
                 Self::Unreachable
             };

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::registry::digest;
-use crate::support::{Output, TestRegistry, may_skip, temporary, wait};
+use crate::support::{Output, TestRegistry, TestRoot, may_skip, temporary, wait};
 
 const READ_ONLY: &str = "299 - \"the registry's storage is read-only: pushes fail, pulls go on\"";
 
@@ -82,4 +82,35 @@ fn a_storage_that_is_not_there_any_more_is_told() {
     wait("it is told", || (warning(&registry) == expected).then_some(()));
     let reason = registry.wait_for_line(|line| line["error"].as_str().map(str::to_owned));
     assert!(reason.contains("was its file system unmounted?"), "{reason}");
+}
+
+/// What is missing is not made anew without a word.
+#[test]
+fn a_storage_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let root = TestRoot::with_registry("  auth_enabled: false\n");
+    root.up();
+    let registry = TestRegistry::in_root(&root);
+    registry.push_image("a/b", "t", "x");
+    root.kdk(&["stop"]).ok();
+    let (storage, aside) = (root.join("registry/storage"), root.join("aside"));
+    std::fs::rename(&storage, &aside).expect("moved");
+    let told = format!("the registry's images were in {}, which is gone", storage.display());
+    for command in [&["start"][..], &["restart", "registry"], &["reconfigure"], &["up"]] {
+        let refused = root.kdk(command).fails(1);
+        assert!(refused.contains(&told), "{command:?}: {refused}");
+        assert!(!storage.exists(), "{command:?}");
+    }
+    // What is below a file system that is not mounted.
+    std::fs::create_dir(&storage).expect("made");
+    assert!(root.kdk(&["start"]).fails(1).contains(&told));
+    std::fs::remove_dir(&storage).expect("removed");
+    // Put back, or begun anew.
+    std::fs::rename(&aside, &storage).expect("moved back");
+    root.kdk(&["start"]).ok();
+    assert_eq!(TestRegistry::in_root(&root).get("/v2/a/b/manifests/t").status(), 200);
+    root.kdk(&["stop"]).ok();
+    std::fs::rename(&storage, &aside).expect("moved");
+    std::fs::remove_file(root.join(".kdk/storage.json")).expect("removed");
+    root.kdk(&["start"]).ok();
+    assert!(storage.exists());
 }
