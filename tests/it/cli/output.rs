@@ -92,6 +92,7 @@ fn mistakes_get_one_sentence_each() {
         &["user", "add", "Anna"],
         &["login"],
         &["registry", "token", "--scope", "repository:a:pull"],
+        &["registry", "check-name", "_a/B-c:-x"],
         &["config", "get", "rails.port"],
         &["completions", "nosuchshell"],
         &["--root", "/nonexistent", "status"],

@@ -21,7 +21,7 @@ use crate::sys::clock::Clock;
 const SHOWN: usize = 20;
 
 /// Arguments of `kdk registry database import`.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ImportArgs {
     /// The configuration (default: the root's registry/config.yml)
@@ -44,7 +44,7 @@ pub struct ImportArgs {
     /// Write the detailed log to standard output
     #[arg(short, long)]
     pub log_to_stdout: bool,
-    /// Directory of the detailed log (default: the system's temporary one)
+    /// Directory of the detailed log (default: .kdk of the root; elsewhere the system's temporary one)
     #[arg(long, value_name = "DIR")]
     pub log_directory: Option<Utf8PathBuf>,
     /// Let step one pass over repositories that it finished within this time, such as 72h (default: 0, none)
@@ -67,6 +67,15 @@ pub struct ImportArgs {
 /// Imports, with a bar on a terminal.
 pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let source = configuration(session, args.config.clone())?;
+    let root = session
+        .config()
+        .ok()
+        .filter(|config| config.root().registry_config() == source.path);
+    let beside = root.map(|config| config.root().state());
+    let args = &ImportArgs {
+        log_directory: args.log_directory.clone().or(beside),
+        ..args.clone()
+    };
     if args.dry_run && !args.row_count {
         // It takes no database.
         return import(session, &source, args);

@@ -1,5 +1,6 @@
 //! `kdk registry`: the registry server's own verbs.
 
+mod check_name;
 mod config_check;
 pub mod database;
 mod garbage_collect;
@@ -50,6 +51,11 @@ pub enum RegistryCommand {
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
+    /// Say whether an image may have a name, and which name works
+    #[command(
+        after_help = "Prints the name, or one that works in its place; ends with 1 where it cannot stay.\n\nExamples:\n  kdk registry check-name group/project/_Feature:latest\n  docker push registry.test:5000/$(kdk registry check-name group/project/main)"
+    )]
+    CheckName(check_name::CheckNameArgs),
     /// Print a bearer token for curl
     #[command(
         after_help = "Example:\n  curl -H \"Authorization: Bearer $(kdk registry token --scope registry:catalog:*)\" http://127.0.0.1:5000/v2/_catalog"
@@ -84,6 +90,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
         RegistryCommand::Serve { config } => Ok(crate::registry::server::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
         RegistryCommand::Gc(command) => gc::run(session, command),
+        RegistryCommand::CheckName(args) => check_name::run(session, &args),
         RegistryCommand::Config(command) => config_check::run(session, command),
         RegistryCommand::Database(command) => database::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),
