@@ -19,6 +19,7 @@ pub mod certs;
 pub mod cli;
 pub mod clients;
 pub mod config;
+pub mod doctor;
 pub mod front;
 pub mod rails;
 pub mod reconfigure;

@@ -15,7 +15,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
-pub use self::pair::{registry_pair, wanted_pairs};
+pub use self::pair::{check as check_pair, registry_pair, wanted_pairs};
 use crate::certs::{Authority, CertError, Verdict, Wanted};
 use crate::config::Config;
 use crate::rails::identity::{Identity, IdentityError};

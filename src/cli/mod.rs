@@ -1,14 +1,13 @@
 //! The command line: what was typed, and the command that carries it out.
 
+mod check_name;
 pub mod commands;
 mod completion;
+mod doctor;
 pub mod error;
 pub mod failures;
 pub mod leftovers;
-mod logins;
 mod outcome;
-pub mod preflight;
-mod storage;
 pub mod ui;
 pub mod welcome;
 
@@ -79,6 +78,8 @@ enum Command {
     /// Show what runs
     #[command(visible_alias = "ps")]
     Status(status::StatusArgs),
+    /// Look for what keeps the registry from being used, and say what helps
+    Doctor(doctor::DoctorArgs),
     /// Show and follow logs
     Tail(tail::TailArgs),
     /// Show logs, and follow them with -f
@@ -269,6 +270,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Stop(args) => run_state::stop(session, &args),
         Command::Restart(args) => run_state::restart(session, &args),
         Command::Status(args) => status::run(session, &args),
+        Command::Doctor(args) => doctor::run(&session.ui, session.root()?, &args),
         Command::Tail(args) => tail::run(session, &args),
         Command::Logs(args) => tail::run(session, &args.into()),
         Command::Roots(args) => roots::run(session, &args),

@@ -1,8 +1,8 @@
 //! What became of services that were started.
 
-use super::preflight;
 use super::ui::{Tone, Ui, paint};
 use crate::config::Config;
+use crate::doctor::preflight;
 use crate::services;
 use crate::supervisor::client::Outcome;
 use crate::supervisor::protocol::{JobStatus, StateName};

@@ -11,6 +11,16 @@ use crate::sys::clock::Clock;
 /// Says what of `kdk.yml` was changed and is not applied yet, and why it cannot
 /// be: `check` judges a plan that changes something.
 pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), ReconfigureError>) -> Vec<String> {
+    let (mut found, plan) = settings(config, check);
+    found.extend(plan.map(|plan| certificates(config, plan)).unwrap_or_default());
+    found
+}
+
+/// Says so of the settings; returns also the plan, where there is one to go by.
+pub fn settings(
+    config: &Config,
+    check: impl FnOnce(&Plan) -> Result<(), ReconfigureError>,
+) -> (Vec<String>, Option<Plan>) {
     let mut found = Vec::new();
     if crate::services::source::is_pending(config) {
         let version = config.registry_version();
@@ -28,7 +38,7 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         Ok(plan) => plan,
         Err(error) => {
             found.push(format!("kdk reconfigure would fail: {error}"));
-            return found;
+            return (found, None);
         }
     };
     let applied = Applied::load(config);
@@ -38,7 +48,7 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
         .unwrap_or_default();
     if let Some(was) = applied.as_ref().and_then(|applied| applied.elsewhere(config)) {
         found.push(moved(config, was));
-        return found;
+        return (found, None);
     }
     for path in &edited {
         let name = config.root().relative(path);
@@ -47,6 +57,11 @@ pub fn pending(config: &Config, check: impl FnOnce(&Plan) -> Result<(), Reconfig
     if plan.outdated() && (edited.is_empty() || applied.is_some_and(|applied| !applied.changes(config).is_empty())) {
         found.push("kdk.yml was changed since the last reconfigure; apply it with: kdk reconfigure".to_owned());
     }
+    (found, Some(plan))
+}
+
+fn certificates(config: &Config, plan: Plan) -> Vec<String> {
+    let mut found = Vec::new();
     for pair in plan.pairs {
         let name = config.root().relative(&pair.wanted.certificate).to_string();
         match pair.verdict {

@@ -78,6 +78,11 @@ pub fn raise_descriptors() {
     }
 }
 
+/// Returns how many descriptors a process of this user may raise its limit to.
+pub fn hard_descriptors() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
+}
+
 /// Returns how many descriptors this process may have open.
 pub fn most_descriptors() -> u64 {
     /// What POSIX systems begin with.

@@ -6,8 +6,9 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
-use crate::cli::{failures, leftovers, outcome, preflight, storage};
+use crate::cli::{failures, leftovers, outcome};
 use crate::config::Config;
+use crate::doctor::{preflight, storage};
 use crate::reconfigure::{exposure, hosts};
 use crate::root::Root;
 use crate::services::postgresql::Postgresql;
@@ -55,7 +56,7 @@ pub struct KillArgs {
 /// `kdk start`.
 pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
-    preflight::check_place(&config)?;
+    preflight::check_place(&config).map_err(CommandError::user)?;
     let specs = services::pick(&config, &args.services)?;
     check_data(&config, &specs)?;
     super::database::before_start(session, &config, &specs)?;
@@ -89,7 +90,7 @@ pub fn stop(session: &Session, args: &StopArgs) -> Result<(), CommandError> {
 /// `kdk restart`.
 pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError> {
     let config = session.config()?;
-    preflight::check_place(&config)?;
+    preflight::check_place(&config).map_err(CommandError::user)?;
     let specs = services::pick(&config, &args.services)?;
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;

@@ -5,9 +5,10 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
+use crate::cli::failures;
 use crate::cli::ui::Tone;
-use crate::cli::{failures, logins, preflight};
 use crate::config::Config;
+use crate::doctor::{logins, preflight};
 use crate::reconfigure::exposure;
 use crate::root::Root;
 use crate::services;

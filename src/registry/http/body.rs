@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::EXPECT;
 
 use crate::serve::pace::in_time;
 use crate::sys::task;
@@ -27,24 +29,32 @@ pub enum BodyError {
 /// The body of a request. What nobody takes of it is taken and thrown away for
 /// a while: a client in the middle of sending would meet with a connection that
 /// is closed, and not with the answer that says why.
-pub struct RequestBody(Option<Incoming>);
+pub struct RequestBody {
+    body: Option<Incoming>,
+    /// Whether its client sends it already, or was told to.
+    is_coming: bool,
+}
 
 impl RequestBody {
-    /// Takes over a body.
-    pub fn new(body: Incoming) -> Self {
-        Self(Some(body))
+    /// Takes over the body of a request with these headers.
+    pub fn new(body: Incoming, headers: &HeaderMap) -> Self {
+        Self {
+            body: Some(body),
+            // Who waits for a word (RFC 9110, section 10.1.1) has the answer instead.
+            is_coming: !headers.contains_key(EXPECT),
+        }
     }
 
     /// Says whether there is nothing of it, or nothing more.
     pub fn is_at_end(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(mut body) = self.0.take() else { return };
-        if !body.is_end_stream() {
+        let Some(mut body) = self.body.take() else { return };
+        if self.is_coming && !body.is_end_stream() {
             task::spawn(task::timeout(LINGER, async move {
                 while let Some(Ok(_)) = body.frame().await {}
             }));
@@ -55,7 +65,8 @@ impl Drop for RequestBody {
 /// Gives a body piece by piece as it comes; at last why nothing more does,
 /// where that is not its end.
 pub fn pieces(body: &mut RequestBody) -> BoxStream<'_, Result<Bytes, String>> {
-    match &mut body.0 {
+    body.is_coming = true;
+    match &mut body.body {
         None => stream::empty().boxed(),
         Some(body) => in_time(BodyDataStream::new(body).map_err(|error| error.to_string())).boxed(),
     }

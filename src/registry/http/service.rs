@@ -138,7 +138,9 @@ async fn serve_request(shared: Arc<Shared>, request: Request<Incoming>, peer: Pe
     if is_root {
         return exchange.end(Ok(respond::empty(StatusCode::OK, &[("cache-control", "no-cache")])));
     }
-    let request = request.map(RequestBody::new);
+    let (head, body) = request.into_parts();
+    let body = RequestBody::new(body, &head.headers);
+    let request = Request::from_parts(head, body);
     let call = match begin(Arc::clone(&shared), found, request, peer, about).await {
         Ok(Begun::Call(call)) => call,
         Ok(Begun::Answered(answer)) => return exchange.end(Ok(answer)),

@@ -42,6 +42,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+    (
+        "doctor",
+        &[
+            "certs",
+            "clients",
+            "config",
+            "reconfigure",
+            "registry::admin",
+            "registry::config",
+            "registry::server",
+            "registry::storage",
+            "root",
+            "roots",
+            "services",
+            "supervisor",
+            "sys",
+        ],
+    ),
 ];
 
 /// Those that may use all.

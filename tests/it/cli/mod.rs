@@ -2,6 +2,7 @@
 
 mod completion;
 mod config;
+mod doctor;
 mod faults;
 mod metadata_database;
 mod output;

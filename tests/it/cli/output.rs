@@ -40,6 +40,7 @@ fn help_of_every_command() {
         "up",
         "logs",
         "roots",
+        "doctor",
         "env",
         "user",
         "token",

@@ -11,7 +11,7 @@ use super::configuration;
 use crate::cli::Session;
 use crate::cli::commands::database;
 use crate::cli::error::CommandError;
-use crate::cli::storage;
+use crate::doctor::storage;
 use crate::registry::admin;
 use crate::registry::config::{Source, duration};
 use crate::registry::maintenance::import::{Event, Options};

@@ -1,6 +1,5 @@
 //! `kdk registry`: the registry server's own verbs.
 
-mod check_name;
 mod config_check;
 pub mod database;
 mod garbage_collect;
@@ -15,6 +14,7 @@ use clap::Subcommand;
 
 use super::token::identity;
 use crate::cli::Session;
+use crate::cli::check_name;
 use crate::cli::error::CommandError;
 use crate::config::Config;
 use crate::rails::config::Config as RailsConfig;
@@ -90,7 +90,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
         RegistryCommand::Serve { config } => Ok(crate::registry::server::serve(&configuration(session, config)?)?),
         RegistryCommand::GarbageCollect(args) => garbage_collect::run(session, args),
         RegistryCommand::Gc(command) => gc::run(session, command),
-        RegistryCommand::CheckName(args) => check_name::run(session, &args),
+        RegistryCommand::CheckName(args) => check_name::run(&session.ui, &args),
         RegistryCommand::Config(command) => config_check::run(session, command),
         RegistryCommand::Database(command) => database::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),

@@ -137,7 +137,7 @@ fn a_path_is_kept_for_who_asked_first() {
     assert_error(dry(&other, "group/two"), 409, "RENAME_CONFLICT");
     let kept = rename(&other, "group/two/", &json!({"name": "wanted"}));
     let kept = assert_error(kept, 409, "RENAME_CONFLICT").to_string();
-    assert!(kept.contains("is kept for others until 2"), "{kept}");
+    assert!(kept.contains("is reserved by another rename until 2"), "{kept}");
     // Its holder may ask again, and go on, wherever.
     assert_eq!(dry(&other, "group/one").status(), 202);
     // A lease ends by itself,

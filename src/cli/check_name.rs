@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::Session;
-use crate::cli::error::{CommandError, USER};
+use super::error::{CommandError, USER};
+use super::ui::Ui;
 use crate::registry::oci::{RepoName, Tag};
 
 /// Longest name of a repository (distribution-spec, "Pulling manifests"), in characters.
@@ -30,27 +30,25 @@ struct Fault {
 }
 
 /// Names what is wrong with a name, and prints one that works.
-pub fn run(session: &Session, args: &CheckNameArgs) -> Result<(), CommandError> {
+pub fn run(ui: &Ui, args: &CheckNameArgs) -> Result<(), CommandError> {
     let (faults, works) = check(&args.name);
     if args.json {
         let listed: Vec<_> = faults
             .iter()
             .map(|fault| json!({"part": fault.part, "reason": fault.reason}))
             .collect();
-        session
-            .ui
-            .json(&json!({"name": args.name, "valid": faults.is_empty(), "problems": listed, "works": works}))?;
+        ui.json(&json!({"name": args.name, "valid": faults.is_empty(), "problems": listed, "works": works}))?;
     } else {
         for fault in &faults {
-            session.ui.error(&format!("{:?}: {}", fault.part, fault.reason));
+            ui.error(&format!("{:?}: {}", fault.part, fault.reason));
         }
         match &works {
             Some(works) if !faults.is_empty() => {
-                session.ui.hint("this works:");
-                session.ui.out(works);
+                ui.hint("this works:");
+                ui.out(works);
             }
-            Some(works) => session.ui.out(works),
-            None => session.ui.hint("no part of it can stay; choose another name"),
+            Some(works) => ui.out(works),
+            None => ui.hint("no part of it can stay; choose another name"),
         }
     }
     if faults.is_empty() {

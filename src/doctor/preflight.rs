@@ -2,11 +2,10 @@
 
 use camino::Utf8Path;
 
-use super::error::CommandError;
 use super::storage::{self, holds_images};
 use crate::config::Config;
 use crate::reconfigure::applied::Applied;
-use crate::reconfigure::{Action, Plan, ReconfigureError, pending, wanted_pairs};
+use crate::reconfigure::{Action, Plan, ReconfigureError, check_pair, pending, wanted_pairs};
 use crate::registry::config::Config as RegistryConfig;
 use crate::registry::{admin, server};
 use crate::services;
@@ -59,10 +58,10 @@ fn check_text(config: &Config, text: &str, is_made: impl Fn(&Utf8Path) -> bool) 
 ///
 /// # Errors
 /// When the root is not where it was.
-pub fn check_place(config: &Config) -> Result<(), CommandError> {
+pub fn check_place(config: &Config) -> Result<(), String> {
     let applied = Applied::load(config);
     let was = applied.as_ref().and_then(|applied| applied.elsewhere(config));
-    was.map_or(Ok(()), |was| Err(CommandError::user(pending::moved(config, was))))
+    was.map_or(Ok(()), |was| Err(pending::moved(config, was)))
 }
 
 /// Says so when the registry will look for images elsewhere than where they are.
@@ -78,6 +77,19 @@ pub fn images_left(config: &Config) -> Option<String> {
             "the images in {was} will not be seen any more: the registry keeps images elsewhere"
         )),
     }
+}
+
+/// Checks that the registry would accept what KhulnaSoft signs.
+///
+/// # Errors
+/// Why it would not.
+pub fn check_keys(config: &Config) -> Result<(), String> {
+    check_pair(config, &|_| None)
+}
+
+/// As [`pending`], without what is to be said of certificates.
+pub fn pending_settings(config: &Config) -> Vec<String> {
+    pending::settings(config, |plan| check(config, plan)).0
 }
 
 /// Says what of `kdk.yml` has yet to be applied, and why it cannot be.

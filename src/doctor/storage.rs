@@ -44,6 +44,11 @@ pub fn note(config: &Config) {
 
 /// Says so when that directory is gone and nothing with images is in its place.
 pub fn gone(config: &Config) -> Option<String> {
+    missing(config).map(|(what, remedy)| format!("{what}: {remedy}"))
+}
+
+/// As [`gone`]: what is missing, and what helps.
+pub fn missing(config: &Config) -> Option<(String, String)> {
     let path = config.registry_storage_path()?;
     let text = read_optional(&record(config)).ok()??;
     let seen: Seen = serde_json::from_str(&text)
@@ -52,9 +57,12 @@ pub fn gone(config: &Config) -> Option<String> {
     if Seen::at(&path).is_some_and(|now| now == seen) || holds_images(&path) {
         return None;
     }
-    Some(format!(
-        "the registry's images were in {path}, which is gone or another directory now: put it back, or mount its file system; to begin with an empty one: rm {}",
-        record(config)
+    Some((
+        format!("the registry's images were in {path}, which is gone or another directory now"),
+        format!(
+            "put it back, or mount its file system; to begin with an empty one: rm {}",
+            record(config)
+        ),
     ))
 }
 

@@ -1,0 +1,54 @@
+//! Whether clients can log in, and what else follows from how that is set.
+
+use super::finding::{Finding, Verdict};
+use super::scene::Scene;
+use super::{logins, preflight};
+use crate::reconfigure::exposure;
+use crate::services;
+
+/// Looks at tokens: their service, their keys, and where clients are sent for them.
+pub fn check(scene: &Scene) -> Verdict {
+    let config = match scene.registry() {
+        Ok(config) => config,
+        Err(verdict) => return verdict,
+    };
+    let mut found: Vec<Finding> = exposure::exposure(config)
+        .map(|text| Finding::warning("exposed", text))
+        .into_iter()
+        .collect();
+    if !config.registry_auth_enabled() {
+        return found.into();
+    }
+    if let Err(reason) = preflight::check_keys(config) {
+        found.push(
+            Finding::problem("token-key-mismatch", reason)
+                .why("the registry's log says: token signed by untrusted key")
+                .by_hand("or take kdk's own pair: kdk config unset registry.key; kdk config unset registry.rootcertbundle; kdk reconfigure"),
+        );
+    }
+    found.extend(exposure::realm(config).map(|text| Finding::warning("realm-local", text)));
+    if !config.has_one_origin() {
+        let realm = config.registry_token_realm();
+        let key = if config.is_given("registry.token_realm") {
+            "registry.token_realm"
+        } else {
+            "registry.front"
+        };
+        found.push(
+            Finding::warning(
+                "two-origins",
+                format!("tokens come from {realm}, not from the registry's own address"),
+            )
+            .why("crane, ko and cosign refuse to log in; over HTTPS regctl, oras and helm, too")
+            .suggest(&["config", "unset", key])
+            .suggest(&["reconfigure"]),
+        );
+    }
+    // Of what does not run it is said elsewhere.
+    if scene.running(services::public_service(config)).is_some()
+        && let Some(reason) = logins::impossible(config)
+    {
+        found.push(Finding::problem("no-logins", reason).mended_by(&["restart", "rails"]));
+    }
+    found.into()
+}

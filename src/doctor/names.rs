@@ -1,0 +1,40 @@
+//! Names by which the registry and KhulnaSoft are reached.
+
+use super::finding::{Finding, Verdict};
+use super::scene::Scene;
+use crate::reconfigure::hosts;
+use crate::services;
+use crate::sys::net::{self, Taker};
+
+/// Looks whether names lead where services listen.
+pub fn check(scene: &Scene) -> Verdict {
+    let config = match scene.config() {
+        Ok(config) => config,
+        Err(verdict) => return verdict,
+    };
+    let mut found: Vec<Finding> = hosts::lacking(config)
+        .into_iter()
+        .map(|line| Finding::problem("name-unresolved", line).why("clients do not find it by its name"))
+        .collect();
+    let runs = config.registry_enabled() && scene.running(services::public_service(config)).is_some();
+    if found.is_empty() && runs && config.registry_external_url().is_none() {
+        let endpoint = services::public_endpoint(config);
+        let host = config.registry_host();
+        let addresses = net::resolve(&host).unwrap_or_default();
+        let is_there = |ip: &std::net::IpAddr| net::taker(*ip, endpoint.port) != Taker::Nobody;
+        if !addresses.iter().any(is_there) {
+            found.push(
+                Finding::problem(
+                    "name-elsewhere",
+                    format!(
+                        "the registry listens on {}, where its name {host} does not lead",
+                        endpoint.host
+                    ),
+                )
+                .suggest(&["config", "set", "registry.listen_address", &host])
+                .suggest(&["reconfigure"]),
+            );
+        }
+    }
+    found.into()
+}
