@@ -4,7 +4,7 @@ use super::finding::{Finding, Verdict};
 use super::scene::Scene;
 use super::{logins, preflight};
 use crate::reconfigure::exposure;
-use crate::services;
+use crate::services::{self, RAILS};
 
 /// Looks at tokens: their service, their keys, and where clients are sent for them.
 pub fn check(scene: &Scene) -> Verdict {
@@ -45,10 +45,12 @@ pub fn check(scene: &Scene) -> Verdict {
         );
     }
     // Of what does not run it is said elsewhere.
-    if scene.running(services::public_service(config)).is_some()
+    let rails_runs = config.rails_mode() != "embedded" || scene.running(RAILS).is_some();
+    if rails_runs
+        && scene.running(services::public_service(config)).is_some()
         && let Some(reason) = logins::impossible(config)
     {
-        found.push(Finding::problem("no-logins", reason).mended_by(&["restart", "rails"]));
+        found.push(Finding::problem("no-logins", reason).mended_by(&["restart", RAILS]));
     }
     found.into()
 }

@@ -94,8 +94,12 @@ fn what_is_down_silent_or_failing_is_found_and_started() {
     assert_eq!(found(&root, &["services"]), ["supervisor-silent"]);
     kill(daemon, Signal::SIGCONT).expect("goes on");
     root.kdk(&["stop", "rails"]).ok();
-    assert_eq!(found(&root, &["services", "login"]), ["service-down", "no-logins"]);
+    assert_eq!(found(&root, &["services", "login"]), ["service-down"]);
     mend(&root, &["services", "login"]);
+    let rails = Pid::from_raw(root.pid("rails-web"));
+    kill(rails, Signal::SIGSTOP).expect("stopped");
+    assert_eq!(found(&root, &["services", "login"]), ["service-silent", "no-logins"]);
+    kill(rails, Signal::SIGCONT).expect("goes on");
     let failing = TestRoot::with_registry("  bin: /bin/false\n");
     failing.kdk(&["reconfigure"]).ok();
     failing.kdk(&["start"]).fails(1);
