@@ -23,6 +23,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 pub use self::onlooker::served_fingerprint;
 use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, write_atomic};
+use crate::sys::shell::word;
 
 /// Days that a certificate holds.
 const VALID_DAYS: i64 = 365;
@@ -47,7 +48,8 @@ impl Wanted {
     pub fn remedy(&self) -> String {
         format!(
             "put another pair in its place, or let kdk make one: rm -f {} {} && kdk reconfigure",
-            self.certificate, self.key
+            word(self.certificate.as_str()),
+            word(self.key.as_str())
         )
     }
 }

@@ -165,7 +165,7 @@ impl Root {
 
     /// The settings, as they were applied last.
     pub fn kdk_yml_applied(&self) -> Utf8PathBuf {
-        self.state().join("kdk.yml")
+        self.state().join("applied.yml")
     }
 
     /// The thin Makefile that `kdk init` writes.

@@ -52,12 +52,20 @@ pub fn run(ui: &Ui, root: Root, args: &DoctorArgs) -> Result<(), CommandError> {
         return ended(&verdicts);
     }
     if args.fix {
-        let plan = plan(&verdicts);
-        if plan.is_empty() {
-            ui.say("There is nothing that kdk could mend by itself.");
-        } else {
+        let mut done: Vec<Vec<String>> = Vec::new();
+        loop {
+            // What was mended may let more be seen.
+            let mut plan = plan(&verdicts);
+            plan.retain(|command| !done.contains(command));
+            if plan.is_empty() {
+                break;
+            }
             mend(ui, &root, &plan, args.yes)?;
-            verdicts = look(root);
+            done.extend(plan);
+            verdicts = look(root.clone());
+        }
+        if done.is_empty() {
+            ui.say("There is nothing that kdk could mend by itself.");
         }
     }
     show(ui, &verdicts);
@@ -97,6 +105,8 @@ fn plan(verdicts: &[(&'static str, Verdict)]) -> Vec<Vec<String>> {
             }
         }
     }
+    // What starts something goes by what the others have made.
+    plan.sort_by_key(|command| matches!(command.get(1).map(String::as_str), Some("start" | "restart")));
     plan
 }
 

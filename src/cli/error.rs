@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::sys::shell::word;
+
 /// Why a command ends badly.
 #[derive(Debug)]
 pub struct CommandError {
@@ -191,11 +193,13 @@ impl From<crate::config::ConfigError> for CommandError {
                 path,
                 backup: Some(backup),
             } => Some(format!(
-                "take it as it was applied last: cp {backup} {path}; what runs can be seen and stopped without it"
+                "take it as it was applied last: cp {} {}; what runs can be seen and stopped without it",
+                word(backup.as_str()),
+                word(path.as_str())
             )),
             ConfigError::Gone { path, backup: None } => Some(format!(
                 "make a new one with: kdk init {}; what runs can be seen and stopped without it",
-                path.parent().map_or("", camino::Utf8Path::as_str)
+                word(path.parent().map_or("", camino::Utf8Path::as_str))
             )),
             ConfigError::NotEditable { .. } => Some("edit it with: kdk config edit".to_owned()),
             ConfigError::Io(_) | ConfigError::Yaml { .. } | ConfigError::Problems(_) => None,
@@ -228,7 +232,9 @@ impl From<crate::rails::identity::IdentityError> for CommandError {
             IdentityError::NoUser(_) => Some("see the users with: kdk user list".to_owned()),
             IdentityError::NoToken(_) => Some("see the tokens with: kdk token list".to_owned()),
             IdentityError::Damaged { path, .. } => Some(format!(
-                "put a backup of it back; without one, users and tokens are to be made anew: mv {path} {path}.damaged && kdk reconfigure"
+                "put a backup of it back; without one, users and tokens are to be made anew: mv {} {} && kdk reconfigure",
+                word(path.as_str()),
+                word(&format!("{path}.damaged"))
             )),
             _ => None,
         };

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::reconfigure::hosts;
 use crate::root::Root;
 use crate::roots::Roots;
-use crate::services::{self, REGISTRY};
+use crate::services;
 use crate::supervisor::client::Outcome;
 use crate::supervisor::log::NOTE;
 use crate::supervisor::protocol::Failure;
@@ -90,11 +90,7 @@ pub fn last_error(root: &Root, name: &str) -> Option<String> {
 fn advice(config: &Config, failure: &Failure) -> Vec<String> {
     let mut advice = Vec::new();
     if let Some(port) = failure.port_taken {
-        let setting = if failure.name == REGISTRY {
-            "registry.port"
-        } else {
-            "port"
-        };
+        let setting = services::port_key(config, &failure.name);
         if let Some((root, free)) = other_root(config, port) {
             advice.push(format!("the root {root} has it; {free}"));
         }

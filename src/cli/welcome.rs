@@ -47,7 +47,8 @@ pub fn announce(session: &Session, config: &Config) {
         ));
         let answer = logins::get(&endpoint.url("/v2/")).ok();
         let warnings = answer.as_ref().and_then(logins::warnings);
-        for trouble in warnings.into_iter().chain(logins::impossible(config)) {
+        let no_logins = logins::impossible(config).map(|no_logins| no_logins.reason);
+        for trouble in warnings.into_iter().chain(no_logins) {
             ui.warn(&trouble);
         }
     }

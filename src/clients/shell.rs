@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::root::Root;
 use crate::sys;
 use crate::sys::fs::{PUBLIC, read_optional, write_atomic};
+pub use crate::sys::shell::{quote, word};
 
 /// Variable that Go programs, OpenSSL and others read authorities from.
 pub const BUNDLE: &str = "SSL_CERT_FILE";
@@ -78,17 +79,4 @@ pub fn with_authorities(own: &str) -> io::Result<String> {
     }
     text.push_str(own);
     Ok(text)
-}
-
-/// Quotes a text for a shell, where it needs it.
-pub fn word(text: &str) -> String {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-:@".contains(&byte));
-    if plain { text.to_owned() } else { quote(text) }
-}
-
-/// Quotes a text for a shell.
-pub fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -58,17 +58,35 @@ fn proxy(config: &Config) -> Option<Finding> {
     let proxy = either(scheme).filter(|proxy| !proxy.is_empty())?;
     let address = config.registry_address();
     let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let exempt = either("no_proxy").unwrap_or_default();
-    let covers = |entry: &str| {
-        let entry = entry.trim().trim_start_matches("*.").trim_start_matches('.');
-        !entry.is_empty() && (entry == "*" || host == entry || host.ends_with(&format!(".{entry}")))
-    };
+    let shown = url::Url::parse(&proxy)
+        .ok()
+        .and_then(|proxy| Some(proxy.host_str()?.to_owned()));
     // Go and curl take loopback out by themselves, others do not.
-    (!exempt.split(',').any(covers)).then(|| {
+    (!exempt.split(',').any(|entry| covers(entry.trim(), host))).then(|| {
+        // The proxy's own name and password are nobody's business.
+        let shown = shown.as_deref().unwrap_or("a proxy");
         Finding::warning(
             "proxy-catches",
-            format!("{scheme} sends requests for {host} to {proxy}"),
+            format!("{scheme} sends requests for {host} to {shown}"),
         )
         .by_hand(format!("export no_proxy=\"${{no_proxy:+$no_proxy,}}{host}\""))
     })
+}
+
+/// Says whether an entry of `no_proxy` stands for a host, as Go and curl read it.
+fn covers(entry: &str, host: &str) -> bool {
+    if entry == "*" {
+        return true;
+    }
+    if let (Ok(network), Ok(address)) = (entry.parse::<ipnet::IpNet>(), host.parse::<std::net::IpAddr>()) {
+        return network.contains(&address);
+    }
+    let entry = match entry.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() && !name.contains(':') => name,
+        _ => entry,
+    };
+    let entry = entry.trim_start_matches('*').trim_start_matches('.');
+    entry == host || !entry.is_empty() && host.ends_with(&format!(".{entry}"))
 }

@@ -29,11 +29,19 @@ pub fn check(scene: &Scene) -> Verdict {
     if !enabled {
         return Verdict::Skipped("registry.database.enabled is false".to_owned());
     }
+    if config.registry_database_enabled() == "prefer" && !storage::is_in_database(config) {
+        return Verdict::Skipped(
+            "the metadata are in files, which registry.database.enabled: prefer leaves so".to_owned(),
+        );
+    }
     if !config.registry_is_embedded() {
         return Verdict::Skipped("another registry than the built-in one looks after its own".to_owned());
     }
     if !config.root().registry_config().exists() {
         return Verdict::Skipped("nothing was applied yet".to_owned());
+    }
+    if scene.jobs.is_err() {
+        return Verdict::Unknown("the supervisor does not say what runs".to_owned());
     }
     if is_own_down(scene, config) {
         // That is what the check of services says.

@@ -48,9 +48,13 @@ pub fn check(scene: &Scene) -> Verdict {
     let rails_runs = config.rails_mode() != "embedded" || scene.running(RAILS).is_some();
     if rails_runs
         && scene.running(services::public_service(config)).is_some()
-        && let Some(reason) = logins::impossible(config)
+        && let Some(no_logins) = logins::impossible(config)
     {
-        found.push(Finding::problem("no-logins", reason).mended_by(&["restart", RAILS]));
+        let finding = Finding::problem("no-logins", no_logins.reason);
+        found.push(match no_logins.restart {
+            Some(name) => finding.suggest(&["restart", name]),
+            None => finding,
+        });
     }
     found.into()
 }

@@ -5,13 +5,21 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use crate::config::Config;
-use crate::services;
+use crate::services::{self, RAILS};
 
 /// How long a service may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Why nobody can log in.
+pub struct NoLogins {
+    /// The reason, with what helps.
+    pub reason: String,
+    /// The service that is to be started anew, where it is one of kdk's.
+    pub restart: Option<&'static str>,
+}
+
 /// Says why nobody can log in, when that is so.
-pub fn impossible(config: &Config) -> Option<String> {
+pub fn impossible(config: &Config) -> Option<NoLogins> {
     let service = services::token_service(config)?;
     let by_registry = ask(&services::token_url(config));
     if by_registry.as_ref().is_ok_and(|status| is_token_service(*status)) {
@@ -21,25 +29,28 @@ pub fn impossible(config: &Config) -> Option<String> {
     let reason = match (ask(&format!("{service}?service=container_registry")), by_registry) {
         (Ok(status), Err(error)) if is_token_service(status) => {
             let name = services::public_service(config);
-            return Some(format!(
-                "nobody can log in: {name} does not answer: {}; start it anew with: kdk restart {name}",
-                cause_of(&error)
-            ));
+            return Some(NoLogins {
+                reason: format!(
+                    "nobody can log in: {name} does not answer: {}; start it anew with: kdk restart {name}",
+                    cause_of(&error)
+                ),
+                restart: Some(name),
+            });
         }
         (Ok(status), Ok(_)) if is_token_service(status) => {
             "is not reached by the registry; see: kdk tail registry".to_owned()
         }
         (Ok(status), _) => format!("answers {status}"),
+        // One that is far away may take longer than is waited for here.
+        (Err(error), _) if error.is_timeout() && config.rails_mode() != "embedded" => return None,
         (Err(error), _) => format!("does not answer: {}", cause_of(&error)),
     };
-    let remedy = if config.rails_mode() == "embedded" {
-        "; start it with: kdk restart rails"
-    } else {
-        ""
-    };
-    Some(format!(
-        "nobody can log in: the token service {service} {reason}{remedy}"
-    ))
+    let restart = (config.rails_mode() == "embedded").then_some(RAILS);
+    let remedy = restart.map_or(String::new(), |name| format!("; start it with: kdk restart {name}"));
+    Some(NoLogins {
+        reason: format!("nobody can log in: the token service {service} {reason}{remedy}"),
+        restart,
+    })
 }
 
 fn cause_of(error: &reqwest::Error) -> String {

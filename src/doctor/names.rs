@@ -21,8 +21,10 @@ pub fn check(scene: &Scene) -> Verdict {
         let endpoint = services::public_endpoint(config);
         let host = config.registry_host();
         let addresses = net::resolve(&host).unwrap_or_default();
+        // Elsewhere may be a proxy, or a way through it.
+        let is_here = addresses.iter().all(|ip| net::is_own(*ip));
         let is_there = |ip: &std::net::IpAddr| net::taker(*ip, endpoint.port) != Taker::Nobody;
-        if !addresses.iter().any(is_there) {
+        if is_here && !addresses.iter().any(is_there) {
             found.push(
                 Finding::problem(
                     "name-elsewhere",

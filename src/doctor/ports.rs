@@ -8,7 +8,7 @@ use super::scene::Scene;
 use crate::clients::shell::word;
 use crate::config::Config;
 use crate::roots::Roots;
-use crate::services::REGISTRY;
+use crate::services;
 use crate::sys::net;
 
 /// How long a listener may take to say what it is.
@@ -30,8 +30,7 @@ pub fn check(scene: &Scene) -> Verdict {
         if net::try_listen(SocketAddr::new(address, port)).is_ok() {
             continue;
         }
-        let key = if spec.name == REGISTRY { "registry.port" } else { "port" };
-        found.push(taken(config, &spec.name, key, port));
+        found.push(taken(config, &spec.name, services::port_key(config, &spec.name), port));
     }
     if config.registry_enabled() && airplay(config) {
         found.push(

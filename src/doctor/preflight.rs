@@ -9,6 +9,7 @@ use crate::reconfigure::{Action, Plan, ReconfigureError, check_pair, pending, wa
 use crate::registry::config::Config as RegistryConfig;
 use crate::registry::{admin, server};
 use crate::services;
+use crate::sys::shell::word;
 
 /// Checks a plan's file of the registry, and what that names: certificates,
 /// keys, passwords, directories, and where the metadata of the images are.
@@ -71,7 +72,9 @@ pub fn images_left(config: &Config) -> Option<String> {
     match config.registry_storage_path() {
         Some(now) if holds_images(&now) => None,
         Some(now) => Some(format!(
-            "the images in {was} will not be seen any more: the registry looks in {now}; to move them, stop the registry and run: cp -a {was}/. {now}/"
+            "the images in {was} will not be seen any more: the registry looks in {now}; to move them, stop the registry and run: cp -a {}/. {}/",
+            word(was.as_str()),
+            word(now.as_str())
         )),
         None => Some(format!(
             "the images in {was} will not be seen any more: the registry keeps images elsewhere"

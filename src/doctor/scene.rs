@@ -56,8 +56,11 @@ impl Scene {
         jobs.find(|job| job.name == name && job.state.is_alive())
     }
 
-    /// Returns the services that are enabled and do not run.
+    /// Returns the services that are enabled and do not run, as far as that can be told.
     pub fn down(&self, config: &Config) -> Vec<JobSpec> {
+        if self.jobs.is_err() {
+            return Vec::new();
+        }
         let all = services::catalogue(config).into_iter();
         all.filter(|spec| self.running(&spec.name).is_none()).collect()
     }

@@ -3,10 +3,14 @@
 use super::finding::{Finding, Verdict};
 use super::logins;
 use super::scene::Scene;
-use crate::services;
+use crate::config::Config;
+use crate::services::{self, Unready};
 use crate::supervisor::client::ClientError;
 use crate::supervisor::probe;
-use crate::supervisor::protocol::{JobStatus, Ready, StateName};
+use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
+
+/// How often a service is asked before it counts as silent.
+const TRIES: u32 = 3;
 
 /// Looks at the services.
 pub fn check(scene: &Scene) -> Verdict {
@@ -25,11 +29,16 @@ pub fn check(scene: &Scene) -> Verdict {
     };
     let mut found: Vec<Finding> = jobs.iter().filter_map(trouble).collect();
     if let Ok(config) = scene.config() {
+        found.extend(
+            services::catalogue(config)
+                .iter()
+                .filter_map(|spec| unready(config, spec)),
+        );
         let is_down = |name: &str| jobs.iter().all(|job| job.name != name || job.state == StateName::Down);
         let down: Vec<String> = services::catalogue(config)
             .into_iter()
+            .filter(|spec| is_down(&spec.name) && services::preflight(config, spec).is_ok())
             .map(|spec| spec.name)
-            .filter(|name| is_down(name))
             .collect();
         if !down.is_empty() {
             let names: Vec<&str> = down.iter().map(String::as_str).collect();
@@ -42,6 +51,21 @@ pub fn check(scene: &Scene) -> Verdict {
     found.into()
 }
 
+/// Says why a service could not even be tried.
+fn unready(config: &Config, spec: &JobSpec) -> Option<Finding> {
+    let error = services::preflight(config, spec).err()?;
+    let found = Finding::problem("service-unready", error.to_string());
+    Some(match error {
+        Unready::NoConfiguration { .. } => found.mended_by(&["reconfigure"]),
+        Unready::NoProgram { log: Some(_), .. } => found
+            .suggest(&["reconfigure"])
+            .by_hand("or take the built-in one: kdk config set registry.version embedded && kdk reconfigure"),
+        Unready::NoProgram { log: None, .. } => found.suggest(&["config", "unset", "registry.bin"]),
+        Unready::Unreadable { file, .. } => found.by_hand(format!("see who may read it: ls -l {file}")),
+        Unready::Postgresql(_) => found.by_hand("kdk start postgresql says what helps"),
+    })
+}
+
 fn trouble(job: &JobStatus) -> Option<Finding> {
     let name = &job.name;
     match job.state {
@@ -49,19 +73,23 @@ fn trouble(job: &JobStatus) -> Option<Finding> {
             let text = format!("{name} {}: {}", job.state.text(), job.detail);
             return Some(Finding::problem("service-fails", text).suggest(&["tail", "--no-follow", name]));
         }
-        state if !state.is_alive() => return None,
-        _ => {}
+        // What is being started or stopped need not answer.
+        StateName::Ready => {}
+        _ => return None,
     }
     let silent = || {
-        Finding::problem("service-silent", format!("{name} does not answer within a second"))
-            .mended_by(&["restart", name])
+        Finding::problem(
+            "service-silent",
+            format!("{name} does not answer within a second, asked {TRIES} times"),
+        )
+        .suggest(&["restart", name])
     };
     let url = match &job.ready {
         Ready::Running => return None,
         Ready::Http(url) => url,
-        other => return (!probe::is_ready(other)).then(silent),
+        other => return (0..TRIES).all(|_| !probe::is_ready(other)).then(silent),
     };
-    let Ok(answer) = logins::get(url) else {
+    let Some(answer) = (0..TRIES).find_map(|_| logins::get(url).ok()) else {
         return Some(silent());
     };
     let status = answer.status();

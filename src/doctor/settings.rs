@@ -4,6 +4,7 @@ use super::finding::{Finding, Verdict};
 use super::preflight;
 use super::scene::Scene;
 use crate::config::ConfigError;
+use crate::sys::shell::word;
 
 /// Looks at the settings.
 pub fn check(scene: &Scene) -> Verdict {
@@ -22,7 +23,12 @@ pub fn check(scene: &Scene) -> Verdict {
             backup: Some(backup),
         }) => {
             let found = Finding::problem("settings-gone", format!("{path} is gone"));
-            return Verdict::Found(vec![found.by_hand(format!("cp {backup} {path}"))]);
+            let copy = format!("cp {} {}", word(backup.as_str()), word(path.as_str()));
+            return Verdict::Found(vec![found.by_hand(copy)]);
+        }
+        Err(ConfigError::Gone { path, backup: None }) => {
+            let found = Finding::problem("settings-gone", format!("{path} is gone"));
+            return Verdict::Found(vec![found.suggest(&["init", scene.root.path().as_str()])]);
         }
         Err(error) => {
             let found = Finding::problem("settings-invalid", error.to_string());
@@ -32,6 +38,11 @@ pub fn check(scene: &Scene) -> Verdict {
     let found = preflight::pending_settings(config).into_iter().map(|text| {
         if text.contains("would fail") {
             Finding::problem("settings-refused", text)
+        } else if text.contains("changed by hand") {
+            // What somebody wrote there would be overwritten.
+            Finding::warning("file-edited", text)
+                .suggest(&["diff-config"])
+                .suggest(&["reconfigure"])
         } else {
             Finding::warning("settings-pending", text).mended_by(&["reconfigure"])
         }

@@ -29,7 +29,7 @@ pub fn check(scene: &Scene) -> Verdict {
     };
     let free = indicatif::BinaryBytes(space.free);
     let collect = ["registry", "garbage-collect", "--dry-run"];
-    let found = if space.is_read_only {
+    let found = if space.is_read_only && !config.registry_read_only() {
         Finding::problem(
             "storage-read-only",
             format!("{path} is on a file system that is mounted read-only"),

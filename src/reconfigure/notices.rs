@@ -72,15 +72,7 @@ pub fn notices(config: &Config) -> Vec<String> {
             without_effect.join(", ")
         ));
     }
-    if config.https_enabled()
-        && config.https_pair() != root.signing_pair()
-        && let Some(reason) = certs::is_out_of_time(&config.https_pair().0, Clock::System.now())
-    {
-        notices.push(format!(
-            "https.certificate: {}: {reason}: clients refuse it",
-            config.https_pair().0
-        ));
-    }
+    notices.extend(of_files(config));
     notices.extend(hosts::lacking(config));
     notices.extend(exposure(config));
     notices.extend(realm(config));
@@ -93,6 +85,28 @@ pub fn notices(config: &Config) -> Vec<String> {
         };
         notices.push(format!(
             "crane, ko and cosign (over HTTPS also regctl, oras and helm) will refuse to log in: tokens come from {realm}, not from the registry's own address; serve both at one address with: {remedy}"
+        ));
+    }
+    notices
+}
+
+/// Says what is wrong with files that others look after, or that are missing.
+fn of_files(config: &Config) -> Vec<String> {
+    let root = config.root();
+    let mut notices = Vec::new();
+    if config.https_enabled()
+        && config.https_pair() != root.signing_pair()
+        && let Some(reason) = certs::is_out_of_time(&config.https_pair().0, Clock::System.now())
+    {
+        notices.push(format!(
+            "https.certificate: {}: {reason}: clients refuse it",
+            config.https_pair().0
+        ));
+    }
+    if config.rails_mode() == "embedded" && root.applied().exists() && !root.identity().exists() {
+        notices.push(format!(
+            "{} is missing: the user root is made anew; other users and all tokens are gone, and clients must log in again",
+            root.identity()
         ));
     }
     notices

@@ -103,6 +103,16 @@ pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     services
 }
 
+/// Returns the setting of a service's port.
+pub fn port_key(config: &Config, name: &str) -> &'static str {
+    match name {
+        REGISTRY if config.registry_has_front() => "registry.backend_port",
+        REGISTRY | FRONT => "registry.port",
+        POSTGRESQL => "postgresql.port",
+        _ => "port",
+    }
+}
+
 /// Picks services by name or alias; all when none is named.
 ///
 /// # Errors

@@ -107,8 +107,10 @@ impl Client {
         let mut was_replaced = false;
         let deadline = monotonic() + DAEMON_START;
         loop {
-            let stream = self.connect()?;
-            if let Some(outcome) = self.exchange(&stream, request, &mut progress)? {
+            let (stream, is_new) = self.connect()?;
+            // One that was just started may have to end what an earlier one left.
+            let patience = if is_new { DAEMON_START * 3 } else { PATIENCE };
+            if let Some(outcome) = self.exchange(&stream, request, patience, &mut progress)? {
                 return Ok((outcome, was_replaced));
             }
             was_replaced = true;
@@ -124,6 +126,7 @@ impl Client {
         &self,
         stream: &UnixStream,
         request: &Request,
+        patience: Duration,
         progress: &mut impl FnMut(&JobStatus),
     ) -> Result<Option<Outcome>, ClientError> {
         let envelope = Envelope {
@@ -140,7 +143,8 @@ impl Client {
         }
         sys::failpoint::pass("client");
         // What is asked for may take long; how things are is said at once.
-        stream.set_read_timeout(Some(PATIENCE))?;
+        // One that has hung up already says so when it is read from.
+        let _ = stream.set_read_timeout(Some(patience));
         for reply in BufReader::new(stream).lines() {
             sys::failpoint::pass("client");
             let reply = match reply {
@@ -151,7 +155,7 @@ impl Client {
                 }
                 Err(_) => return Ok(None),
             };
-            stream.set_read_timeout(None)?;
+            let _ = stream.set_read_timeout(None);
             match serde_json::from_str(&reply) {
                 Ok(Reply::Progress(status)) => progress(&status),
                 Ok(Reply::Done { jobs, failures }) => return Ok(Some(Outcome { jobs, failures })),
@@ -194,7 +198,9 @@ impl Client {
 
     /// Returns the daemon's process id: it is the one that has the lock open.
     fn daemon(&self) -> Option<i32> {
-        sys::process::holders(&self.paths.lock()).first().copied()
+        let lock = self.paths.lock();
+        let written = || sys::fs::read_optional(&lock).ok()??.trim().parse().ok();
+        sys::process::holders(&lock).first().copied().or_else(written)
     }
 
     /// Says whether jobs run that no daemon looks after.
@@ -210,7 +216,8 @@ impl Client {
         Ok(false)
     }
 
-    fn connect(&self) -> Result<UnixStream, ClientError> {
+    /// Connects; says also whether a daemon was started for that.
+    fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
         if let Some(parent) = self.paths.socket.parent().filter(|parent| parent.exists()) {
             // A socket away from the root lies where others may make directories.
             sys::fs::create_private_dir(parent)?;
@@ -220,7 +227,7 @@ impl Client {
         let mut daemon: Option<std::process::Child> = None;
         loop {
             if let Ok(stream) = UnixStream::connect(&self.paths.socket) {
-                return Ok(stream);
+                return Ok((stream, daemon.is_some()));
             }
             // One that found the lock taken by a daemon that was ending has ended too.
             let ended = daemon

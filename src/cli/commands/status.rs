@@ -123,10 +123,10 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
             && health == "ok"
             // What is asked is where the settings say.
             && is_current != Some(false)
-            && let Some(why) = logins::impossible(config)
+            && let Some(no_logins) = logins::impossible(config)
         {
             health = "no logins";
-            reason = Some(why);
+            reason = Some(no_logins.reason);
         }
         // Until it is exchanged, another program than the settings name may run.
         let is_named = spec.is_none_or(|spec| !job.state.is_alive() || spec.program() == job.program);

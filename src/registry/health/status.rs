@@ -46,7 +46,7 @@ impl Trouble {
             Self::ReadOnlyStorage => "the registry's storage is read-only: pushes fail, pulls go on",
             Self::Storage => "the registry's storage fails or does not answer",
             Self::Database => "the metadata database is not available",
-            Self::Notifications => "notifications do not reach their endpoint: they are kept and sent again",
+            Self::Notifications => "notifications do not reach their endpoint",
         }
     }
 

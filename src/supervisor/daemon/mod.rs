@@ -71,6 +71,8 @@ pub fn run(paths: Paths) -> io::Result<()> {
     let Some(_lock) = Lock::try_take(&paths.lock())? else {
         return Ok(());
     };
+    // For systems that do not tell who has a file open.
+    std::fs::write(paths.lock(), std::process::id().to_string())?;
     let (sender, receiver) = mpsc::channel();
     let mut daemon = Daemon {
         build: client::build_id(),

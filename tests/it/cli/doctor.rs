@@ -100,6 +100,12 @@ fn what_is_down_silent_or_failing_is_found_and_started() {
     kill(rails, Signal::SIGSTOP).expect("stopped");
     assert_eq!(found(&root, &["services", "login"]), ["service-silent", "no-logins"]);
     kill(rails, Signal::SIGCONT).expect("goes on");
+    let missing = TestRoot::with_registry("  bin: /nowhere/registry\n");
+    missing.kdk(&["reconfigure"]).ok();
+    assert!(found(&missing, &["services"]).contains(&"service-unready".to_owned()));
+    let fresh = TestRoot::with_registry("");
+    assert_eq!(found(&fresh, &["services"]), ["service-unready", "service-unready"]);
+    mend(&fresh, &["services"]);
     let failing = TestRoot::with_registry("  bin: /bin/false\n");
     failing.kdk(&["reconfigure"]).ok();
     failing.kdk(&["start"]).fails(1);

@@ -107,6 +107,8 @@ fn each_fault_is_told_with_its_remedy() {
             &["registry", "token", "--scope", "a:b:c"],
         ],
     );
+    std::fs::remove_file(root.join(".kdk/rails/identity.json")).expect("removed");
+    table += &told(&root, "the users' file is gone", &[&["reconfigure", "--dry-run"]]);
     root.write(".kdk/rails/identity.json", &users);
     table += &told(
         &root,

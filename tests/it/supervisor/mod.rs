@@ -449,8 +449,8 @@ fn a_lost_kdk_yml_strands_nothing_and_its_copy_is_named() {
     let root = TestRoot::with_registry("");
     root.up();
     let settings = root.read("kdk.yml");
-    let applied = root.join(".kdk/kdk.yml");
-    assert_eq!(root.read(".kdk/kdk.yml"), settings);
+    let applied = root.join(".kdk/applied.yml");
+    assert_eq!(root.read(".kdk/applied.yml"), settings);
     // One that was never applied to the end.
     std::fs::remove_file(&applied).expect("removed");
     std::fs::remove_file(root.join("kdk.yml")).expect("removed");
@@ -460,7 +460,7 @@ fn a_lost_kdk_yml_strands_nothing_and_its_copy_is_named() {
         refused.stderr.contains("kdk.yml is gone") && refused.stderr.contains("make a new one with: kdk init"),
         "{refused:?}"
     );
-    root.write(".kdk/kdk.yml", &settings);
+    root.write(".kdk/applied.yml", &settings);
     let restored = format!("cp {} {}", applied.display(), root.join("kdk.yml").display());
     assert!(root.kdk(&["start"]).stderr.contains(&restored));
     let status = root.kdk(&["status"]);

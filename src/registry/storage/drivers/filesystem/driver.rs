@@ -82,7 +82,7 @@ impl Filesystem {
         // Where the directory is still to be made, what is above it counts.
         match root.ancestors().find(|path| path.exists()) {
             // What is mounted read-only is served so.
-            Some(there) if space(there).is_ok_and(|space| space.is_read_only) => Ok(()),
+            Some(there) if there == root && space(there).is_ok_and(|space| space.is_read_only) => Ok(()),
             Some(there) if !crate::sys::fs::is_writable(there) => Err(format!(
                 "{root} cannot be written to by this user; change {there}'s rights"
             )),
