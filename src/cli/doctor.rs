@@ -39,16 +39,16 @@ pub struct DoctorArgs {
 }
 
 /// Examines a root, and mends what it finds when that is asked for.
-pub fn run(ui: &Ui, root: Root, args: &DoctorArgs) -> Result<(), CommandError> {
+pub fn run(ui: &Ui, root: &Root, args: &DoctorArgs) -> Result<(), CommandError> {
     let is_asked = |name: &str| args.checks.is_empty() || args.checks.iter().any(|asked| asked == name);
     let checks: Vec<Check> = CHECKS.into_iter().filter(|(name, _)| is_asked(name)).collect();
-    let look = |root: Root| {
+    let look = || {
         let _progress = ui.progress("looking at the root, its services and clients");
-        examine(&Scene::of(root), &checks)
+        examine(&Scene::of(root.clone()), &checks)
     };
-    let mut verdicts = look(root.clone());
+    let mut verdicts = look();
     if args.json {
-        ui.json(&described(&root, &verdicts))?;
+        ui.json(&described(root, &verdicts))?;
         return ended(&verdicts);
     }
     if args.fix {
@@ -60,9 +60,9 @@ pub fn run(ui: &Ui, root: Root, args: &DoctorArgs) -> Result<(), CommandError> {
             if plan.is_empty() {
                 break;
             }
-            mend(ui, &root, &plan, args.yes)?;
+            mend(ui, root, &plan, args.yes)?;
             done.extend(plan);
-            verdicts = look(root.clone());
+            verdicts = look();
         }
         if done.is_empty() {
             ui.say("There is nothing that kdk could mend by itself.");

@@ -270,7 +270,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Stop(args) => run_state::stop(session, &args),
         Command::Restart(args) => run_state::restart(session, &args),
         Command::Status(args) => status::run(session, &args),
-        Command::Doctor(args) => doctor::run(&session.ui, session.root()?, &args),
+        Command::Doctor(args) => doctor::run(&session.ui, &session.root()?, &args),
         Command::Tail(args) => tail::run(session, &args),
         Command::Logs(args) => tail::run(session, &args.into()),
         Command::Roots(args) => roots::run(session, &args),

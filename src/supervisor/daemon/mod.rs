@@ -68,11 +68,12 @@ struct Daemon {
 pub fn run(paths: Paths) -> io::Result<()> {
     sys::fs::create_private_dir(&paths.state)?;
     sys::fs::create_private_dir(&paths.jobs())?;
-    let Some(_lock) = Lock::try_take(&paths.lock())? else {
+    let Some(lock) = Lock::try_take(&paths.lock())? else {
         return Ok(());
     };
     // For systems that do not tell who has a file open.
-    std::fs::write(paths.lock(), std::process::id().to_string())?;
+    lock.file().set_len(0)?;
+    lock.file().write_all(std::process::id().to_string().as_bytes())?;
     let (sender, receiver) = mpsc::channel();
     let mut daemon = Daemon {
         build: client::build_id(),
