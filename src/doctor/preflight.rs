@@ -90,7 +90,7 @@ pub fn check_keys(config: &Config) -> Result<(), String> {
     check_pair(config, &|_| None)
 }
 
-/// As [`pending`], without what is to be said of certificates.
+/// As [`pending()`], without what is to be said of certificates.
 pub fn pending_settings(config: &Config) -> Vec<String> {
     pending::settings(config, |plan| check(config, plan)).0
 }
