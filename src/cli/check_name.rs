@@ -15,7 +15,8 @@ const LONGEST_TAG: usize = 128;
 /// Arguments of `kdk registry check-name`.
 #[derive(Debug, Args)]
 pub struct CheckNameArgs {
-    /// GROUP/PROJECT[/BRANCH][:TAG], as it stands in a pipeline
+    /// What is to be pushed.
+    #[arg(help = "GROUP/PROJECT[/BRANCH][:TAG], as it stands in a pipeline")]
     name: String,
     /// Print JSON
     #[arg(long)]
