@@ -103,6 +103,15 @@ impl Holder {
     }
 }
 
+/// Says whether the other side of a connection has closed it. What it sent
+/// before that may still be read.
+pub fn has_hung_up(stream: &std::os::unix::net::UnixStream) -> bool {
+    use nix::sys::socket::{MsgFlags, recv};
+    use std::os::fd::AsRawFd as _;
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(stream.as_raw_fd(), &mut [0], flags) == Ok(0)
+}
+
 /// Finds the process that listens on a TCP port, as far as this user may see.
 pub fn port_holder(port: u16) -> Option<Holder> {
     platform::port_holder(port)

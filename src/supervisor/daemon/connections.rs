@@ -69,9 +69,14 @@ fn accept(listener: &UnixListener, sender: &Sender<Message>) {
 fn converse(stream: &UnixStream, sender: &Sender<Message>) -> io::Result<()> {
     let mut writer = stream;
     for line in BufReader::new(stream).lines() {
+        let line = line?;
+        // Whoever went away was told that nothing was done.
+        if sys::net::has_hung_up(stream) {
+            return Ok(());
+        }
         let (reply, replies) = mpsc::channel::<Reply>();
         // What cannot be understood is of another version.
-        let envelope = serde_json::from_str::<Envelope>(&line?).ok();
+        let envelope = serde_json::from_str::<Envelope>(&line).ok();
         if sender.send(Message::Client(envelope, reply)).is_err() {
             return Ok(());
         }

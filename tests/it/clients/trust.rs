@@ -137,6 +137,31 @@ fn https_with_a_trusted_certificate() {
     namespace
         .sh("root", "kdk config set registry.self_signed true && kdk reconfigure")
         .ok();
+    // A certificate of before goes as well when another was made since.
+    namespace
+        .sh(
+            "root",
+            "kdk trust-docker-registry && rm -f registry_host.{key,crt} && kdk reconfigure",
+        )
+        .ok();
+    assert!(namespace.docker_certificate("registry.test:5000").exists());
+    namespace.sh("root", "kdk trust-docker-registry --remove").ok();
+    assert!(!namespace.docker_certificate("registry.test:5000").exists());
+    // Docker Desktop reads certificates when it starts.
+    let desktop = namespace.sh("root", "mkdir -p $HOME/.docker/desktop && kdk trust-docker-registry");
+    assert!(
+        desktop.stderr.contains("Don't forget to restart Docker Desktop!"),
+        "{}",
+        desktop.stderr
+    );
+    desktop.ok();
+    assert!(jobs.exists());
+    namespace
+        .sh(
+            "root",
+            "kdk trust-docker-registry --remove && rmdir $HOME/.docker/desktop",
+        )
+        .ok();
     // What is there already is overwritten, and said so.
     let foreign = namespace.docker_certificate("registry.test:5000");
     std::fs::create_dir_all(foreign.parent().expect("a parent")).expect("made");
