@@ -280,7 +280,12 @@ fn not_startable(config: &Config, spec: &JobSpec) -> Option<CommandError> {
     }
     let reason = preflight::check_rendered(config).err()?;
     let error = CommandError::user(format!("registry is not restarted, as it would not start: {reason}"));
-    Some(error.hint("kdk's own files and certificates are made anew by: kdk reconfigure"))
+    // What is not kdk's to make has its remedy in the reason.
+    Some(if storage::gone(config).is_some() {
+        error
+    } else {
+        error.hint("kdk's own files and certificates are made anew by: kdk reconfigure")
+    })
 }
 
 /// Says why a service could not listen where it is to.
