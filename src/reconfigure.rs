@@ -5,7 +5,8 @@
 
 pub mod applied;
 pub mod exposure;
-pub mod hosts;
+mod habits;
+
 pub mod notices;
 mod pair;
 pub mod pending;

@@ -6,9 +6,9 @@ use camino::Utf8PathBuf;
 
 use super::error::CommandError;
 use super::ui::{Tone, Ui, paint};
+use crate::clients::hosts;
 use crate::clients::shell::word;
 use crate::config::Config;
-use crate::reconfigure::hosts;
 use crate::root::Root;
 use crate::roots::Roots;
 use crate::services;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::Session;
 use super::ui::{Tone, paint};
+use crate::clients::hosts;
 use crate::clients::shell::word;
 use crate::clients::{self, Found};
 use crate::config::Config;
 use crate::doctor::logins;
-use crate::reconfigure::hosts;
 use crate::root::Root;
 use crate::services;
 use crate::sys;

@@ -1,6 +1,7 @@
 //! How container clients of this machine are told of the registry.
 
 pub mod found;
+pub mod hosts;
 pub mod insecure;
 pub mod needs;
 pub mod shell;

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Verdict};
 use super::scene::Scene;
-use crate::reconfigure::hosts;
+use crate::clients::hosts;
 use crate::services;
 use crate::sys::net::{self, Taker};
 

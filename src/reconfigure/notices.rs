@@ -1,42 +1,16 @@
 //! What a user should know before settings are applied.
 
 use super::exposure::{exposure, realm};
-use super::hosts;
+use super::habits;
 use crate::certs;
+use crate::clients::hosts;
 use crate::config::{Config, settings};
 use crate::sys::clock::Clock;
 
-/// Files of old times that KDK once read, and the settings instead of them.
-const LOOSE_FILES: [(&str, &str); 8] = [
-    ("registry_enabled", "registry.enabled"),
-    ("registry_port", "registry.port"),
-    ("registry_host", "registry.host"),
-    ("registry_image", "registry.bin, or registry.version for a git ref"),
-    ("registry_external_port", "registry.external_url"),
-    ("host", "hostname"),
-    ("port", "port"),
-    (
-        "auto_devops_enabled",
-        "nothing: the tunnel for Auto DevOps was removed in 2020",
-    ),
-];
-
 /// Returns everything that is worth a word.
 pub fn notices(config: &Config) -> Vec<String> {
-    let root = config.root();
-    let mut notices = Vec::new();
-    for (file, instead) in LOOSE_FILES {
-        if root.join(file).is_file() {
-            notices.push(format!(
-                "the file {file} is not read any more; use the setting {instead}, and remove the file"
-            ));
-        }
-    }
+    let mut notices = habits::left(config);
     let unmanaged = config.unmanaged();
-    let removed = crate::config::schema::REMOVED
-        .iter()
-        .filter(|(key, _)| unmanaged.contains(key));
-    notices.extend(removed.map(|(key, instead)| format!("{key} in kdk.yml has no effect: {instead}")));
     let others: Vec<&str> = unmanaged
         .into_iter()
         .filter(|name| !crate::config::schema::REMOVED.iter().any(|(key, _)| key == name))

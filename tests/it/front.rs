@@ -135,6 +135,31 @@ fn only_the_front_says_how_a_client_came() {
     assert!(!head.contains("203.0.113.9"), "{head}");
 }
 
+/// A client that stops in the middle of what it announced is not waited for for ever.
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    // A registry that answers only what came whole.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+        }
+    });
+    let front = Front::start(port, "");
+    let mut stream = TcpStream::connect(&front.address).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_mins(2))).expect("set");
+    let head = "PUT /v2/a/blobs/uploads/1?digest=x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let began = std::time::Instant::now();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("too slowly"), "{answer}");
+    let waited = began.elapsed().as_secs();
+    assert!((50..90).contains(&waited), "{waited} seconds");
+}
+
 #[test]
 fn a_front_that_cannot_serve_says_why() {
     let serve = |text: &str| {

@@ -157,6 +157,57 @@ fn storage_sections_are_rendered_once_each() {
     assert!(!rails.text.contains("    path:"), "{}", rails.text);
 }
 
+/// What GitLab's administration guide writes as `storage`, with its values: each is rendered as it stands,
+/// beside our own defaults.
+#[test]
+fn the_storage_sections_of_the_administration_guide() {
+    const KEYS: &str =
+        "accesskey: s3-access-key, secretkey: s3-secret-key-for-access-key, bucket: your-s3-bucket, region: us-east-1";
+    let s3 = |more: &str| format!("{{s3: {{{KEYS}{more}}}}}");
+    let endpoint = ", regionendpoint: 'https://s3.example.com'";
+    let beside = |more: &str| format!("{{s3: {{{KEYS}{endpoint}}}{more}}}");
+    let defaults = ", cache: {blobdescriptor: inmemory}, delete: {enabled: true}";
+    let azure = "accountname: accountname, accountkey: YmFzZTY0ZW5jb2RlZGFjY291bnRrZXk=, container: containername, rootdirectory: /azure/virtual/container";
+    let sections = [
+        s3(endpoint),
+        "{s3: {bucket: your-s3-bucket, region: us-east-1}}".to_owned(),
+        s3(&format!("{endpoint}, pathstyle: false")),
+        s3(&format!("{endpoint}, maxrequestspersecond: 100")),
+        beside(defaults),
+        beside(", redirect: {disable: true}"),
+        beside(&format!(", redirect: {{disable: true}}{defaults}")),
+        s3(&format!("{endpoint}, encrypt: true")),
+        format!("{{azure: {{{azure}, trimlegacyrootprefix: true}}}}"),
+        format!("{{azure: {{{azure}, trimlegacyrootprefix: false, realm: core.usgovcloudapi.net}}}}"),
+        "{gcs: {bucket: b}, maintenance: {readonly: {enabled: true}}}".to_owned(),
+        "{filesystem: {rootdirectory: /path/to/registry/storage}}".to_owned(),
+    ];
+    for section in sections {
+        let settings = format!("registry:\n  enabled: true\n  storage: {section}\n");
+        let text = rendered(&settings, "registry/config.yml");
+        let file: Value = serde_yaml::from_str(&text).expect("YAML");
+        let given: Value = serde_yaml::from_str(&section).expect("YAML");
+        for (key, value) in map(&given) {
+            let there = &file["storage"][&key];
+            for (inner, expected) in map(&value) {
+                assert_eq!(there[&inner], expected, "{section}: {key}.{inner}: {text}");
+            }
+        }
+        assert_eq!(file["storage"]["delete"]["enabled"], true, "{section}");
+        let drivers = ["filesystem", "s3", "azure", "gcs"].map(|driver| file["storage"].get(driver).is_some());
+        assert_eq!(drivers.iter().filter(|is_there| **is_there).count(), 1, "{text}");
+        // What this version does not serve yet is refused by name, and nothing else is wrong with it.
+        if let Err(error) = kdk::registry::config::Config::parse("config.yml".into(), &text, &[]) {
+            let error = error.to_string();
+            assert!(
+                error.contains("this version serves storage.filesystem"),
+                "{section}: {error}"
+            );
+            assert!(given.get("filesystem").is_none(), "{section}: {error}");
+        }
+    }
+}
+
 /// The receiver of events knows the registry by the secret that is given.
 #[test]
 fn a_notification_secret_is_the_same_on_both_sides() {

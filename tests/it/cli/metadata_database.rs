@@ -210,6 +210,14 @@ fn an_existing_registry_is_imported() {
         "{}",
         done.stderr
     );
+    // The backup that is proposed is a line that a shell takes.
+    let proposed = done.stderr.lines().find_map(|line| line.split_once("such as with: "));
+    let (_, copy) = proposed.unwrap_or_else(|| panic!("{}", done.stderr));
+    Output::of(Command::new("sh").args(["-c", copy])).ok();
+    assert!(
+        root.join("registry/storage.backup/docker/registry/v2").is_dir(),
+        "{copy}"
+    );
     let said = done.ok();
     assert!(said.contains("registry import complete\n"), "{said}");
     assert!(

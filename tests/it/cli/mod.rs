@@ -7,4 +7,5 @@ mod faults;
 mod metadata_database;
 mod output;
 mod reconfigure;
+mod terminal;
 mod up;

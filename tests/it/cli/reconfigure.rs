@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use crate::support::namespace::{ADDRESS, Namespace};
 use crate::support::{Output, TestRoot};
 
 fn mode(root: &TestRoot, path: &str) -> u32 {
@@ -531,6 +532,102 @@ fn a_pair_of_ones_own_goes_where_it_is_read() {
         .send()
         .expect("answered");
     assert_eq!(answer.status(), 404);
+}
+
+/// What GitLab's administration guide lists for a registry and a GitLab on nodes of their own, in one `kdk.yml`:
+/// both rendered files say it, and the pair is where both read it.
+#[test]
+fn a_registry_and_its_rails_on_separate_nodes() {
+    let root = TestRoot::with_registry("");
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=tokens",
+    ]);
+    openssl.arg("-keyout").arg(root.join("given.key"));
+    crate::support::Output::of(openssl.arg("-out").arg(root.join("given.crt"))).ok();
+    let [key, certificate] = ["given.key", "given.crt"].map(|file| root.read(file));
+    let line = |text: &str| text.replace('\n', "\\n");
+    let pairs = [
+        ("registry.listen_address", "0.0.0.0".to_owned()),
+        (
+            "registry.token_realm",
+            "http://khulnasoft.example.com/jwt/auth".to_owned(),
+        ),
+        ("registry.http_secret", "a-random-string".to_owned()),
+        ("registry.internal_key", line(&key)),
+        ("registry.internal_certificate", line(&certificate)),
+        ("registry.key", "keys/internal.key".to_owned()),
+        ("registry.rootcertbundle", "keys/internal.crt".to_owned()),
+        ("registry.health_storagedriver_enabled", "false".to_owned()),
+        ("registry.issuer", "omnibus-khulnasoft-issuer".to_owned()),
+        ("registry.api_url", "http://10.0.0.5:5005".to_owned()),
+        ("registry.host", "registry.khulnasoft.example".to_owned()),
+    ];
+    let settings = pairs.map(|(key, value)| format!("{key}={value}"));
+    let line: Vec<&str> = ["config", "set"]
+        .into_iter()
+        .chain(settings.iter().map(String::as_str))
+        .collect();
+    root.kdk(&line).ok();
+    root.kdk(&["reconfigure"]).ok();
+    let yaml = |file: &str| -> serde_json::Value { serde_yaml::from_str(&root.read(file)).expect("YAML") };
+    let registry = yaml("registry/config.yml");
+    assert_eq!(registry["http"]["addr"], format!("0.0.0.0:{}", root.registry_port));
+    assert_eq!(registry["http"]["secret"], "a-random-string");
+    assert_eq!(registry["health"]["storagedriver"]["enabled"], false);
+    let token = &registry["auth"]["token"];
+    assert_eq!(token["realm"], "http://khulnasoft.example.com/jwt/auth");
+    assert_eq!(token["issuer"], "omnibus-khulnasoft-issuer");
+    let bundle = token["rootcertbundle"].as_str().expect("a path");
+    assert_eq!(std::fs::read_to_string(bundle).expect("read"), certificate);
+    let rails = &yaml("khulnasoft/config/khulnasoft.yml")["production"]["registry"];
+    assert_eq!(rails["enabled"], true, "{rails}");
+    assert_eq!(rails["api_url"], "http://10.0.0.5:5005");
+    assert_eq!(rails["host"], "registry.khulnasoft.example");
+    assert_eq!(rails["issuer"], "omnibus-khulnasoft-issuer");
+    let path = rails["key"].as_str().expect("a path");
+    assert_eq!(std::fs::read_to_string(path).expect("read"), key);
+}
+
+/// Whoever is sent for tokens to a name that leads to this machine's loopback, and is not on it, is told of.
+#[test]
+fn a_realm_that_leads_others_to_themselves_is_told_of() {
+    for (address, is_told) in [("127.0.0.1", true), (ADDRESS, false)] {
+        let Some(namespace) = Namespace::new(address) else {
+            return;
+        };
+        namespace.sh("", "kdk init root").ok();
+        let settings = "hostname: kdk.test\nregistry:\n  enabled: true\n  auth_enabled: true\n  listen_address: 0.0.0.0\n  token_realm: http://kdk.test:3000/jwt/auth\n";
+        std::fs::write(namespace.join("root/kdk.yml"), settings).expect("written");
+        let said = namespace.sh("root", "kdk reconfigure").shown();
+        let expected = "other machines are sent to http://kdk.test:3000/jwt/auth for tokens, but kdk.test is 127.0.0.1";
+        assert_eq!(said.contains(expected), is_told, "{address}: {said}");
+    }
+}
+
+/// A pair for the web that nobody accepts any more is told of where settings are applied.
+#[test]
+fn a_certificate_of_the_web_that_has_expired_is_told_of() {
+    let root = TestRoot::with_registry("https:\n  enabled: true\n  certificate: web.crt\n  key: web.key\n");
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).expect("a name");
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+    let key = rcgen::KeyPair::generate().expect("a key");
+    root.write("web.crt", &params.self_signed(&key).expect("signed").pem());
+    root.write("web.key", &key.serialize_pem());
+    let shown = root.kdk(&["reconfigure", "--dry-run"]).shown();
+    assert!(
+        shown.contains("https.certificate: ")
+            && shown.contains("web.crt: the certificate has expired: clients refuse it"),
+        "{shown}"
+    );
 }
 
 /// KhulnaSoft's HTTPS may have a pair of its own kind, and tokens are signed with another.

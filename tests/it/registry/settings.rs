@@ -160,6 +160,74 @@ fn clients_may_show_a_certificate() {
     assert!(ask(Some((&other, &other_key))).is_err());
 }
 
+/// A certificate of X.509 version 1 says of nobody what it is for: it is refused, and the log says why.
+#[test]
+fn a_client_s_certificate_of_version_1_is_refused() {
+    if Command::new("openssl").arg("version").output().is_err() && crate::support::may_skip() {
+        return;
+    }
+    let directory = temporary();
+    let (crt, key, server) = certificate(directory.path(), "server");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let openssl = |arguments: &[&str]| Output::of(Command::new("openssl").args(arguments)).ok();
+    let [ca, ca_key, request, old, old_key] = ["ca.pem", "ca.pem.key", "old.csr", "old.pem", "old.pem.key"].map(path);
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl(
+        &[
+            &[
+                "req",
+                "-x509",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=authority",
+                "-keyout",
+                &ca_key,
+                "-out",
+                &ca,
+            ],
+            &curve[..],
+        ]
+        .concat(),
+    );
+    openssl(
+        &[
+            &["req", "-subj", "/CN=old", "-keyout", &old_key, "-out", &request],
+            &curve[..],
+        ]
+        .concat(),
+    );
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        &request,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-out",
+        &old,
+    ]);
+    assert!(openssl(&["x509", "-noout", "-text", "-in", &old]).contains("Version: 1 "));
+    let more = format!("  tls:\n    certificate: {crt}\n    key: {key}\n    clientcas: [{ca}]\n");
+    let registry = TestRegistry::with(directory, &more, &[]);
+    let url = format!("https://{}/v2/", registry.address);
+    // curl shows whatever it is given.
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--cacert", &server, "--cert", &old, "--key", &old_key, &url]);
+    Output::of(&mut curl).refused();
+    registry.wait_for_line(|line| {
+        let error = line["error"]
+            .as_str()
+            .filter(|_| line["msg"] == "TLS handshake failed")?;
+        error.contains("UnsupportedCertVersion").then_some(())
+    });
+}
+
 #[test]
 fn http2_works_with_and_without_tls() {
     if Command::new("curl").arg("--version").output().is_err() && crate::support::may_skip() {
