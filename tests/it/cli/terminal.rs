@@ -100,16 +100,22 @@ fn what_was_drawn_of_progress_is_gone_in_the_end() {
     const DRAWN: &str = "⠁⠂⠄⡀⢀⠠⠐⠈⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏█░";
     let root = TestRoot::with_registry("");
     root.kdk(&["reconfigure"]).ok();
-    for command in ["start", "restart", "stop"] {
+    for (command, word) in [("start", "up"), ("restart", "up"), ("stop", "down")] {
         let (output, code) = in_terminal(&root, command, "");
         assert_eq!(code, 0, "{output}");
         assert!(
             output.contains(|letter| DRAWN.contains(letter)),
             "{command}: nothing was drawn: {output:?}"
         );
+        // The first lines that are left are those of the result.
         let lines = screen(&output);
-        let left = |line: &String| line.contains(|letter| DRAWN.contains(letter));
-        assert!(!lines.iter().any(left), "{command}: {lines:#?}");
-        assert!(!lines.is_empty());
+        for (line, service) in lines.iter().zip(["rails-web", "registry"]) {
+            assert!(
+                line.starts_with(&format!("  {word} {service}")),
+                "{command}: {lines:#?}"
+            );
+        }
+        let left = lines.iter().any(|line| line.contains(|letter| DRAWN.contains(letter)));
+        assert!(!left, "{command}: {lines:#?}");
     }
 }
