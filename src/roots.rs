@@ -66,11 +66,7 @@ impl std::fmt::Display for Rival {
 
 /// Where the list is; nothing where the user has no home.
 fn place() -> Option<Utf8PathBuf> {
-    let state = sys::env::var("XDG_STATE_HOME")
-        .map(Utf8PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let state = state.or_else(|| Some(sys::env::home()?.join(".local/state")))?;
-    Some(state.join("kdk"))
+    Some(sys::env::state_dir()?.join("kdk"))
 }
 
 impl Roots {

@@ -17,6 +17,8 @@ pub struct CommandError {
 
 /// Exit code for a mistake of the user's, of the configuration, or findings.
 pub const USER: u8 = 1;
+/// Exit code for a command line that says nothing that can be done.
+pub const USAGE: u8 = 2;
 /// Exit code for a dry run that would change something.
 pub const WOULD_CHANGE: u8 = 3;
 

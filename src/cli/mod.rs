@@ -8,6 +8,8 @@ pub mod error;
 pub mod failures;
 pub mod leftovers;
 mod outcome;
+mod setup;
+mod tokens;
 pub mod ui;
 pub mod welcome;
 
@@ -90,6 +92,8 @@ enum Command {
     Kill(run_state::KillArgs),
     /// Put the registry's certificate where Docker and podman look for it
     TrustDockerRegistry(trust_docker_registry::TrustArgs),
+    /// Set a client up for the registry: docker, podman, containerd, kubernetes, pipelines and more
+    Setup(setup::SetupArgs),
     /// Log a container client in to the registry
     Login(login::LoginArgs),
     /// Print what a shell exports for crane, oras, helm, cosign, regctl, curl
@@ -276,6 +280,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Roots(args) => roots::run(session, &args),
         Command::Kill(args) => run_state::kill(session, &args),
         Command::TrustDockerRegistry(args) => trust_docker_registry::run(session, &args),
+        Command::Setup(args) => setup::run(&session.ui, &session.config()?, &args),
         Command::Login(args) => login::run(session, &args),
         Command::Env(args) => env::run(session, &args),
         Command::ImportRegistryData(args) => import_registry_data::run(session, &args),

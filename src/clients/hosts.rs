@@ -14,6 +14,27 @@ pub fn lacking(config: &Config) -> Vec<String> {
     lacking
 }
 
+/// Returns the names of this root that are no addresses, by the address that
+/// they are to lead to.
+pub fn wanted(config: &Config) -> Vec<(IpAddr, Vec<String>)> {
+    let mut wanted: Vec<(IpAddr, Vec<String>)> = Vec::new();
+    let names = [
+        (config.hostname(), page_address(config)),
+        (config.registry_host(), registry_address(config)),
+    ];
+    for (name, address) in names {
+        if literal(&name).is_some() || name == "localhost" {
+            continue;
+        }
+        match wanted.iter_mut().find(|(there, _)| *there == address) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => wanted.push((address, vec![name])),
+        }
+    }
+    wanted
+}
+
 /// Returns a line for the hosts file for each address that names are to lead to.
 fn unresolved(config: &Config) -> Vec<String> {
     let mut names = vec![("hostname", config.hostname(), page_address(config))];

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::trust;
 use crate::config::Config;
@@ -25,8 +25,8 @@ fn body(address: &str) -> String {
 }
 
 /// The line that says whose entry follows.
-fn owner(root: &Root) -> String {
-    format!("\n# root: {}", root.path())
+fn owner(root: &Utf8Path) -> String {
+    format!("\n# root: {root}")
 }
 
 /// Says whether podman was told of an address, for whichever root.
@@ -37,19 +37,14 @@ pub fn podman_is_told(address: &str) -> bool {
         .is_some_and(|text| text.contains(&body(address)))
 }
 
-/// Tells podman, buildah and skopeo that these addresses of a root speak plain
-/// HTTP, and no others of it; says whether anything changed.
-///
-/// # Errors
-/// When the file cannot be read or written.
-pub fn tell_podman(root: &Root, addresses: &[String]) -> io::Result<bool> {
-    edit(|text| {
-        let mut text = without(&text, root);
-        for address in addresses {
-            text.push_str(&format!("{}{}", owner(root), body(address)));
-        }
-        text
-    })
+/// Returns the file's text in which a root has these addresses, and no others.
+pub fn with(text: &str, root: &Utf8Path, addresses: &[String]) -> String {
+    let mut text = without(if text.is_empty() { HEAD } else { text }, root);
+    for address in addresses {
+        text.push_str(&format!("{}{}", owner(root), body(address)));
+    }
+    // Where nobody has an entry, no file is needed.
+    if text == HEAD { String::new() } else { text }
 }
 
 /// Tells podman, buildah and skopeo of one more address of a root.
@@ -57,30 +52,29 @@ pub fn tell_podman(root: &Root, addresses: &[String]) -> io::Result<bool> {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn add_podman(root: &Root, address: &str) -> io::Result<bool> {
-    edit(|text| format!("{text}{}{}", owner(root), body(address)))
+    edit(|text| {
+        let head = if text.is_empty() { HEAD } else { text };
+        format!("{head}{}{}", owner(root.path()), body(address))
+    })
 }
 
-fn edit(change: impl FnOnce(String) -> String) -> io::Result<bool> {
+fn edit(change: impl FnOnce(&str) -> String) -> io::Result<bool> {
     let path = podman_file();
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
     let _lock = Lock::take(&path.with_extension("lock"))?;
-    let before = read_optional(&path)?;
-    let text = change(before.clone().unwrap_or_else(|| HEAD.to_owned()));
-    if before.as_ref() == Some(&text) || (before.is_none() && text == HEAD) {
+    let before = read_optional(&path)?.unwrap_or_default();
+    let text = change(&before);
+    if before == text {
         return Ok(false);
     }
-    if text == HEAD {
-        sys::fs::remove(&path)?;
-    } else {
-        write_atomic(&path, text.as_bytes(), PUBLIC)?;
-    }
+    write_atomic(&path, text.as_bytes(), PUBLIC)?;
     Ok(true)
 }
 
 /// Returns the text without the entries of a root.
-fn without(text: &str, root: &Root) -> String {
+fn without(text: &str, root: &Utf8Path) -> String {
     let owner = owner(root);
     let mut kept = String::new();
     let mut rest = text;
@@ -112,15 +106,10 @@ mod tests {
 
     #[test]
     fn the_entries_of_one_root_go_and_the_others_stay() {
-        let (one, two) = (Root::example(), Root::at("/".into()).expect("there"));
-        let entry = |root: &Root, address: &str| format!("{}{}", owner(root), body(address));
-        let text = format!(
-            "{HEAD}{}{}{}",
-            entry(&one, "a:1"),
-            entry(&two, "b:2"),
-            entry(&one, "c:3")
-        );
-        assert_eq!(without(&text, &one), format!("{HEAD}{}", entry(&two, "b:2")));
-        assert_eq!(without(&without(&text, &one), &two), HEAD);
+        let (one, two) = (Utf8Path::new("/home/git/kdk"), Utf8Path::new("/"));
+        let entry = |root: &Utf8Path, address: &str| format!("{}{}", owner(root), body(address));
+        let text = format!("{HEAD}{}{}{}", entry(one, "a:1"), entry(two, "b:2"), entry(one, "c:3"));
+        assert_eq!(without(&text, one), format!("{HEAD}{}", entry(two, "b:2")));
+        assert_eq!(without(&without(&text, one), two), HEAD);
     }
 }

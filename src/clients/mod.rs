@@ -4,6 +4,7 @@ pub mod found;
 pub mod hosts;
 pub mod insecure;
 pub mod needs;
+pub mod setup;
 pub mod shell;
 pub mod trust;
 

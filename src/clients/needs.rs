@@ -17,7 +17,17 @@ fn is_loopback(config: &Config) -> bool {
         .registry_external_url()
         .and_then(|url| url::Url::parse(&url).ok()?.host_str().map(str::to_owned))
         .unwrap_or_else(|| config.registry_host());
-    let addresses = sys::net::resolve(&host).unwrap_or_default();
+    leads_to_loopback(&host)
+}
+
+/// Says whether a host, with or without a port, leads to this machine's loopback.
+pub fn leads_to_loopback(name: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match name.rsplit_once(':') {
+        Some((host, port)) if is_port(port) && (!host.contains(':') || host.ends_with(']')) => host,
+        _ => name,
+    };
+    let addresses = sys::net::resolve(host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
     !addresses.is_empty() && addresses.iter().all(std::net::IpAddr::is_loopback)
 }
 
@@ -47,47 +57,72 @@ pub fn of(config: &Config, client: Found) -> Vec<String> {
 }
 
 /// A client that is configured by flags and variables alone.
-struct Tool {
-    program: &'static str,
+pub struct Tool {
+    /// Its name.
+    pub program: &'static str,
     /// The flag by which it takes plain HTTP; nothing where it finds out by itself.
     plain: Option<&'static str>,
     /// Whether it finds out by itself for addresses on loopback.
     knows_loopback: bool,
+    /// How it logs in, with a token on its standard input; `FLAG` is that for plain HTTP.
+    pub login: &'static str,
+    /// The option for a certificate, where `SSL_CERT_FILE` is not set.
+    pub certificate: Option<&'static str>,
 }
 
 /// Clients of the field, tried at the versions that the tests pin.
-const TOOLS: [Tool; 6] = [
+pub const TOOLS: [Tool; 6] = [
     Tool {
         program: "crane",
         plain: Some("--insecure"),
         knows_loopback: true,
+        login: "crane auth login ADDRESS -u khulnasoft-token --password-stdin FLAG",
+        certificate: None,
     },
     Tool {
         program: "oras",
         plain: Some("--plain-http"),
         knows_loopback: false,
+        login: "oras login ADDRESS -u khulnasoft-token --password-stdin FLAG",
+        certificate: Some("--ca-file FILE"),
     },
     Tool {
         program: "regctl",
         plain: Some("--host reg=ADDRESS,tls=disabled"),
         knows_loopback: false,
+        login: "regctl registry login ADDRESS -u khulnasoft-token --pass-stdin FLAG",
+        certificate: Some("registry set ADDRESS --cacert \"$(cat FILE)\""),
     },
     Tool {
         program: "helm",
         plain: Some("--plain-http"),
         knows_loopback: false,
+        login: "helm registry login ADDRESS -u khulnasoft-token --password-stdin FLAG",
+        certificate: Some("--ca-file FILE"),
     },
     Tool {
         program: "cosign",
         plain: Some("--allow-http-registry"),
         knows_loopback: true,
+        // Its login has no such flag, and needs none.
+        login: "cosign login ADDRESS -u khulnasoft-token --password-stdin",
+        certificate: Some("--registry-cacert FILE"),
     },
     Tool {
         program: "ko",
         plain: Some("--insecure-registry"),
         knows_loopback: true,
+        login: "ko login ADDRESS -u khulnasoft-token --password-stdin",
+        certificate: None,
     },
 ];
+
+/// Returns the flag by which a tool takes this registry's plain HTTP, where it needs one.
+pub fn flag(config: &Config, tool: &Tool) -> Option<String> {
+    let knows = tool.knows_loopback && is_loopback(config);
+    let flag = tool.plain.filter(|_| !is_https(config) && !knows)?;
+    Some(flag.replace("ADDRESS", &config.registry_address()))
+}
 
 /// Says what each client that is found on this machine, and that no file of
 /// its own can tell, must still be told.
@@ -106,10 +141,8 @@ pub fn of_tools(config: &Config) -> Vec<String> {
         }
         return all;
     }
-    let loopback = is_loopback(config);
-    for tool in here.filter(|tool| !(tool.knows_loopback && loopback)) {
-        if let Some(flag) = tool.plain {
-            let flag = flag.replace("ADDRESS", &config.registry_address());
+    for tool in here {
+        if let Some(flag) = flag(config, tool) {
             all.push(format!("{} takes plain HTTP with {flag}", tool.program));
         }
     }

@@ -25,6 +25,15 @@ pub fn home() -> Option<Utf8PathBuf> {
     var("HOME").map(Utf8PathBuf::from)
 }
 
+/// Returns the directory for what programs keep of this user, by the XDG
+/// Base Directory Specification.
+pub fn state_dir() -> Option<Utf8PathBuf> {
+    let given = var("XDG_STATE_HOME").map(Utf8PathBuf::from);
+    given
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(home()?.join(".local/state")))
+}
+
 /// Returns the working directory.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ pub mod generations;
 pub mod net;
 pub mod process;
 pub mod random;
+pub mod running;
 pub mod shell;
 pub mod signal;
 pub mod simulation;

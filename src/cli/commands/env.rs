@@ -5,12 +5,11 @@ use std::io::IsTerminal as _;
 use clap::Args;
 use serde_json::json;
 
-use super::token;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::tokens;
 use crate::clients::shell::{self, BEFORE, BUNDLE, quote};
 use crate::config::Config;
-use crate::reconfigure::ADMIN;
 use crate::root::Root;
 use crate::sys;
 
@@ -45,7 +44,7 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
         }
         session.ui.out("unset -f kdk_jwt 2>/dev/null || true");
         // Outside of a root there is no token to take back.
-        if let Ok(identity) = session.config().and_then(|config| token::identity(&config)) {
+        if let Ok(identity) = session.config().and_then(|config| tokens::identity(&config)) {
             identity.revoke_named(PURPOSE)?;
         }
         return Ok(());
@@ -123,9 +122,5 @@ fn restored() -> Vec<String> {
 
 /// Makes a token for the shell, and revokes the one before.
 fn made(config: &Config) -> Result<String, CommandError> {
-    let identity = token::identity(config)?;
-    let end = sys::clock::Clock::System.now() + jiff::SignedDuration::from_hours(24);
-    let (made, secret) = identity.create_token(ADMIN, PURPOSE, Some(end))?;
-    identity.revoke_before(&made)?;
-    Ok(secret)
+    tokens::for_purpose(config, PURPOSE, 24)
 }

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use super::token;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::failures;
+use crate::cli::{failures, tokens};
 use crate::clients::{self, Found, hosts, insecure};
 use crate::config::Config;
 use crate::doctor::logins;
@@ -138,7 +138,7 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
     }
     let plain = !clients::needs::is_https(config);
     let told = client != Found::Podman || !plain || tell_podman(session, config, &address, args.yes)?;
-    let identity = token::identity(config)?;
+    let identity = tokens::identity(config)?;
     let expires = sys::clock::Clock::System
         .now()
         .checked_add(args.expires)

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::config::Config;
-use crate::rails::identity::Identity;
+use crate::cli::tokens::identity;
 use crate::reconfigure::ADMIN;
 use crate::sys::clock::Clock;
 
@@ -57,20 +56,6 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         Ok(_) => Ok(duration),
         Err(_) => Err("it is too long; 87600h is ten years".to_owned()),
     }
-}
-
-/// Returns the users and tokens of a root.
-pub fn identity(config: &Config) -> Result<Identity, CommandError> {
-    if config.rails_mode() != "embedded" {
-        return Err(CommandError::user(
-            "users and tokens are those of the KhulnaSoft at rails.url (rails.mode is external)",
-        ));
-    }
-    let identity = Identity::new(&config.root().identity());
-    if identity.users()?.is_empty() {
-        return Err(CommandError::user("there are no users yet").hint("the user root is made by: kdk reconfigure"));
-    }
-    Ok(identity)
 }
 
 /// Carries out a subcommand.

@@ -1,5 +1,6 @@
 //! `kdk trust-docker-registry`: let container clients trust the registry.
 
+use camino::Utf8Path;
 use clap::Args;
 use serde_json::json;
 
@@ -7,8 +8,10 @@ use super::run_state;
 use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
-use crate::clients::trust::{self, Done, Placed};
-use crate::clients::{Found, insecure, needs};
+use crate::clients::setup::apply::{self, Done, Handled};
+use crate::clients::setup::plan::{Plan, SetupError};
+use crate::clients::setup::{self, Client as _, Scene};
+use crate::clients::{Found, needs};
 use crate::config::Config;
 use crate::reconfigure::{make_pair, registry_pair};
 use crate::services;
@@ -26,24 +29,22 @@ pub struct TrustArgs {
     json: bool,
 }
 
+/// What the records call the jobs of a runner.
+const JOBS: &str = "jobs";
+
 /// Tells the clients of this machine what they must know of the registry: its
 /// certificate, or that it speaks plain HTTP. With `--remove` takes that back.
 pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     let config = session.config()?;
-    let names = trust::names(&config);
     if args.remove {
-        let placed = trust::remove(&config, &bundles(&config)?)?;
-        let untold = insecure::tell_podman(config.root(), &[])?;
-        if untold && !args.json {
-            session.ui.say(&format!(
-                "  removed      {} (podman, buildah, skopeo)",
-                insecure::podman_file()
-            ));
+        let mut all = Vec::new();
+        for (client, plan) in plans(&config)? {
+            all.extend(apply::remove(config.root(), client, &plan)?);
         }
-        return report(session, &config, args, &placed, untold);
+        return report(session, &config, args, &all);
     }
     if !needs::is_https(&config) {
-        return plain(session, &config, args, &names);
+        return plain(session, &config, args);
     }
     if !config.clients_see_own_certificate() {
         session.ui.say(&format!(
@@ -58,41 +59,70 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
         &config,
         &crate::sys::fs::read(&registry_pair(&config).certificate)?,
     )?;
-    let pem = bundle(&config)?.unwrap_or_default();
-    // What administrators copy by hand where rights are missing.
-    let file = config.root().state().join("ca.crt");
-    crate::sys::fs::write_atomic(&file, pem.as_bytes(), crate::sys::fs::PUBLIC)?;
-    let placed = trust::place(&config, &file, &pem)?;
-    // It may have spoken plain HTTP before.
-    insecure::tell_podman(config.root(), &[])?;
-    report(session, &config, args, &placed, false)?;
+    let mut all = Vec::new();
+    for (client, plan) in plans(&config)? {
+        all.extend(apply::apply(config.root(), client, &plan, Clock::System.now())?);
+    }
+    report(session, &config, args, &all)?;
     still_needed(session, &config);
     Ok(())
 }
 
+/// Returns what is planned for the clients of this machine that are told here.
+fn plans(config: &Config) -> Result<Vec<(&'static str, Plan)>, CommandError> {
+    let scene = Scene::of(config);
+    let mut plans = Vec::new();
+    let docker = setup::docker::Docker;
+    let plan = if docker.is_here() || Utf8Path::new("/etc/docker").is_dir() {
+        docker.plan(&scene).or_else(unmade)?
+    } else {
+        Plan::default()
+    };
+    plans.push((docker.name(), plan));
+    let podman = setup::podman::Podman;
+    plans.push((podman.name(), podman.plan(&scene).or_else(unmade)?));
+    let jobs = if config.runner_enabled() {
+        setup::runner::certificates(&scene).or_else(unmade)?
+    } else {
+        Plan::default()
+    };
+    plans.push((JOBS, jobs));
+    Ok(plans)
+}
+
+/// Plans nothing where there is nothing to tell yet.
+fn unmade(error: SetupError) -> Result<Plan, CommandError> {
+    match error {
+        SetupError::Missing { .. } => Ok(Plan::default()),
+        error => Err(error.into()),
+    }
+}
+
 /// Over plain HTTP there is no certificate to trust: clients are told that instead.
-fn plain(session: &Session, config: &Config, args: &TrustArgs, names: &[String]) -> Result<(), CommandError> {
+fn plain(session: &Session, config: &Config, args: &TrustArgs) -> Result<(), CommandError> {
     let ui = &session.ui;
     // Certificates of an earlier mode are in the way of nobody, and of no use.
-    let placed = trust::remove(config, &[])?;
-    let told = insecure::tell_podman(config.root(), names)?;
-    let file = insecure::podman_file();
-    let word = if told { "added" } else { "unchanged" };
+    let mut all = Vec::new();
+    for client in [setup::docker::Docker.name(), JOBS] {
+        let is_certificate = |path: &Utf8Path| path.file_name() == Some("ca.crt");
+        all.extend(apply::take_back(config.root(), client, is_certificate)?);
+    }
+    let podman = setup::podman::Podman;
+    let plan = podman.plan(&Scene::of(config))?;
+    all.extend(apply::apply(config.root(), podman.name(), &plan, Clock::System.now())?);
     if args.json {
-        let list = [json!({"client": "podman, buildah, skopeo", "path": file, "result": word})];
-        return ui.json(&list);
+        return ui.json(&as_json(&all));
     }
     ui.say("The registry speaks plain HTTP: there is no certificate to trust.");
-    for item in &placed {
+    for item in &all {
         match &item.done {
-            Done::Removed => ui.say(&format!("  removed      {} ({})", item.path, item.client)),
+            Done::Absent | Done::Foreign => {}
             Done::Denied(command) => ui.tip(&format!(
                 "an older certificate is still installed; remove it with: {command}"
             )),
-            _ => {}
+            done => ui.say(&format!("  {:12} {} ({})", done.word(), item.path, item.reader)),
         }
     }
-    ui.say(&format!("  {word:12} {file} (podman, buildah, skopeo)"));
     still_needed(session, config);
     Ok(())
 }
@@ -117,27 +147,6 @@ fn still_needed(session: &Session, config: &Config) {
     for need in needs {
         session.ui.tip(&need);
     }
-}
-
-/// Returns what clients must trust: the registry's certificate, and that of
-/// the token service when it speaks HTTPS too, to which they are sent.
-fn bundle(config: &Config) -> Result<Option<String>, CommandError> {
-    let Some(mut pem) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
-        return Ok(None);
-    };
-    if config.https_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
-        pem.push_str(&crate::sys::fs::read_optional(&config.https_pair().0)?.unwrap_or_default());
-    }
-    Ok(Some(pem))
-}
-
-/// Returns what an earlier version of kdk may have put where clients look.
-fn bundles(config: &Config) -> Result<Vec<String>, CommandError> {
-    let Some(own) = crate::sys::fs::read_optional(&config.root().registry_pair().0)? else {
-        return Ok(Vec::new());
-    };
-    let signing = crate::sys::fs::read_optional(&config.https_pair().0)?.unwrap_or_default();
-    Ok(vec![format!("{own}{signing}"), own])
 }
 
 fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
@@ -191,35 +200,20 @@ fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(),
     Ok(())
 }
 
-fn report(
-    session: &Session,
-    config: &Config,
-    args: &TrustArgs,
-    placed: &[Placed],
-    untold: bool,
-) -> Result<(), CommandError> {
+fn as_json(handled: &[Handled]) -> Vec<serde_json::Value> {
+    let item = |item: &Handled| json!({"client": item.reader, "path": item.path, "result": item.done.word()});
+    handled.iter().map(item).collect()
+}
+
+fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Handled]) -> Result<(), CommandError> {
     let ui = &session.ui;
-    let word = |done: &Done| match done {
-        Done::Added => "added",
-        Done::Replaced => "overwritten",
-        Done::Unchanged => "unchanged",
-        Done::Removed => "removed",
-        Done::Absent => "absent",
-        Done::Foreign => "left: another certificate",
-        Done::Denied(_) => "no rights",
-        Done::Failed(_) => "failed",
-    };
     if args.json {
-        let list: Vec<_> = placed
-            .iter()
-            .map(|item| json!({"client": item.client, "path": item.path, "result": word(&item.done)}))
-            .collect();
-        ui.json(&list)?;
+        ui.json(&as_json(placed))?;
     } else {
         for item in placed.iter().filter(|item| item.done != Done::Absent) {
-            ui.say(&format!("  {:12} {} ({})", word(&item.done), item.path, item.client));
+            ui.say(&format!("  {:12} {} ({})", item.done.word(), item.path, item.reader));
         }
-        if !untold && placed.iter().all(|item| item.done == Done::Absent) {
+        if placed.iter().all(|item| item.done == Done::Absent) {
             ui.say("No client had the certificate.");
         }
     }
@@ -241,9 +235,9 @@ fn report(
         ui.tip("no permission to write to some places; if you use a client that reads them, run:");
         by_hand.iter().for_each(|command| ui.say(&format!("  {command}")));
     }
-    let changed = placed
-        .iter()
-        .any(|item| item.restart && matches!(item.done, Done::Added | Done::Replaced | Done::Removed));
+    let changed = placed.iter().any(|item| {
+        item.reader == setup::docker::DESKTOP && matches!(item.done, Done::Added | Done::Replaced | Done::Removed)
+    });
     if changed {
         ui.say("Don't forget to restart Docker Desktop!");
     }
@@ -260,8 +254,8 @@ fn report(
             .filter(|item| matches!(item.done, Done::Denied(_)) == denied)
             .filter(|item| !matches!(item.done, Done::Removed | Done::Absent | Done::Foreign))
         {
-            if !clients.contains(&item.client) {
-                clients.push(item.client);
+            if !clients.contains(&item.reader) {
+                clients.push(item.reader);
             }
         }
         clients.join("; ")

@@ -5,9 +5,9 @@ use std::io::{BufRead as _, IsTerminal as _};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::token::identity;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::tokens::identity;
 
 /// Subcommands of `kdk user`.
 #[derive(Debug, Subcommand)]

@@ -119,9 +119,15 @@ impl Edit {
         }
     }
 
-    /// Says whether what was put in is known by itself, without a note.
-    pub fn is_marked(&self) -> bool {
-        matches!(self, Self::Lines { .. } | Self::Podman { .. })
+    /// Says whether what was put into a text is known by itself, without a note.
+    pub fn is_known_in(&self, text: &str) -> bool {
+        match self {
+            Self::Whole(whole) => whole == text,
+            Self::Lines { .. } | Self::Podman { .. } => self
+                .take(text, "")
+                .is_ok_and(|rest| rest.is_some_and(|rest| rest != text)),
+            _ => false,
+        }
     }
 }
 
@@ -170,7 +176,9 @@ fn json(text: &str, key: &str, change: impl FnOnce(&mut Vec<String>) -> Vec<Stri
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    Value::Object(object).serialize(&mut serializer).map_err(|error| error.to_string())?;
+    Value::Object(object)
+        .serialize(&mut serializer)
+        .map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
     Ok(format!("{text}\n"))
 }

@@ -40,6 +40,7 @@ pub struct Add {
 
 impl Toml {
     /// Sets a key.
+    #[must_use]
     pub fn set(mut self, at: &[&str], value: impl Into<serde_json::Value>) -> Self {
         self.sets.push(Set {
             at: owned(at),
@@ -49,6 +50,7 @@ impl Toml {
     }
 
     /// Sets a key where it is not set.
+    #[must_use]
     pub fn default_to(mut self, at: &[&str], value: impl Into<serde_json::Value>) -> Self {
         self.defaults.push(Set {
             at: owned(at),
@@ -58,6 +60,7 @@ impl Toml {
     }
 
     /// Adds to a list.
+    #[must_use]
     pub fn add(mut self, at: &[&str], values: Vec<String>) -> Self {
         self.adds.push(Add { at: owned(at), values });
         self
@@ -114,7 +117,12 @@ impl Toml {
             None => olds.push(Some(old.as_table_mut())),
             Some(name) => {
                 let tables = old.get_mut(name).and_then(Item::as_array_of_tables_mut);
-                olds.extend(tables.into_iter().flatten().map(|table| Some(table as &mut dyn TableLike)));
+                olds.extend(
+                    tables
+                        .into_iter()
+                        .flat_map(toml_edit::ArrayOfTables::iter_mut)
+                        .map(|table| Some(table as &mut dyn TableLike)),
+                );
             }
         }
         let mut olds = olds.into_iter();
@@ -128,7 +136,9 @@ impl Toml {
             for set in self.sets.iter().chain(&self.defaults) {
                 let (tables, key) = split(&set.at);
                 let before = was(&set.at);
-                let Some(table) = reach(table, tables, false)? else { continue };
+                let Some(table) = reach(table, tables, false)? else {
+                    continue;
+                };
                 if table.get(key).is_some_and(|there| is(there, &value_of(&set.value))) {
                     match before {
                         Some(before) => table.insert(key, before),
@@ -139,14 +149,19 @@ impl Toml {
             for add in &self.adds {
                 let (tables, key) = split(&add.at);
                 let before = was(&add.at);
-                let Some(table) = reach(table, tables, false)? else { continue };
-                let Some(list) = table.get_mut(key).and_then(Item::as_array_mut) else { continue };
-                let kept = before.as_ref().and_then(Item::as_array);
-                let is_kept = |value: &str| {
-                    kept.is_some_and(|kept| kept.iter().any(|there| there.as_str() == Some(value)))
+                let Some(table) = reach(table, tables, false)? else {
+                    continue;
                 };
+                let Some(list) = table.get_mut(key).and_then(Item::as_array_mut) else {
+                    continue;
+                };
+                let kept = before.as_ref().and_then(Item::as_array);
+                let is_kept =
+                    |value: &str| kept.is_some_and(|kept| kept.iter().any(|there| there.as_str() == Some(value)));
                 list.retain(|there| {
-                    there.as_str().is_none_or(|text| is_kept(text) || !add.values.iter().any(|value| value == text))
+                    there
+                        .as_str()
+                        .is_none_or(|text| is_kept(text) || !add.values.iter().any(|value| value == text))
                 });
                 if list.is_empty() && before.is_none() {
                     table.remove(key);
@@ -184,7 +199,8 @@ fn owned(at: &[&str]) -> Vec<String> {
 }
 
 fn split(at: &[String]) -> (&[String], &str) {
-    at.split_last().map_or((&[], ""), |(key, tables)| (tables, key.as_str()))
+    at.split_last()
+        .map_or((&[], ""), |(key, tables)| (tables, key.as_str()))
 }
 
 fn parse(text: &str) -> Result<DocumentMut, String> {
@@ -196,7 +212,11 @@ fn parse(text: &str) -> Result<DocumentMut, String> {
 }
 
 /// Returns the table at a place; makes it where it is not there and may be made.
-fn reach<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Result<Option<&'a mut dyn TableLike>, String> {
+fn reach<'a>(
+    table: &'a mut dyn TableLike,
+    path: &[String],
+    make: bool,
+) -> Result<Option<&'a mut dyn TableLike>, String> {
     let mut table = table;
     for (number, name) in path.iter().enumerate() {
         if table.get(name).is_none() {
@@ -219,7 +239,10 @@ fn prune(table: &mut dyn TableLike, path: &[String]) {
     for length in (1..=path.len()).rev() {
         let (parents, name) = split(&path[..length]);
         if let Ok(Some(parent)) = reach(table, parents, false)
-            && parent.get(name).and_then(Item::as_table_like).is_some_and(TableLike::is_empty)
+            && parent
+                .get(name)
+                .and_then(Item::as_table_like)
+                .is_some_and(TableLike::is_empty)
         {
             parent.remove(name);
         }
@@ -229,7 +252,11 @@ fn prune(table: &mut dyn TableLike, path: &[String]) {
 fn value_of(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Bool(flag) => (*flag).into(),
-        serde_json::Value::Array(list) => list.iter().filter_map(serde_json::Value::as_str).collect::<Array>().into(),
+        serde_json::Value::Array(list) => list
+            .iter()
+            .filter_map(serde_json::Value::as_str)
+            .collect::<Array>()
+            .into(),
         other => other.as_str().unwrap_or_default().into(),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The walkthroughs of the user document, in its order, with its names.
 
+mod applied;
 mod matrix;
 mod nginx;
+mod setup;
 mod trust;
 mod walkthroughs;

@@ -12,10 +12,10 @@ use std::ffi::OsString;
 use camino::Utf8PathBuf;
 use clap::Subcommand;
 
-use super::token::identity;
 use crate::cli::Session;
 use crate::cli::check_name;
 use crate::cli::error::CommandError;
+use crate::cli::tokens::identity;
 use crate::config::Config;
 use crate::rails::config::Config as RailsConfig;
 use crate::rails::identity::Caller;

@@ -90,8 +90,8 @@ fn page() -> String {
     let mut page = String::from(
         "# Clients\n\nWhat to type with each client, taken from the lines that the tests run \
          (`make test-clients`): over HTTP at 127.0.0.1, over HTTP and HTTPS at another address by two names, \
-         and with the metadata database. `kdk login` and `kdk trust-docker-registry` say what the clients found \
-         on a machine need.\n\n`$T` is a personal access token (`kdk token create`). Over HTTPS, run \
+         and with the metadata database. `kdk setup` lists the clients found on a machine, and how far \
+         each is set up; `kdk login` logs one in.\n\n`$T` is a personal access token (`kdk token create`). Over HTTPS, run \
          `kdk trust-docker-registry` and `eval \"$(kdk env)\"` first; then no client needs an option.\n\n\
          ## What was seen to work\n\n\
          ✔ works; ↻ may give up, and works when the line is run again \
@@ -121,6 +121,14 @@ fn page() -> String {
     }
     for client in CLIENTS {
         page.push_str(&format!("\n## {}\n\n", client.name));
+        let name = client.name.split(' ').next().unwrap_or_default();
+        if let Some(setup) = kdk::clients::setup::find(name) {
+            page.push_str(&if setup.name() == "generic" {
+                format!("`kdk setup {name}` prints how it logs in, and what it needs beside.\n\n")
+            } else {
+                format!("`kdk setup {name} --apply` puts what it must know where it reads it; `--remove` takes it out again.\n\n")
+            });
+        }
         if !client.note.is_empty() {
             page.push_str(&format!("{}\n\n", client.note));
         }
