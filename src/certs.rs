@@ -4,24 +4,33 @@
 //! certificate. Only such a pair is ever renewed; one that the user installed
 //! is never touched, at most complained about.
 
+mod error;
+mod facts;
+pub mod given;
+mod local;
 mod onlooker;
+mod validity;
 
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use data_encoding::HEXLOWER;
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use jiff::Timestamp;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_RSA_SHA256, RsaKeySize, SanType,
 };
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-pub use self::onlooker::served_fingerprint;
+pub use self::error::CertError;
+pub use self::facts::Facts;
+use self::facts::{covers, is_signed_by, public_key};
+pub use self::local::Local;
+pub use self::onlooker::{served, served_fingerprint};
 use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, write_atomic};
 use crate::sys::shell::word;
 
@@ -41,6 +50,8 @@ pub struct Wanted {
     pub key: Utf8PathBuf,
     /// Names and addresses that it must hold for; the first is the common name.
     pub names: Vec<String>,
+    /// Whether the root's own authority signs it, where there is one.
+    pub is_signed_by_authority: bool,
 }
 
 impl Wanted {
@@ -69,22 +80,6 @@ pub enum Verdict {
     Useless(String),
 }
 
-/// Why certificates could not be handled.
-#[derive(Debug, thiserror::Error)]
-pub enum CertError {
-    /// A file cannot be read or written.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// A pair could not be made.
-    #[error("cannot make a certificate for {name}: {reason}")]
-    Make {
-        /// The common name.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-}
-
 /// Remembers which certificates kdk made.
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
@@ -96,15 +91,6 @@ struct Made {
 #[derive(Clone, Debug)]
 pub struct Authority {
     record: Utf8PathBuf,
-}
-
-/// What a certificate says that matters here.
-struct Facts {
-    fingerprint: String,
-    not_before: i64,
-    not_after: i64,
-    names: Vec<String>,
-    public_key: Vec<u8>,
 }
 
 impl Authority {
@@ -124,7 +110,7 @@ impl Authority {
         let (certificate, key) = match (certificate, key) {
             (None, None) => return Ok(Verdict::Make),
             (Some(certificate), None) => {
-                let ours = facts(&certificate).is_some_and(|facts| made.contains(&facts.fingerprint));
+                let ours = Facts::of(&certificate).is_some_and(|facts| made.contains(&facts.fingerprint));
                 return Ok(renew_or_reject(ours, format!("its key {} is missing", wanted.key)));
             }
             (None, Some(key)) => {
@@ -136,7 +122,7 @@ impl Authority {
             }
             (Some(certificate), Some(key)) => (certificate, key),
         };
-        let Some(facts) = facts(&certificate) else {
+        let Some(facts) = Facts::of(&certificate) else {
             let ours = public_key(&key).is_some_and(|key| made.contains(&key_mark(&key)));
             return Ok(renew_or_reject(
                 ours,
@@ -144,6 +130,12 @@ impl Authority {
             ));
         };
         let ours = made.contains(&facts.fingerprint);
+        if ours
+            && wanted.is_signed_by_authority
+            && let Some(reason) = self.unsigned(&certificate, &facts)?
+        {
+            return Ok(Verdict::Renew(reason));
+        }
         Ok(
             match (defect(wanted, &facts, &key, now), trouble(wanted, &facts, now)) {
                 (None, None) => Verdict::Keep,
@@ -154,14 +146,40 @@ impl Authority {
         )
     }
 
+    /// Returns the root's own authority, whether it is there or not.
+    pub fn local(&self) -> Local {
+        let state = self.record.parent().unwrap_or(Utf8Path::new("."));
+        Local::at(&state.join("authority"))
+    }
+
+    /// Says whether kdk made the certificate of a PEM text.
+    ///
+    /// # Errors
+    /// When what it made cannot be read.
+    pub fn has_made(&self, pem: &str) -> Result<bool, CertError> {
+        let made = self.made()?;
+        Ok(Facts::of(pem).is_some_and(|facts| made.contains(&facts.fingerprint)))
+    }
+
+    /// Says so when a certificate is not signed by who is to sign it now.
+    fn unsigned(&self, certificate: &str, facts: &Facts) -> Result<Option<String>, CertError> {
+        Ok(match self.local().pem()? {
+            Some(authority) if !is_signed_by(certificate, &authority) => {
+                Some("it is not signed by this root's own authority".to_owned())
+            }
+            None if !facts.is_self_signed => Some("the authority that signed it is not there any more".to_owned()),
+            _ => None,
+        })
+    }
+
     /// Makes a pair and remembers it. What was there must be backed up before.
     ///
     /// # Errors
     /// When it cannot be made or written.
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<(), CertError> {
-        let (certificate, key) = generate(wanted, now)?;
+        let (certificate, key) = generate(wanted, self.local().issuer()?, now)?;
         let mut fingerprints = self.made()?;
-        if let Some(facts) = facts(&certificate) {
+        if let Some(facts) = Facts::of(&certificate) {
             fingerprints.extend([key_mark(&facts.public_key), facts.fingerprint]);
         }
         let text = serde_json::to_string(&Made {
@@ -198,10 +216,14 @@ impl Authority {
 
 /// Returns the SHA-256 fingerprint of the first certificate in a PEM text.
 pub fn fingerprint(pem: &str) -> Option<String> {
-    facts(pem).map(|facts| facts.fingerprint)
+    Facts::of(pem).map(|facts| facts.fingerprint)
 }
 
-fn generate(wanted: &Wanted, now: Timestamp) -> Result<(String, String), CertError> {
+fn generate(
+    wanted: &Wanted,
+    authority: Option<(Issuer<'static, KeyPair>, String)>,
+    now: Timestamp,
+) -> Result<(String, String), CertError> {
     let common_name = wanted.names.first().cloned().unwrap_or_default();
     let failed = |error: rcgen::Error| CertError::Make {
         name: common_name.clone(),
@@ -220,46 +242,13 @@ fn generate(wanted: &Wanted, now: Timestamp) -> Result<(String, String), CertErr
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let end = today.saturating_add(VALID_DAYS.days());
-    let day = |date: jiff::civil::Date| {
-        rcgen::date_time_ymd(
-            i32::from(date.year()),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        )
-    };
-    params.not_before = day(today);
-    params.not_after = day(end);
+    validity::hold(&mut params, now, VALID_DAYS);
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(failed)?;
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-fn facts(pem: &str) -> Option<Facts> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    let mut names = Vec::new();
-    if let Ok(Some(extension)) = certificate.subject_alternative_name() {
-        for name in &extension.value.general_names {
-            match name {
-                GeneralName::DNSName(name) => names.push((*name).to_owned()),
-                GeneralName::IPAddress(bytes) => {
-                    let address = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
-                    let address = address.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
-                    names.extend(address.ok().map(|address| address.to_string()));
-                }
-                _ => {}
-            }
-        }
-    }
-    Some(Facts {
-        fingerprint: HEXLOWER.encode(&Sha256::digest(&der)),
-        not_before: certificate.validity().not_before.timestamp(),
-        not_after: certificate.validity().not_after.timestamp(),
-        names,
-        public_key: certificate.public_key().raw.to_vec(),
-    })
+    let certificate = match authority.filter(|_| wanted.is_signed_by_authority) {
+        Some((issuer, pem)) => format!("{}{pem}", params.signed_by(&key, &issuer).map_err(failed)?.pem()),
+        None => params.self_signed(&key).map_err(failed)?.pem(),
+    };
+    Ok((certificate, key.serialize_pem()))
 }
 
 fn renew_or_reject(ours: bool, reason: String) -> Verdict {
@@ -273,12 +262,6 @@ fn renew_or_reject(ours: bool, reason: String) -> Verdict {
 /// How a key is recorded.
 fn key_mark(public_key: &[u8]) -> String {
     format!("key:{}", HEXLOWER.encode(&Sha256::digest(public_key)))
-}
-
-fn public_key(key: &str) -> Option<Vec<u8>> {
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;
-    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?;
-    Some(key.public_key()?.to_vec())
 }
 
 /// Says whether a certificate of a bundle holds the public key of a private
@@ -309,7 +292,7 @@ fn out_of_time(facts: &Facts, now: Timestamp) -> Option<String> {
 
 /// Says when the certificate in a file has expired, or does not count yet.
 pub fn is_out_of_time(path: &Utf8Path, now: Timestamp) -> Option<String> {
-    out_of_time(&facts(&read_optional(path).ok()??)?, now)
+    out_of_time(&Facts::of(&read_optional(path).ok()??)?, now)
 }
 
 /// Says what some clients may stumble over, now or soon.
@@ -327,16 +310,9 @@ fn trouble(wanted: &Wanted, facts: &Facts, now: Timestamp) -> Option<String> {
     (days < RENEW_DAYS).then(|| format!("the certificate expires in {days} days"))
 }
 
-fn covers(names: &[String], wanted: &str) -> bool {
-    let wildcard = wanted.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-    names
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(wanted) || wildcard.as_ref() == Some(name))
-}
-
 /// Loads a certificate for messages: names and end.
 pub fn describe(path: &Utf8Path) -> Option<String> {
-    let facts = facts(&read_optional(path).ok()??)?;
+    let facts = Facts::of(&read_optional(path).ok()??)?;
     let end = Timestamp::from_second(facts.not_after).ok()?.strftime("%Y-%m-%d");
     Some(format!("valid for {} until {end}", facts.names.join(", ")))
 }
@@ -356,6 +332,7 @@ mod tests {
             certificate: path("a.crt"),
             key: path("a.key"),
             names: names(&["registry.test", "127.0.0.1"]),
+            is_signed_by_authority: true,
         };
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().expect("valid");
         assert_eq!(authority.judge(&wanted, now).expect("judged"), Verdict::Make);

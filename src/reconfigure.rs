@@ -361,7 +361,8 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
                 .backups
                 .extend(make_pair(root, &authority, &pair.wanted, &stamp, now)?);
             applied.written.push(pair.wanted.certificate.clone());
-            applied.trust_again |= pair.wanted.certificate == root.registry_pair().0;
+            // Who trusts the authority need not be told again.
+            applied.trust_again |= pair.wanted.certificate == root.registry_anchor();
         }
     }
     for key in &plan.loose_keys {

@@ -252,6 +252,23 @@ impl Root {
         self.state().join("certificates.json")
     }
 
+    /// The certificate of this root's own authority, and its key.
+    pub fn authority(&self) -> (Utf8PathBuf, Utf8PathBuf) {
+        let directory = self.state().join("authority");
+        (directory.join("ca.crt"), directory.join("ca.key"))
+    }
+
+    /// The certificate that clients of the registry are to trust: the root's
+    /// own authority's where there is one, else the registry's.
+    pub fn registry_anchor(&self) -> Utf8PathBuf {
+        let (certificate, key) = self.authority();
+        if key.exists() {
+            certificate
+        } else {
+            self.registry_pair().0
+        }
+    }
+
     /// Files that were put where container clients look for certificates.
     pub fn trusted(&self) -> Utf8PathBuf {
         self.state().join("trusted.json")

@@ -11,6 +11,14 @@ use sha2::{Digest as _, Sha256};
 /// # Errors
 /// When there is no TLS server.
 pub fn served_fingerprint(address: &str, name: &str) -> io::Result<String> {
+    served(address, name).map(|der| HEXLOWER.encode(&Sha256::digest(&der)))
+}
+
+/// Returns the certificate that a TLS server shows (DER).
+///
+/// # Errors
+/// When there is no TLS server.
+pub fn served(address: &str, name: &str) -> io::Result<Vec<u8>> {
     use std::io::Write as _;
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let seen = std::sync::Arc::new(Onlooker::default());
@@ -32,8 +40,7 @@ pub fn served_fingerprint(address: &str, name: &str) -> io::Result<String> {
         .lock()
         .map_err(|_| io::Error::other("poisoned"))?
         .clone();
-    der.map(|der| HEXLOWER.encode(&Sha256::digest(&der)))
-        .ok_or_else(|| io::Error::other("no certificate was shown"))
+    der.ok_or_else(|| io::Error::other("no certificate was shown"))
 }
 
 /// Accepts every certificate and remembers it: nothing is sent after the handshake.

@@ -1,5 +1,7 @@
 //! The command line: what was typed, and the command that carries it out.
 
+mod cert;
+mod cert_show;
 mod check_name;
 pub mod commands;
 mod completion;
@@ -94,6 +96,9 @@ enum Command {
     TrustDockerRegistry(trust_docker_registry::TrustArgs),
     /// Set a client up for the registry: docker, podman, containerd, kubernetes, pipelines and more
     Setup(setup::SetupArgs),
+    /// See, renew and bring certificates
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Log a container client in to the registry
     Login(login::LoginArgs),
     /// Print what a shell exports for crane, oras, helm, cosign, regctl, curl
@@ -281,6 +286,10 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Kill(args) => run_state::kill(session, &args),
         Command::TrustDockerRegistry(args) => trust_docker_registry::run(session, &args),
         Command::Setup(args) => setup::run(&session.ui, &session.config()?, &args),
+        Command::Cert(command) => {
+            let apply = || reconfigure::run(session, &reconfigure::ReconfigureArgs::default());
+            cert::run(&session.ui, &session.config()?, command, &apply)
+        }
         Command::Login(args) => login::run(session, &args),
         Command::Env(args) => env::run(session, &args),
         Command::ImportRegistryData(args) => import_registry_data::run(session, &args),

@@ -38,7 +38,7 @@ pub fn of(config: &Config, client: Found) -> Vec<String> {
     if is_https(config) {
         // Behind a proxy the certificate is that one's business.
         let own = config.clients_see_own_certificate();
-        if !own || trust::is_trusted(client, &address, &config.root().registry_pair().0) {
+        if !own || trust::is_trusted(client, &address, &config.root().registry_anchor()) {
             return Vec::new();
         }
         return vec![format!(

@@ -49,7 +49,7 @@ pub fn before() -> Option<String> {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn make_bundle(config: &Config) -> io::Result<Utf8PathBuf> {
-    let text = with_authorities(&sys::fs::read(&config.root().registry_pair().0)?)?;
+    let text = with_authorities(&sys::fs::read(&config.root().registry_anchor())?)?;
     let path = config.root().ca_bundle();
     sys::fs::create_private_dir(&config.root().state())?;
     write_atomic(&path, text.as_bytes(), PUBLIC)?;

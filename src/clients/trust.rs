@@ -21,7 +21,7 @@ pub fn is_desktop(home: &Utf8Path) -> bool {
 /// # Errors
 /// When a file cannot be read.
 pub fn bundle(config: &Config) -> io::Result<Option<String>> {
-    let Some(mut pem) = sys::fs::read_optional(&config.root().registry_pair().0)? else {
+    let Some(mut pem) = sys::fs::read_optional(&config.root().registry_anchor())? else {
         return Ok(None);
     };
     if config.https_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {

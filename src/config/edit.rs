@@ -17,6 +17,19 @@ use crate::root::Root;
 use crate::sys::clock::{Clock, backup_stamp};
 use crate::sys::fs::{Lock, PUBLIC, back_up, create_private_dir, mode, read, write_atomic};
 
+/// Levels that a key has at most: each one more costs the editor more than the
+/// one before, and no setting has a tenth of them.
+const LEVELS: usize = 32;
+
+/// Refuses a key of more levels than anybody means.
+fn check_depth(key: &str) -> Result<(), String> {
+    let levels = key.split('.').count();
+    if levels > LEVELS {
+        return Err(format!("a key has {LEVELS} levels at most, and this one {levels}"));
+    }
+    Ok(())
+}
+
 /// Finds where a key stands in a YAML text; its nearest section when it does not.
 pub fn position(text: &str, key: &str) -> Option<Position> {
     let (head, body) = split(text);
@@ -43,6 +56,7 @@ fn at(text: &str, offset: usize) -> Position {
 /// # Errors
 /// A reason, when the text cannot be edited so that it holds the value.
 pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
+    check_depth(key)?;
     if !has_content(text) {
         // There is nothing to keep but comments, which stay above.
         let separator = if text.is_empty() || text.ends_with('\n') {
@@ -98,6 +112,7 @@ pub fn set_in(text: &str, key: &str, value: &Value) -> Result<String, String> {
 /// # Errors
 /// A reason, when the text cannot be edited so.
 pub fn unset_in(text: &str, key: &str) -> Result<Option<String>, String> {
+    check_depth(key)?;
     let mut expected = parse(text)?;
     if !put(&mut expected, key, None) {
         return Ok(None);
@@ -248,6 +263,14 @@ mod tests {
     use super::*;
 
     const FILE: &str = "# top\nhostname: kdk.test # host\n\nregistry:\n  # the port\n  port: 5000   # inline\n  host: 'registry.test'\n\n# other\ngitaly:\n  enabled: false\n";
+
+    #[test]
+    fn a_key_of_more_levels_than_anybody_means_is_refused() {
+        let key = |levels: usize| vec!["a"; levels].join(".");
+        assert!(set_in("b: 1\n", &key(LEVELS), &Value::from(1)).is_ok());
+        assert!(set_in("b: 1\n", &key(LEVELS + 1), &Value::from(1)).is_err());
+        assert!(unset_in("b: 1\n", &key(LEVELS + 1)).is_err());
+    }
 
     #[test]
     fn a_nothing_that_is_written_out_is_left_alone() {

@@ -22,6 +22,7 @@ pub fn wanted_pairs(config: &Config) -> Vec<Wanted> {
             certificate,
             key,
             names,
+            is_signed_by_authority: false,
         });
     }
     if config.registry_enabled() && config.registry_self_signed() {
@@ -54,6 +55,7 @@ pub fn registry_pair(config: &Config) -> Wanted {
         certificate,
         key,
         names: unique(names),
+        is_signed_by_authority: true,
     }
 }
 

@@ -73,7 +73,7 @@ pub fn run(session: &Session, args: &EnvArgs) -> Result<(), CommandError> {
         Some(_) if cfg!(target_os = "macos") => {
             session.ui.tip(&format!(
                 "Go programs on macOS read no SSL_CERT_FILE, only the keychain: security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {}",
-                quote(config.root().registry_pair().0.as_str())
+                quote(config.root().registry_anchor().as_str())
             ));
         }
         Some(path) => {

@@ -48,7 +48,7 @@ impl Client for Buildkit {
                 }
             } else if pem.is_some() {
                 let place = at("ca");
-                let file = scene.config.root().registry_pair().0;
+                let file = scene.config.root().registry_anchor();
                 toml = toml.add(&place.each_ref().map(String::as_str), vec![file.to_string()]);
             }
         }

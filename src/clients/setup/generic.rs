@@ -42,7 +42,7 @@ impl Client for Generic {
             lines.push("eval \"$(kdk env)\"".to_owned());
         }
         let mut notes = Vec::new();
-        let own = scene.config.root().registry_pair().0;
+        let own = scene.config.root().registry_anchor();
         for tool in TOOLS.iter().filter(|tool| wanted(tool.program)) {
             let flag = needs::flag(scene.config, tool);
             let login = tool.login.replace("ADDRESS", &address);

@@ -98,7 +98,7 @@ fn server(
     let verify = if config.registry_scheme() == "https" {
         format!(
             "\n    proxy_ssl_trusted_certificate {};\n    proxy_ssl_verify on;\n    proxy_ssl_server_name on;\n    proxy_ssl_name {};",
-            config.root().registry_pair().0,
+            config.root().registry_anchor(),
             config.registry_host()
         )
     } else {

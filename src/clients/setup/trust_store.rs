@@ -39,7 +39,7 @@ impl Client for TrustStore {
             });
         };
         if cfg!(target_os = "macos") {
-            let file = scene.config.root().registry_pair().0;
+            let file = scene.config.root().registry_anchor();
             return Ok(Plan::text(format!(
                 "security add-trusted-cert -k ~/Library/Keychains/login.keychain-db {}\n",
                 word(file.as_str())
