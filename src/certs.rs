@@ -354,7 +354,7 @@ mod tests {
             stranger.judge(&wanted, now).expect("judged"),
             Verdict::Complain(_)
         ));
-        let late = now + (VALID_DAYS * 24 + 24).hours();
+        let late = now + jiff::SignedDuration::from_hours(VALID_DAYS * 24 + 24);
         assert!(matches!(
             stranger.judge(&wanted, late).expect("judged"),
             Verdict::Useless(_)

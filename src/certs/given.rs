@@ -49,6 +49,32 @@ pub fn look(
             "there is no private key in it; name the file that holds it after the certificate".to_owned()
         });
     };
+    let facts = check(&chain, key, now)?;
+    if !covers(&facts.names, name) {
+        return Err(format!(
+            "it does not hold for {name}, but for {}",
+            if facts.names.is_empty() {
+                "no name at all".to_owned()
+            } else {
+                facts.names.join(", ")
+            }
+        ));
+    }
+    let missing = others
+        .iter()
+        .filter(|other| !covers(&facts.names, other))
+        .cloned()
+        .collect();
+    Ok(Given {
+        chain: chain.concat(),
+        key: key.clone(),
+        missing,
+    })
+}
+
+/// Checks that a key goes with a chain, each certificate of it was signed by
+/// the next, and all of them hold; returns what the first says.
+fn check(chain: &[String], key: &str, now: Timestamp) -> Result<Facts, String> {
     let ders: Vec<CertificateDer<'_>> = chain
         .iter()
         .map(|pem| {
@@ -86,26 +112,7 @@ pub fn look(
             ));
         }
     }
-    if !covers(&facts.names, name) {
-        return Err(format!(
-            "it does not hold for {name}, but for {}",
-            if facts.names.is_empty() {
-                "no name at all".to_owned()
-            } else {
-                facts.names.join(", ")
-            }
-        ));
-    }
-    let missing = others
-        .iter()
-        .filter(|other| !covers(&facts.names, other))
-        .cloned()
-        .collect();
-    Ok(Given {
-        chain: chain.concat(),
-        key: key.clone(),
-        missing,
-    })
+    Ok(facts)
 }
 
 /// Returns the PEM blocks of a kind, each with its lines.

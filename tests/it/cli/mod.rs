@@ -1,5 +1,6 @@
 //! What commands print, and what they leave behind.
 
+mod cert;
 mod completion;
 mod config;
 mod doctor;
