@@ -11,6 +11,7 @@ pub mod failures;
 pub mod leftovers;
 mod outcome;
 mod setup;
+mod setup_report;
 mod tokens;
 pub mod ui;
 pub mod welcome;

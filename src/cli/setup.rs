@@ -1,21 +1,18 @@
 //! `kdk setup`: how each client is told of the registry; printed, applied,
 //! taken back.
 
-use std::io::IsTerminal as _;
-use std::process::Command;
-
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::error::{CommandError, USAGE, USER};
+use super::error::{CommandError, USAGE};
+use super::setup_report::{self, How, line};
 use super::tokens;
 use super::ui::{Tone, Ui};
-use crate::clients::setup::apply::{self, Done, Handled, State};
-use crate::clients::setup::plan::{Plan, Reload, SetupError};
+use crate::clients::setup::apply::{self, State};
+use crate::clients::setup::plan::{Plan, SetupError};
 use crate::clients::setup::{ALL, Client, NginxOptions, Scene, find};
-use crate::clients::shell::word as quote;
 use crate::config::Config;
 use crate::render::context::Secrets;
 use crate::sys::clock::Clock;
@@ -110,7 +107,10 @@ pub fn run(ui: &Ui, config: &Config, args: &SetupArgs) -> Result<(), CommandErro
         None => None,
     };
     let secret = if args.with_secret { Some(secret(config)?) } else { None };
-    let pair = args.nginx.certificate.clone().zip(args.nginx.key.clone());
+    // nginx would look for them below its own directory.
+    let here = crate::sys::env::current_dir()?;
+    let absolute = |path: &Option<Utf8PathBuf>| path.as_ref().map(|path| here.join(path));
+    let pair = absolute(&args.nginx.certificate).zip(absolute(&args.nginx.key));
     let scene = Scene {
         config,
         asked,
@@ -122,22 +122,38 @@ pub fn run(ui: &Ui, config: &Config, args: &SetupArgs) -> Result<(), CommandErro
             pair,
         },
     };
+    let key = client.key(&scene);
+    let how = How {
+        client: client.name(),
+        asked,
+        is_apply: args.apply,
+        yes: args.yes,
+        json: args.json,
+    };
     if args.remove {
         // What is taken out does not depend on what would be put in now.
         let plan = client.plan(&scene).unwrap_or_default();
-        let handled = apply::remove(config.root(), client.name(), &plan)?;
-        return report(ui, config, client, args, &plan, &handled);
+        let handled = apply::remove(config.root(), &key, &plan)?;
+        if handled.is_empty() && plan.files.is_empty() && plan.text.is_some() {
+            return Err(CommandError::user(format!(
+                "kdk put nothing anywhere for {asked}: what its printed lines did is undone where they did it"
+            )));
+        }
+        return setup_report::show(ui, config, &how, &plan, &handled);
     }
     let plan = client.plan(&scene)?;
     if args.apply {
+        if let Some((what, remedy)) = plan.blocked {
+            return Err(CommandError::user(what).hint(remedy));
+        }
         if plan.files.is_empty() && plan.text.is_some() {
             let error = CommandError::user(format!(
                 "{asked} reads no file of this machine: what it must be told is printed by: kdk setup {asked}"
             ));
             return Err(plan.notes.into_iter().fold(error, CommandError::hint));
         }
-        let handled = apply::apply(config.root(), client.name(), &plan, Clock::System.now())?;
-        return report(ui, config, client, args, &plan, &handled);
+        let handled = apply::apply(config.root(), &key, &plan, Clock::System.now())?;
+        return setup_report::show(ui, config, &how, &plan, &handled);
     }
     print(ui, client, &plan, args.json)
 }
@@ -289,108 +305,25 @@ fn print(ui: &Ui, client: &dyn Client, plan: &Plan, as_json: bool) -> Result<(),
     }
     if state == State::Set && !plan.files.is_empty() {
         ui.done("It is there already.");
+    } else if let Some((what, remedy)) = &plan.blocked {
+        ui.warn(what);
+        ui.tip(remedy);
     } else if !plan.files.is_empty() {
-        ui.tip(&format!("put it there with: kdk setup {} --apply", client.name()));
+        let options = if client.name() == "nginx" {
+            ", with the same options"
+        } else {
+            ""
+        };
+        ui.tip(&format!(
+            "put it there with: kdk setup {} --apply{options}",
+            client.name()
+        ));
+        if let Some(reload) = &plan.reload {
+            ui.tip(&format!("it is taken up after: {}", line(reload)));
+        }
     }
     plan.notes.iter().for_each(|note| ui.tip(note));
     Ok(())
-}
-
-/// Says what was done with files, and lets running programs take it up.
-fn report(
-    ui: &Ui,
-    config: &Config,
-    client: &dyn Client,
-    args: &SetupArgs,
-    plan: &Plan,
-    handled: &[Handled],
-) -> Result<(), CommandError> {
-    let is_changed = handled
-        .iter()
-        .any(|item| matches!(item.done, Done::Added | Done::Replaced | Done::Removed));
-    let mut reloaded = None;
-    if let Some(reload) = plan.reload.as_ref().filter(|_| is_changed) {
-        let may = args.yes || (!args.json && std::io::stdin().is_terminal() && ui.asks(&reload.what)?);
-        reloaded = Some(may);
-        if may {
-            take_up(reload)?;
-        }
-    }
-    if args.json {
-        let files: Vec<Value> = handled
-            .iter()
-            .map(|item| json!({"path": item.path, "reader": item.reader, "result": item.done.word(), "by_hand": by_hand(&item.done)}))
-            .collect();
-        ui.json(&json!({
-            "client": client.name(),
-            "files": files,
-            "reload": plan.reload.as_ref().map(|reload| &reload.argv),
-            "reloaded": reloaded,
-            "notes": plan.notes,
-        }))?;
-    } else {
-        for item in handled.iter().filter(|item| item.done != Done::Absent) {
-            ui.say(&format!("  {:12} {} ({})", item.done.word(), item.path, item.reader));
-        }
-        if args.remove && handled.iter().all(|item| item.done == Done::Absent) {
-            ui.say(&format!("Nothing was set up for {}.", client.name()));
-        }
-        if let (Some(false), Some(reload)) = (reloaded, &plan.reload) {
-            let line: Vec<String> = reload.argv.iter().map(|part| quote(part)).collect();
-            ui.tip(&format!("it is taken up after: {}", line.join(" ")));
-        }
-    }
-    let lines: Vec<&str> = handled.iter().filter_map(|item| by_hand(&item.done)).collect();
-    if !lines.is_empty() && !args.json {
-        ui.tip("no permission to write there; run:");
-        lines.iter().for_each(|line| ui.say(&format!("  {line}")));
-    }
-    let failures: Vec<String> = handled
-        .iter()
-        .filter_map(|item| match &item.done {
-            Done::Failed(reason) => Some(reason.clone()),
-            _ => None,
-        })
-        .collect();
-    if !failures.is_empty() {
-        return Err(CommandError::user(failures.join("\n")));
-    }
-    if !lines.is_empty() {
-        return Err(CommandError::silent(USER));
-    }
-    if args.apply && !args.json {
-        if !plan.files.is_empty() {
-            ui.done(&format!(
-                "{} is set up for {}.",
-                args.client.as_deref().unwrap_or(client.name()),
-                config.registry_address()
-            ));
-        }
-        plan.notes.iter().for_each(|note| ui.tip(note));
-    }
-    Ok(())
-}
-
-/// Runs what lets a program take its files up.
-fn take_up(reload: &Reload) -> Result<(), CommandError> {
-    let (program, arguments) = reload.argv.split_first().expect("a command has a program");
-    let status = Command::new(program).args(arguments).stdout(std::io::stderr()).status();
-    let line = reload.argv.join(" ");
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(CommandError::user(format!("{line} failed: {status}"))
-                .hint("the files are written; this alone is left"))
-        }
-        Err(error) => Err(CommandError::user(format!("{line}: {error}"))),
-    }
-}
-
-fn by_hand(done: &Done) -> Option<&str> {
-    match done {
-        Done::Denied(line) => Some(line),
-        _ => None,
-    }
 }
 
 impl From<SetupError> for CommandError {

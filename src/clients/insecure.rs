@@ -73,30 +73,53 @@ fn edit(change: impl FnOnce(&str) -> String) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the text without the entries of a root.
+/// Returns the text without the entries of a root. An entry is a line that
+/// names the root, and the table that follows, up to the next blank line, table
+/// or comment: what others wrote there stays.
 fn without(text: &str, root: &Utf8Path) -> String {
     let owner = owner(root);
-    let mut kept = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(&format!("{owner}\n")) {
-        kept.push_str(&rest[..at]);
-        let entry = &rest[at + owner.len()..];
-        // An entry ends with the line that says how it is.
-        let end = entry
-            .find("insecure = true\n")
-            .map_or(entry.len(), |at| at + "insecure = true\n".len());
-        rest = &entry[end..];
+    let owner = owner.trim();
+    let mut kept: Vec<&str> = Vec::new();
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        if line.trim_end() != owner {
+            kept.push(line);
+            continue;
+        }
+        // The blank line above is its own, too.
+        if kept.last().is_some_and(|line| line.trim().is_empty()) {
+            kept.pop();
+        }
+        while lines.next_if(|line| line.trim().is_empty()).is_some() {}
+        if lines.next_if(|line| line.trim_end() == "[[registry]]").is_some() {
+            let is_inside = |line: &&str| !line.trim().is_empty() && !line.starts_with(['[', '#']);
+            while lines.next_if(is_inside).is_some() {}
+        }
     }
-    kept.push_str(rest);
-    kept
+    kept.concat()
+}
+
+/// Says whether a Docker daemon of this machine was told of an address.
+pub fn docker_is_told(address: &str) -> bool {
+    let home = sys::env::home().unwrap_or_default();
+    let files = [
+        Utf8PathBuf::from("/etc/docker/daemon.json"),
+        home.join(".config/docker/daemon.json"),
+        home.join(".docker/daemon.json"),
+    ];
+    files.iter().any(|file| {
+        let text = read_optional(file).ok().flatten().unwrap_or_default();
+        let tree: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let list = tree["insecure-registries"].as_array();
+        list.is_some_and(|list| list.iter().any(|there| there == address))
+    })
 }
 
 /// Says what the Docker daemon must be told.
 pub fn docker_line(config: &Config) -> String {
-    let names: Vec<String> = trust::names(config).iter().map(|name| format!("\"{name}\"")).collect();
     format!(
-        "docker takes plain HTTP once /etc/docker/daemon.json holds \"insecure-registries\": [{}], and dockerd was told with: kill -HUP $(pidof dockerd)",
-        names.join(", ")
+        "docker takes plain HTTP from {} once its insecure-registries name it; put that there with: kdk setup docker --apply",
+        trust::names(config).join(" and ")
     )
 }
 
@@ -111,5 +134,9 @@ mod tests {
         let text = format!("{HEAD}{}{}{}", entry(one, "a:1"), entry(two, "b:2"), entry(one, "c:3"));
         assert_eq!(without(&text, one), format!("{HEAD}{}", entry(two, "b:2")));
         assert_eq!(without(&without(&text, one), two), HEAD);
+        // What others write there stays, and an entry that they changed goes.
+        let mine = "\n[[registry]]\nlocation = \"mine.test\"\n";
+        let edited = format!("{}{mine}", text.replace("insecure = true", "insecure = false"));
+        assert_eq!(without(&without(&edited, one), two), format!("{HEAD}{mine}"));
     }
 }

@@ -46,7 +46,7 @@ pub fn of(config: &Config, client: Found) -> Vec<String> {
         )];
     }
     match client {
-        Found::Docker if is_loopback(config) => Vec::new(),
+        Found::Docker if is_loopback(config) || insecure::docker_is_told(&address) => Vec::new(),
         Found::Docker => vec![insecure::docker_line(config)],
         Found::Podman if insecure::podman_is_told(&address) => Vec::new(),
         Found::Podman => vec![format!(

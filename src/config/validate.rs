@@ -148,7 +148,15 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
         found.push(problem(config, last, message, Some(hint)));
     }
     if let Some(url) = config.registry_external_url() {
-        let usable = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let is_host = |host: &str| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            bare.parse::<std::net::IpAddr>().is_ok()
+                || host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        };
+        let usable = url::Url::parse(&url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(is_host));
         if !usable {
             found.push(problem(
                 config,

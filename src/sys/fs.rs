@@ -43,6 +43,20 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()
     write().map_err(|error| named(&error, "cannot write", path))
 }
 
+/// Writes into a file that cannot be exchanged for another, such as one that is
+/// mounted by itself. A reader, or a crash, may see half of it.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn overwrite(path: &Utf8Path, content: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(|error| named(&error, "cannot write", path))
+}
+
 /// Says whether an error is that something may not be written at all.
 pub fn is_unwritable(error: &io::Error) -> bool {
     matches!(

@@ -8,7 +8,8 @@ use super::run_state;
 use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
-use crate::clients::setup::apply::{self, Done, Handled};
+use crate::clients::setup::apply::{self, Handled};
+use crate::clients::setup::file::Done;
 use crate::clients::setup::plan::{Plan, SetupError};
 use crate::clients::setup::{self, Client as _, Scene};
 use crate::clients::{Found, needs};
@@ -39,7 +40,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     if args.remove {
         let mut all = Vec::new();
         for (client, plan) in plans(&config)? {
-            all.extend(apply::remove(config.root(), client, &plan)?);
+            all.extend(apply::remove(config.root(), &client, &plan)?);
         }
         return report(session, &config, args, &all);
     }
@@ -61,7 +62,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     )?;
     let mut all = Vec::new();
     for (client, plan) in plans(&config)? {
-        all.extend(apply::apply(config.root(), client, &plan, Clock::System.now())?);
+        all.extend(apply::apply(config.root(), &client, &plan, Clock::System.now())?);
     }
     report(session, &config, args, &all)?;
     still_needed(session, &config);
@@ -69,7 +70,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
 }
 
 /// Returns what is planned for the clients of this machine that are told here.
-fn plans(config: &Config) -> Result<Vec<(&'static str, Plan)>, CommandError> {
+fn plans(config: &Config) -> Result<Vec<(String, Plan)>, CommandError> {
     let scene = Scene::of(config);
     let mut plans = Vec::new();
     let docker = setup::docker::Docker;
@@ -78,15 +79,16 @@ fn plans(config: &Config) -> Result<Vec<(&'static str, Plan)>, CommandError> {
     } else {
         Plan::default()
     };
-    plans.push((docker.name(), plan));
+    // What is elsewhere is told of by kdk setup docker.
+    plans.push((docker.key(&scene), plan));
     let podman = setup::podman::Podman;
-    plans.push((podman.name(), podman.plan(&scene).or_else(unmade)?));
+    plans.push((podman.key(&scene), podman.plan(&scene).or_else(unmade)?));
     let jobs = if config.runner_enabled() {
         setup::runner::certificates(&scene).or_else(unmade)?
     } else {
         Plan::default()
     };
-    plans.push((JOBS, jobs));
+    plans.push((JOBS.to_owned(), jobs));
     Ok(plans)
 }
 
@@ -103,7 +105,8 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs) -> Result<(), Com
     let ui = &session.ui;
     // Certificates of an earlier mode are in the way of nobody, and of no use.
     let mut all = Vec::new();
-    for client in [setup::docker::Docker.name(), JOBS] {
+    let docker = setup::docker::Docker.key(&Scene::of(config));
+    for client in [docker.as_str(), JOBS] {
         let is_certificate = |path: &Utf8Path| path.file_name() == Some("ca.crt");
         all.extend(apply::take_back(config.root(), client, is_certificate)?);
     }

@@ -2,7 +2,8 @@
 //!
 //! All files are read and their new texts made before any is written. What
 //! was there is noted, and kept beside the file, before it is replaced; each
-//! file is the old or the new one at any moment.
+//! file is the old or the new one at any moment. What an earlier plan put in
+//! goes before what this one puts in, whatever others wrote meanwhile.
 
 use std::io;
 
@@ -10,50 +11,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
 use super::edit::Edit;
+use super::file::{Done, There, by_hand, look, remove as remove_file, replace};
 use super::plan::{Change, Plan, SetupError};
 use super::record::{Put, Record, hash};
 use crate::root::Root;
 use crate::sys;
 use crate::sys::clock::backup_stamp;
-use crate::sys::fs::{Lock, PRIVATE, PUBLIC, read_optional, write_atomic};
+use crate::sys::fs::{Lock, PRIVATE, write_atomic};
 use crate::sys::shell::word;
-
-/// What was done with one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
-    /// It is new.
-    Added,
-    /// It was changed, or replaced.
-    Replaced,
-    /// It was so already.
-    Unchanged,
-    /// What was put in was taken out.
-    Removed,
-    /// There was nothing to take out.
-    Absent,
-    /// What is there is not ours and stays.
-    Foreign,
-    /// Rights are missing; this command line would do it.
-    Denied(String),
-    /// It failed.
-    Failed(String),
-}
-
-impl Done {
-    /// Says it in a word or two.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Replaced => "overwritten",
-            Self::Unchanged => "unchanged",
-            Self::Removed => "removed",
-            Self::Absent => "absent",
-            Self::Foreign => "left: another's",
-            Self::Denied(_) => "no rights",
-            Self::Failed(_) => "failed",
-        }
-    }
-}
 
 /// One file that was handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,19 +58,20 @@ pub fn state(plan: &Plan) -> Result<State, SetupError> {
     })
 }
 
-/// Says whether a file is as it is to be.
+/// Says whether a file is as it is to be; one that cannot be read is not.
 ///
 /// # Errors
-/// When it is not of its format, or cannot be read.
+/// When it is not of its format.
 pub fn is_there(change: &Change) -> Result<bool, SetupError> {
-    let text = read_optional(&change.path)?;
-    let new = after(change, text.as_deref().unwrap_or_default())?;
-    Ok(text.is_some_and(|text| text == new))
+    match look(&change.path)? {
+        There::Text(text) => Ok(after(&change.path, &change.edit, &text)? == text),
+        There::Nothing | There::Unreadable => Ok(false),
+    }
 }
 
-fn after(change: &Change, text: &str) -> Result<String, SetupError> {
-    change.edit.put(text).map_err(|reason| SetupError::Format {
-        path: change.path.clone(),
+fn after(path: &Utf8Path, edit: &Edit, text: &str) -> Result<String, SetupError> {
+    edit.put(text).map_err(|reason| SetupError::Format {
+        path: path.to_owned(),
         reason,
     })
 }
@@ -118,36 +84,148 @@ fn after(change: &Change, text: &str) -> Result<String, SetupError> {
 /// was done cannot be noted.
 pub fn apply(root: &Root, client: &str, plan: &Plan, now: Timestamp) -> Result<Vec<Handled>, SetupError> {
     let _turn = turn(root)?;
+    let mut record = Record::of(root)?;
     let mut work = Vec::new();
     for change in &plan.files {
-        let before = read_optional(&change.path)?;
-        let new = after(change, before.as_deref().unwrap_or_default())?;
-        work.push((change, before, new));
+        let there = look(&change.path)?;
+        let new = wanted(record.get(&change.path), client, change, &there)?;
+        work.push((change, there, new));
     }
-    let mut record = Record::of(root);
     let mut all = Vec::new();
-    for (path, put) in record.of_client(client) {
+    for path in record.of_client(client) {
         if !plan.files.iter().any(|change| change.path == path) {
-            all.push(take_out(root, &mut record, client, &path, &put)?);
+            all.push(take_out(root, &mut record, client, &path)?);
         }
     }
-    for (change, before, new) in work {
-        let done = if before.as_ref() == Some(&new) {
-            Done::Unchanged
-        } else {
-            note(&mut record, client, change, before.as_deref(), &new, now)?;
-            let written = if before.is_some() { Done::Replaced } else { Done::Added };
-            outcome(replace(&change.path, &new, PUBLIC), written, || {
-                by_hand(root, client, &change.path, &new)
-            })?
-        };
+    for (change, there, new) in work {
         all.push(Handled {
             reader: change.reader,
             path: change.path.clone(),
-            done,
+            done: put_in(root, &mut record, client, change, &there, &new, now)?,
         });
     }
     Ok(all)
+}
+
+/// What a file is to hold, and what it would hold without it.
+struct Wanted {
+    text: String,
+    before: Option<String>,
+}
+
+/// Returns what a file is to hold.
+fn wanted(put: Option<&Put>, client: &str, change: &Change, there: &There) -> Result<Wanted, SetupError> {
+    let text = there.text().unwrap_or_default();
+    let after = |text: &str| after(&change.path, &change.edit, text);
+    let Some(put) = put else {
+        return Ok(Wanted {
+            text: after(text)?,
+            before: there.text().map(str::to_owned),
+        });
+    };
+    let (base, before) = match put.edits.get(client) {
+        None => (text.to_owned(), put.before.clone()),
+        // The same again: nothing moves.
+        Some(earlier) if *earlier == change.edit && after(text)? == text => (text.to_owned(), put.before.clone()),
+        Some(_) if put.edits.len() == 1 && !is_shared(put) && hash(text) == put.sha256 => {
+            (put.before.clone().unwrap_or_default(), put.before.clone())
+        }
+        Some(earlier) => {
+            // What others wrote since is what stood there before, now.
+            let rest = earlier.take(text, put.before.as_deref().unwrap_or_default());
+            let rest = rest.ok().flatten().unwrap_or_else(|| text.to_owned());
+            let before = if put.edits.len() > 1 {
+                put.before.clone()
+            } else {
+                Some(rest.clone()).filter(|rest| put.before.is_some() || !is_nothing(rest))
+            };
+            (rest, before)
+        }
+    };
+    Ok(Wanted {
+        text: after(&base)?,
+        before,
+    })
+}
+
+/// Says whether a text says nothing: no file is needed for it.
+fn is_nothing(text: &str) -> bool {
+    ["", "{}"].contains(&text.trim())
+}
+
+/// Says whether a file is one of several roots', and never as one of them left it.
+fn is_shared(put: &Put) -> bool {
+    put.edits.values().any(|edit| matches!(edit, Edit::Podman { .. }))
+}
+
+fn put_in(
+    root: &Root,
+    record: &mut Record,
+    client: &str,
+    change: &Change,
+    there: &There,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<Done, SetupError> {
+    let path = &change.path;
+    let new = wanted.text.as_str();
+    let known = record.get(path).cloned();
+    if there.text() == Some(new) {
+        // Another client's, or an earlier call's, that was written by hand since.
+        if let Some(mut put) = known.filter(|put| !put.edits.contains_key(client)) {
+            put.edits.insert(client.to_owned(), change.edit.clone());
+            record.set(path, Some(put))?;
+        }
+        return Ok(Done::Unchanged);
+    }
+    if matches!(there, There::Unreadable) && !matches!(change.edit, Edit::Whole(_)) {
+        return Ok(Done::Failed(format!(
+            "{path} cannot be read by this user; what goes into it is printed by: kdk setup {client}"
+        )));
+    }
+    let mut put = known.clone().unwrap_or_default();
+    let is_told = known.as_ref().is_some_and(|known| known.before == wanted.before);
+    if !is_told {
+        put.before.clone_from(&wanted.before);
+        if let Some(old) = put.backup.take() {
+            let _ = sys::fs::remove(&old);
+        }
+        if let Some(before) = &wanted.before {
+            let backup = Utf8PathBuf::from(format!("{path}.{}.kdk", backup_stamp(now)));
+            // Where nothing may be written, neither is the file.
+            put.backup = write_atomic(&backup, before.as_bytes(), PRIVATE)
+                .is_ok()
+                .then_some(backup);
+        }
+    }
+    put.sha256 = hash(new);
+    put.edits.insert(client.to_owned(), change.edit.clone());
+    record.set(path, Some(put.clone()))?;
+    let well = if there.text().is_some() {
+        Done::Replaced
+    } else {
+        Done::Added
+    };
+    match replace(path, new) {
+        Ok(made) => {
+            if !made.is_empty() {
+                put.made = made;
+                record.set(path, Some(put))?;
+            }
+            Ok(well)
+        }
+        // Whoever runs the line puts in what is noted.
+        Err(error) if sys::fs::is_unwritable(&error) => Ok(Done::Denied(by_hand(root, client, path, new)?)),
+        Err(error) => {
+            if known.is_none()
+                && let Some(backup) = &put.backup
+            {
+                let _ = sys::fs::remove(backup);
+            }
+            record.set(path, known)?;
+            Ok(Done::Failed(error.to_string()))
+        }
+    }
 }
 
 /// Takes out of every file what was put into it for a client.
@@ -156,21 +234,19 @@ pub fn apply(root: &Root, client: &str, plan: &Plan, now: Timestamp) -> Result<V
 /// When what was done cannot be noted.
 pub fn remove(root: &Root, client: &str, plan: &Plan) -> Result<Vec<Handled>, SetupError> {
     let _turn = turn(root)?;
-    let mut record = Record::of(root);
+    let mut record = Record::of(root)?;
     for change in &plan.files {
         // What is known to be ours by itself, whoever put it there.
-        if let Some(text) = read_optional(&change.path)?
+        if let There::Text(text) = look(&change.path)?
             && record.get(&change.path).is_none()
             && change.edit.is_known_in(&text)
         {
             let put = Put {
-                sha256: String::new(),
                 before: matches!(change.edit, Edit::Lines { .. }).then(String::new),
-                client: Some(client.to_owned()),
-                edit: Some(change.edit.clone()),
-                backup: None,
+                edits: [(client.to_owned(), change.edit.clone())].into_iter().collect(),
+                ..Put::default()
             };
-            record.insert(&change.path, put);
+            record.set(&change.path, Some(put))?;
         }
     }
     take_back_from(root, &mut record, client, |_| true)
@@ -182,7 +258,7 @@ pub fn remove(root: &Root, client: &str, plan: &Plan) -> Result<Vec<Handled>, Se
 /// When what was done cannot be noted.
 pub fn take_back(root: &Root, client: &str, which: impl Fn(&Utf8Path) -> bool) -> Result<Vec<Handled>, SetupError> {
     let _turn = turn(root)?;
-    take_back_from(root, &mut Record::of(root), client, which)
+    take_back_from(root, &mut Record::of(root)?, client, which)
 }
 
 fn take_back_from(
@@ -191,15 +267,9 @@ fn take_back_from(
     client: &str,
     which: impl Fn(&Utf8Path) -> bool,
 ) -> Result<Vec<Handled>, SetupError> {
-    let files = record.of_client(client).into_iter().filter(|(path, _)| which(path));
-    let files: Vec<_> = files.collect();
-    let all: Result<Vec<_>, _> = files
-        .iter()
-        .map(|(path, put)| take_out(root, record, client, path, put))
-        .collect();
-    let all = all?;
-    record.save()?;
-    Ok(all)
+    let files = record.of_client(client).into_iter().filter(|path| which(path));
+    let files: Vec<Utf8PathBuf> = files.collect();
+    files.iter().map(|path| take_out(root, record, client, path)).collect()
 }
 
 /// Waits until no other kdk of this user changes files of clients.
@@ -209,92 +279,59 @@ fn turn(root: &Root) -> io::Result<Lock> {
     Lock::take(&directory.join("setup.lock"))
 }
 
-/// Notes what stands in a file before it is changed, and keeps it beside.
-fn note(
-    record: &mut Record,
-    client: &str,
-    change: &Change,
-    before: Option<&str>,
-    new: &str,
-    now: Timestamp,
-) -> Result<(), SetupError> {
-    let mut put = Put {
-        sha256: hash(new),
-        before: before.map(str::to_owned),
-        client: Some(client.to_owned()),
-        edit: Some(change.edit.clone()),
-        backup: None,
-    };
-    let known = record.get(&change.path);
-    match known {
-        // What an earlier call put there is nobody else's.
-        Some(known) if before.is_some_and(|before| hash(before) == known.sha256) => {
-            put.before.clone_from(&known.before);
-            put.backup.clone_from(&known.backup);
-        }
-        _ => {
-            if let Some(before) = before {
-                let backup = Utf8PathBuf::from(format!("{}.{}.kdk", change.path, backup_stamp(now)));
-                // Where nothing may be written, neither is the file.
-                put.backup = write_atomic(&backup, before.as_bytes(), PRIVATE)
-                    .is_ok()
-                    .then_some(backup);
-            }
-        }
-    }
-    record.insert(&change.path, put);
-    Ok(record.save()?)
-}
-
-fn replace(path: &Utf8Path, text: &str, mode: u32) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        sys::fs::create_dir(parent)?;
-    }
-    write_atomic(path, text.as_bytes(), sys::fs::mode(path).unwrap_or(mode))
-}
-
-/// Takes out of a file what was put into it.
-fn take_out(root: &Root, record: &mut Record, client: &str, path: &Utf8Path, put: &Put) -> Result<Handled, SetupError> {
-    let there = read_optional(path)?;
+/// What is left of a file without what was put into it for a client: the text,
+/// nothing where there is to be no file; or it cannot be told.
+fn without(put: &Put, client: &str, text: &str) -> Option<Option<String>> {
     let before = put.before.as_deref();
-    // A file that several roots share is never as one of them left it.
-    let is_shared = matches!(put.edit, Some(Edit::Podman { .. }));
-    let is_untouched = !is_shared && there.as_deref().is_some_and(|there| hash(there) == put.sha256);
-    // What is to stand there: nothing where there is to be no file.
-    let rest: Option<Option<String>> = match &there {
-        None => Some(None),
-        Some(_) if is_untouched => Some(before.map(str::to_owned)),
-        Some(there) if Some(there.as_str()) == before => Some(Some(there.clone())),
-        Some(there) => {
-            let edit = put.edit.clone().unwrap_or_else(|| Edit::Whole(put.sha256.clone()));
-            let rest = edit.take(there, before.unwrap_or_default()).unwrap_or(None);
-            rest.map(|rest| Some(rest).filter(|rest| (before.is_some() && !is_shared) || !is_nothing(rest)))
-        }
-    };
-    let done = match (&there, rest) {
-        (None, _) => Done::Absent,
-        (Some(_), None) => Done::Foreign,
-        (Some(there), Some(Some(rest))) if rest == *there => Done::Absent,
-        (Some(_), Some(Some(rest))) => outcome(replace(path, &rest, PUBLIC), Done::Removed, || {
-            by_hand(root, client, path, &rest)
-        })?,
-        (Some(_), Some(None)) => {
-            let gone = sys::fs::remove(path).map(|_| ());
-            if gone.is_ok()
-                && let Some(parent) = path.parent()
-            {
-                // The directory too, unless others keep something in it.
-                let _ = std::fs::remove_dir(parent);
-            }
-            outcome(gone, Done::Removed, || Ok(format!("sudo rm {}", word(path.as_str()))))?
-        }
+    let is_alone = put.edits.len() == 1;
+    if is_alone && !is_shared(put) && hash(text) == put.sha256 {
+        return Some(before.map(str::to_owned));
+    }
+    if Some(text) == before {
+        return Some(Some(text.to_owned()));
+    }
+    let edit = put.edits.get(client)?;
+    let mut rest = edit.take(text, before.unwrap_or_default()).ok().flatten()?;
+    for other in put
+        .edits
+        .iter()
+        .filter(|(name, _)| *name != client)
+        .map(|(_, edit)| edit)
+    {
+        rest = other.put(&rest).ok()?;
+    }
+    // Nothing is no file, but where everybody expects one.
+    let is_nothing = is_nothing(&rest) && !matches!(edit, Edit::Lines { .. });
+    Some((!is_nothing).then_some(rest))
+}
+
+/// Takes out of a file what was put into it for a client.
+fn take_out(root: &Root, record: &mut Record, client: &str, path: &Utf8Path) -> Result<Handled, SetupError> {
+    let put = record.get(path).cloned().unwrap_or_default();
+    let done = match look(path)? {
+        There::Nothing => Done::Absent,
+        There::Unreadable => Done::Failed(format!("{path} cannot be read by this user")),
+        There::Text(text) => match without(&put, client, &text) {
+            None => Done::Foreign,
+            Some(Some(rest)) if rest == text => Done::Absent,
+            Some(Some(rest)) => outcome(replace(path, &rest).map(drop), || by_hand(root, client, path, &rest))?,
+            Some(None) => outcome(remove_file(path, &put.made), || {
+                Ok(format!("sudo rm {}", word(path.as_str())))
+            })?,
+        },
     };
     if !matches!(done, Done::Denied(_) | Done::Failed(_)) {
-        if is_untouched && let Some(backup) = &put.backup {
-            let _ = sys::fs::remove(backup);
+        let mut left = put;
+        left.edits.remove(client);
+        if left.edits.is_empty() {
+            if let Some(backup) = left.backup.as_ref().filter(|_| done != Done::Foreign) {
+                let _ = sys::fs::remove(backup);
+            }
+            record.set(path, None)?;
+        } else {
+            left.sha256 = look(path)?.text().map(hash).unwrap_or_default();
+            record.set(path, Some(left))?;
         }
-        record.forget(path);
-        record.save()?;
     }
     Ok(Handled {
         reader: reader(path, client),
@@ -303,32 +340,12 @@ fn take_out(root: &Root, record: &mut Record, client: &str, path: &Utf8Path, put
     })
 }
 
-/// Says whether a text says nothing: no file is needed for it.
-fn is_nothing(text: &str) -> bool {
-    ["", "{}"].contains(&text.trim())
-}
-
-fn outcome(done: io::Result<()>, well: Done, by_hand: impl FnOnce() -> io::Result<String>) -> Result<Done, SetupError> {
+fn outcome(done: io::Result<()>, by_hand: impl FnOnce() -> io::Result<String>) -> Result<Done, SetupError> {
     Ok(match done {
-        Ok(()) => well,
+        Ok(()) => Done::Removed,
         Err(error) if sys::fs::is_unwritable(&error) => Done::Denied(by_hand()?),
         Err(error) => Done::Failed(error.to_string()),
     })
-}
-
-/// Prepares a file, and returns the line by which somebody with the rights
-/// puts it in its place.
-fn by_hand(root: &Root, client: &str, path: &Utf8Path, text: &str) -> io::Result<String> {
-    let directory = root.state().join("setup").join(client);
-    sys::fs::create_private_dir(&directory)?;
-    let prepared = directory.join(path.as_str().trim_start_matches('/').replace('/', "__"));
-    write_atomic(&prepared, text.as_bytes(), PRIVATE)?;
-    Ok(format!(
-        "sudo install -D -m {:o} {} {}",
-        sys::fs::mode(path).unwrap_or(PUBLIC),
-        word(prepared.as_str()),
-        word(path.as_str())
-    ))
 }
 
 /// Returns who reads a file that was put there some time.
@@ -336,9 +353,10 @@ fn reader(path: &Utf8Path, client: &str) -> &'static str {
     let is_in = |part: &str| path.as_str().contains(part);
     match client {
         "podman" => super::podman::READERS,
-        "docker" if is_in("/.docker/") => super::docker::DESKTOP,
-        "docker" => super::docker::ENGINE,
         "jobs" => super::runner::JOBS,
+        "docker" => super::docker::ENGINE,
+        "docker-desktop" => super::docker::DESKTOP,
+        _ if is_in("colima") => super::docker::COLIMA,
         other => super::find(other).map_or("", |client| client.about()),
     }
 }

@@ -66,9 +66,11 @@ impl Client for Buildkit {
                 plan = plan.file(usual, "buildkitd", Edit::Toml(toml));
             }
         }
-        let plan = plan.note(format!(
-            "a builder takes it up when it is made: docker buildx create --name multi-arch-builder --driver-opt network=host --config {own}; buildkitd, when it is started"
-        ));
+        if !plan.files.is_empty() {
+            plan = plan.note(format!(
+                "a builder takes it up when it is made: docker buildx create --name multi-arch-builder --driver-opt network=host --config {own}; buildkitd, when it is started"
+            ));
+        }
         Ok(scene.of_proxy(plan))
     }
 }

@@ -34,7 +34,7 @@ impl Client for Ci {
             "build": pipeline::build(scene),
         }))?;
         let plan = Plan::text(text);
-        Ok(if scene.is_https() {
+        Ok(if scene.has_own_certificate() {
             plan.note(pipeline::TRUST)
         } else {
             plan

@@ -25,6 +25,12 @@ pub trait Client: Sync {
         sys::process::find_program(self.name()).is_some()
     }
 
+    /// By what it is noted what was put where for it: one name for each place
+    /// that it may be in.
+    fn key(&self, _scene: &Scene<'_>) -> String {
+        self.name().to_owned()
+    }
+
     /// What a token in its text is for, where there is one: each has a name,
     /// expires, and replaces the one before.
     fn token_purpose(&self) -> Option<&'static str> {
@@ -124,6 +130,53 @@ impl Scene<'_> {
     /// Returns the user's home.
     pub fn home(&self) -> Utf8PathBuf {
         sys::env::home().unwrap_or_else(|| "/root".into())
+    }
+
+    /// Refuses an address that leads whoever asks to itself.
+    ///
+    /// # Errors
+    /// When that is so.
+    pub fn check_reachable(&self) -> Result<(), SetupError> {
+        let address = self.address();
+        if !needs::leads_to_loopback(&address) {
+            return Ok(());
+        }
+        Err(SetupError::Missing {
+            what: format!("{address} is this machine's own loopback: from another machine, or a node, it leads nowhere"),
+            remedy: "give the registry an address that is reached from there, and a name for it: kdk config set registry.host=registry.test registry.listen_address=172.16.123.1 && kdk reconfigure && kdk setup hosts".to_owned(),
+        })
+    }
+
+    /// Returns the names of this machine that no name server knows: those that
+    /// lead to an address of its own, and that address.
+    pub fn known_only_here(&self) -> Vec<(String, std::net::IpAddr)> {
+        let mut known: Vec<(String, std::net::IpAddr)> = Vec::new();
+        for name in trust::hosts(self.config) {
+            let found = sys::net::resolve(&name).unwrap_or_default();
+            let address = found
+                .into_iter()
+                .find(|address| !address.is_loopback() && sys::net::is_own(*address));
+            let is_name = name.parse::<std::net::IpAddr>().is_err();
+            if let Some(address) = address.filter(|_| is_name && known.iter().all(|(there, _)| *there != name)) {
+                known.push((name, address));
+            }
+        }
+        known
+    }
+
+    /// Returns the registry's address with a number in place of a name that only
+    /// this machine knows.
+    pub fn numeric_address(&self) -> Option<String> {
+        let address = self.address();
+        let (host, port) = address.rsplit_once(':')?;
+        let known = self.known_only_here();
+        let (_, number) = known.iter().find(|(name, _)| name == host)?;
+        Some(sys::net::host_port(&number.to_string(), port.parse().ok()?))
+    }
+
+    /// Says whether the certificate that clients see is kdk's own.
+    pub fn has_own_certificate(&self) -> bool {
+        self.is_https() && self.config.clients_see_own_certificate()
     }
 
     /// Says that a proxy's certificate is the proxy's business, where it is.

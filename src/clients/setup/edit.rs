@@ -77,7 +77,7 @@ impl Edit {
                 if contained(text, root).as_ref() == Some(lines) {
                     return Ok(text.to_owned());
                 }
-                let mut text = without_lines(text, root);
+                let mut text = without_lines(text, root, lines);
                 if !text.is_empty() && !text.ends_with('\n') {
                     text.push('\n');
                 }
@@ -114,7 +114,7 @@ impl Edit {
                 yaml::set_in(text, key, &Value::from(rest)).map(Some)
             }
             Self::Toml(toml) => toml.take(text, before).map(Some),
-            Self::Lines { root, .. } => Ok(Some(without_lines(text, root))),
+            Self::Lines { root, lines } => Ok(Some(without_lines(text, root, lines))),
             Self::Podman { root, .. } => Ok(Some(insecure::with(text, root, &[]))),
         }
     }
@@ -202,18 +202,24 @@ fn contained(text: &str, root: &Utf8PathBuf) -> Option<Vec<String>> {
     Some(lines.take_while(|line| **line != end).map(str::to_owned).collect())
 }
 
-/// Returns the text without the lines of a root.
-fn without_lines(text: &str, root: &Utf8PathBuf) -> String {
+/// Returns the text without the lines of a root. Where somebody took the mark
+/// at their end away, what follows the begin goes as far as it is what was put in.
+fn without_lines(text: &str, root: &Utf8PathBuf, lines: &[String]) -> String {
     let (begin, end) = marks(root);
-    let mut is_inside = false;
     let mut kept = String::new();
-    for line in text.split_inclusive('\n') {
-        let bare = line.trim_end_matches('\n');
-        is_inside |= bare == begin;
-        if !is_inside {
-            kept.push_str(line);
-        }
-        is_inside &= bare != end;
+    let mut rest: Vec<&str> = text.split_inclusive('\n').collect();
+    let bare = |line: &str| line.trim_end_matches('\n').to_owned();
+    while let Some(at) = rest.iter().position(|line| bare(line) == begin) {
+        kept.extend(rest.drain(..at));
+        rest.remove(0);
+        let last = rest.iter().position(|line| bare(line) == end);
+        let next = rest.iter().position(|line| bare(line) == begin);
+        let until = match (last, next) {
+            (Some(last), next) if next.is_none_or(|next| last < next) => last + 1,
+            _ => rest.iter().take_while(|line| lines.contains(&bare(line))).count(),
+        };
+        rest.drain(..until);
     }
+    kept.extend(rest);
     kept
 }

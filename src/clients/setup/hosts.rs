@@ -6,7 +6,9 @@ use super::client::{Client, Scene};
 use super::edit::Edit;
 use super::plan::{Plan, SetupError};
 use crate::clients::hosts;
-use crate::sys::net;
+use crate::sys::{self, net};
+
+const FILE: &str = "/etc/hosts";
 
 /// `kdk setup hosts`.
 pub struct Hosts;
@@ -25,8 +27,29 @@ impl Client for Hosts {
     }
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
-        let wanted = hosts::wanted(scene.config);
+        let root = scene.config.root().path();
+        let text = sys::fs::read_optional(FILE.into())?.unwrap_or_default();
+        let own = Edit::Lines {
+            root: root.to_owned(),
+            lines: Vec::new(),
+        };
+        let others = own.take(&text, "").ok().flatten().unwrap_or_default();
         let mut plan = Plan::default();
+        let mut wanted = hosts::wanted(scene.config);
+        for (address, names) in &mut wanted {
+            names.retain(|name| match elsewhere(&others, name) {
+                // Whoever wrote it did what is to be done.
+                Some((_, there)) if net::is_own(there) => false,
+                Some((line, there)) => {
+                    plan.notes.push(format!(
+                        "line {line} of {FILE} says that {name} is {there}, not {address}: take it out, since the first line counts"
+                    ));
+                    true
+                }
+                None => true,
+            });
+        }
+        wanted.retain(|(_, names)| !names.is_empty());
         for address in wanted
             .iter()
             .map(|(address, _)| *address)
@@ -43,17 +66,17 @@ impl Client for Hosts {
             }
         }
         if wanted.is_empty() {
-            return Ok(plan.note("all names are addresses: nothing goes into the hosts file"));
+            return Ok(plan.note("all names lead to this machine: nothing goes into the hosts file"));
         }
         let lines = wanted
             .iter()
             .map(|(address, names)| format!("{address} {}", names.join(" ")))
             .collect();
         Ok(plan.file(
-            "/etc/hosts",
+            FILE,
             "everything on this machine",
             Edit::Lines {
-                root: scene.config.root().path().to_owned(),
+                root: root.to_owned(),
                 lines,
             },
         ))
@@ -62,4 +85,15 @@ impl Client for Hosts {
 
 fn is_private(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(address) if address.is_private())
+}
+
+/// Returns the line in which others gave a name an address, and the address.
+fn elsewhere(text: &str, name: &str) -> Option<(usize, IpAddr)> {
+    text.lines().enumerate().find_map(|(number, line)| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words
+            .any(|word| word.eq_ignore_ascii_case(name))
+            .then_some((number + 1, address))
+    })
 }

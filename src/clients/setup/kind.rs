@@ -7,6 +7,8 @@ use super::client::{Client, Scene};
 use super::containerd::hosts_toml;
 use super::pipeline;
 use super::plan::{Plan, SetupError};
+use super::script::Script;
+use crate::sys::shell::word;
 
 /// `kdk setup kind`.
 pub struct Kind;
@@ -21,48 +23,45 @@ impl Client for Kind {
     }
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
-        let mut lines = vec!["set -eu".to_owned(), "for node in $(kind get nodes); do".to_owned()];
-        lines.extend(on_node(scene)?);
-        lines.push("done".to_owned());
-        lines.push(config_map(scene)?);
+        let script = Script::new().line("for node in $(kind get nodes </dev/null); do");
+        let script = on_node(scene, script, "/etc/containerd/certs.d")?.line("done");
         Ok(scene.of_proxy(
-            Plan::text(lines.join("\n"))
+            Plan::text(config_map(scene, script)?.end())
                 .note("run these lines with: kdk setup kind | sh")
                 .note("nodes read them where the cluster was made with containerdConfigPatches that set config_path = \"/etc/containerd/certs.d\" (the default since kind 0.27)"),
         ))
     }
 }
 
-/// Returns the lines that put a registry's `hosts.toml` on `$node`.
-pub fn on_node(scene: &Scene<'_>) -> Result<Vec<String>, SetupError> {
+/// Adds lines that let `$node` know the registry's names, and how to reach it.
+pub fn on_node(scene: &Scene<'_>, script: Script, directory: &str) -> Result<Script, SetupError> {
+    scene.check_reachable()?;
     let pem = scene.pem()?;
-    let mut lines = Vec::new();
-    for name in scene.names() {
-        let directory = format!("/etc/containerd/certs.d/{name}");
-        let text = hosts_toml(scene, &name, pem.as_ref().map(|_| format!("{directory}/ca.crt")))?;
-        lines.push(format!("  docker exec \"$node\" mkdir -p {directory}"));
-        let mut put = |file: &str, text: &str| {
-            lines.push(format!(
-                "  docker exec -i \"$node\" cp /dev/stdin {directory}/{file} <<'EOF'\n{}\nEOF",
-                text.trim_end()
-            ));
-        };
-        put("hosts.toml", &text);
-        if let Some(pem) = &pem {
-            put("ca.crt", pem);
-        }
+    let mut script = script;
+    for (name, address) in scene.known_only_here() {
+        let line = word(&format!(
+            "grep -q ' {name}$' /etc/hosts || echo '{address} {name}' >>/etc/hosts"
+        ));
+        script = script.run(format!("docker exec \"$node\" sh -c {line}"));
     }
-    Ok(lines)
+    for name in scene.names() {
+        let text = hosts_toml(scene, &name, pem.is_some())?;
+        let mut files = vec![("hosts.toml", text.as_str())];
+        files.extend(pem.as_deref().map(|pem| ("ca.crt", pem)));
+        script = script.files("docker exec -i \"$node\" ", &format!("{directory}/{name}"), &files);
+    }
+    Ok(script)
 }
 
-/// Returns the line that tells the cluster's tools of the registry: by which
+/// Adds the line that tells the cluster's tools of the registry: by which
 /// address this machine, the nodes' runtime and pods reach it.
-pub fn config_map(scene: &Scene<'_>) -> Result<String, SetupError> {
+pub fn config_map(scene: &Scene<'_>, script: Script) -> Result<Script, SetupError> {
     let address = scene.address();
     let hosting = pipeline::yaml(&json!({
         "host": address,
         "hostFromContainerRuntime": address,
-        "hostFromClusterNetwork": address,
+        // Pods do not read the nodes' hosts files.
+        "hostFromClusterNetwork": scene.numeric_address().unwrap_or_else(|| address.clone()),
     }))?;
     let map = pipeline::yaml(&json!({
         "apiVersion": "v1",
@@ -70,5 +69,5 @@ pub fn config_map(scene: &Scene<'_>) -> Result<String, SetupError> {
         "metadata": {"name": "local-registry-hosting", "namespace": "kube-public"},
         "data": {"localRegistryHosting.v1": hosting},
     }))?;
-    Ok(format!("kubectl apply -f - <<'EOF'\n{map}EOF\n"))
+    Ok(script.feed("kubectl apply -f -", &map))
 }

@@ -33,6 +33,7 @@ impl Client for Kubernetes {
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
         const SECRET: &str = "kdk-registry";
+        scene.check_reachable()?;
         let address = scene.address();
         let mut container = json!({"name": "my-image", "image": format!("{address}/my-image:latest")});
         let mut pod = json!({"containers": [container.take()]});
@@ -71,8 +72,9 @@ impl Client for Kubernetes {
         if scene.token.is_some() {
             plan = plan.note("the token in it holds for 30 days; printing it again makes a new one, and ends this one");
         }
-        if scene.is_https() {
-            plan = plan.note("nodes must trust the certificate: kdk setup minikube, kind, k3d, microk8s or containerd");
+        if scene.has_own_certificate() || !scene.is_https() {
+            plan = plan
+                .note("nodes must know of the registry, too: kdk setup minikube, kind, k3d, microk8s or containerd");
         }
         Ok(scene.of_proxy(plan))
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::client::{Client, Scene};
 use super::containerd::hosts_toml;
 use super::plan::{Plan, SetupError};
+use super::script::Script;
 use crate::sys;
 
 /// `kdk setup microk8s`.
@@ -32,6 +33,9 @@ impl Client for Microk8s {
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
         let machine = machine();
+        if machine.is_some() {
+            scene.check_reachable()?;
+        }
         // On this machine itself, or in the machine that holds it.
         let inside = if machine.is_some() {
             "multipass exec microk8s-vm -- "
@@ -39,25 +43,16 @@ impl Client for Microk8s {
             ""
         };
         let pem = scene.pem()?;
-        let mut lines = vec!["set -eu".to_owned()];
+        let mut script = Script::new();
         for name in scene.names() {
-            let directory = format!("{DIRECTORY}/{name}");
-            let text = hosts_toml(scene, &name, pem.as_ref().map(|_| format!("{directory}/ca.crt")))?;
-            lines.push(format!("{inside}sudo mkdir -p {directory}"));
-            let mut put = |file: &str, text: &str| {
-                lines.push(format!(
-                    "{inside}sudo tee {directory}/{file} >/dev/null <<'EOF'\n{}\nEOF",
-                    text.trim_end()
-                ));
-            };
-            put("hosts.toml", &text);
-            if let Some(pem) = &pem {
-                put("ca.crt", pem);
-            }
+            let text = hosts_toml(scene, &name, pem.is_some())?;
+            let mut files = vec![("hosts.toml", text.as_str())];
+            files.extend(pem.as_deref().map(|pem| ("ca.crt", pem)));
+            script = script.files(&format!("{inside}sudo "), &format!("{DIRECTORY}/{name}"), &files);
         }
         let own = machine.map_or_else(|| "localhost:32000".to_owned(), |address| format!("{address}:32000"));
         Ok(scene.of_proxy(
-            Plan::text(format!("{}\n", lines.join("\n")))
+            Plan::text(script.end())
                 .note("run these lines with: kdk setup microk8s | sh")
                 .note(format!(
                     "MicroK8s's own registry takes pushes at {own} once Docker holds it among insecure-registries; pods name it localhost:32000"

@@ -2,6 +2,8 @@
 
 use super::client::{Client, Scene};
 use super::plan::{Plan, SetupError};
+use super::script::Script;
+use crate::sys::shell::word;
 
 /// `kdk setup minikube`.
 pub struct Minikube;
@@ -16,6 +18,7 @@ impl Client for Minikube {
     }
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
+        scene.check_reachable()?;
         let Some(pem) = scene.pem()? else {
             if scene.is_https() {
                 return Ok(scene.of_proxy(Plan::default()));
@@ -23,21 +26,28 @@ impl Client for Minikube {
             let flags: Vec<String> = scene
                 .names()
                 .iter()
-                .map(|name| format!("--insecure-registry={name}"))
+                .map(|name| word(&format!("--insecure-registry={name}")))
                 .collect();
             return Ok(Plan::text(format!("minikube start {}\n", flags.join(" ")))
                 .note("the flag counts when a cluster is made: minikube delete goes before, where there is one"));
         };
-        let mut lines = vec!["set -eu".to_owned()];
+        let mut script = Script::new();
+        for (name, address) in scene.known_only_here() {
+            script = script.feed(
+                "minikube ssh -- 'sudo tee -a /etc/hosts >/dev/null'",
+                &format!("{address} {name}"),
+            );
+        }
         for name in scene.names() {
             let directory = format!("/etc/docker/certs.d/{name}");
-            lines.push(format!("minikube ssh -- sudo mkdir -p {directory}"));
-            lines.push(format!(
-                "minikube ssh -- 'sudo tee {directory}/ca.crt >/dev/null' <<'EOF'\n{}\nEOF",
-                pem.trim_end()
-            ));
+            script = script
+                .run(format!("minikube ssh -- sudo mkdir -p {}", word(&directory)))
+                .feed(
+                    &format!("minikube ssh -- 'sudo tee {directory}/ca.crt >/dev/null'"),
+                    &pem,
+                );
         }
-        lines.push("minikube ssh -- sudo systemctl restart docker\n".to_owned());
-        Ok(Plan::text(lines.join("\n")).note("run these lines with: kdk setup minikube | sh"))
+        let script = script.run("minikube ssh -- sudo systemctl restart docker");
+        Ok(Plan::text(script.end()).note("run these lines with: kdk setup minikube | sh"))
     }
 }

@@ -40,6 +40,12 @@ impl Client for Nginx {
             ));
         }
         let is_https = url.scheme() == "https";
+        if scene.nginx.pair.is_some() && !is_https {
+            return Err(missing(
+                format!("{url} is plain HTTP, for which there is no certificate"),
+                format!("serve HTTPS with: kdk config set registry.external_url https://{host} && kdk reconfigure"),
+            ));
+        }
         let pair = scene.nginx.pair.clone().or_else(|| {
             is_https.then(|| {
                 let directory = Utf8PathBuf::from("/etc/nginx/ssl");
@@ -54,14 +60,20 @@ impl Client for Nginx {
         if let Some((certificate, key)) = &pair
             && !(certificate.exists() && key.exists())
         {
-            plan = plan.note(format!(
-                "put the certificate for {host} into {certificate}, and its key into {key}; or name others with --certificate FILE --key FILE"
+            // With a name that leads nowhere nginx would not start, for all its other sites, too.
+            plan.blocked = Some((
+                format!("{certificate} and {key} are not both there"),
+                format!(
+                    "put the certificate for {host} and its key there, or name others with --certificate FILE --key FILE"
+                ),
             ));
         }
         if sys::process::find_program("nginx").is_some() && !sys::running::named("nginx").is_empty() {
             plan.reload = Some(Reload {
                 what: "Let nginx read its files again?".to_owned(),
                 argv: ["nginx", "-s", "reload"].map(str::to_owned).to_vec(),
+                needs_root: true,
+                of_file: None,
             });
         }
         Ok(plan)
@@ -91,13 +103,13 @@ fn server(
         None => (String::new(), String::new()),
         Some((certificate, key)) => (
             " ssl".to_owned(),
-            format!("\n  ssl_certificate {certificate};\n  ssl_certificate_key {key};"),
+            format!("\n  ssl_certificate \"{certificate}\";\n  ssl_certificate_key \"{key}\";"),
         ),
     };
     // A registry that serves HTTPS itself does so with its own certificate.
     let verify = if config.registry_scheme() == "https" {
         format!(
-            "\n    proxy_ssl_trusted_certificate {};\n    proxy_ssl_verify on;\n    proxy_ssl_server_name on;\n    proxy_ssl_name {};",
+            "\n    proxy_ssl_trusted_certificate \"{}\";\n    proxy_ssl_verify on;\n    proxy_ssl_server_name on;\n    proxy_ssl_name {};",
             config.root().registry_anchor(),
             config.registry_host()
         )

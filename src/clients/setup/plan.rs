@@ -15,6 +15,8 @@ pub struct Plan {
     pub text: Option<String>,
     /// What takes changed files up.
     pub reload: Option<Reload>,
+    /// Why it is not applied yet, and what helps; it is printed all the same.
+    pub blocked: Option<(String, String)>,
     /// What else a person should know.
     pub notes: Vec<String>,
 }
@@ -37,6 +39,10 @@ pub struct Reload {
     pub what: String,
     /// The command.
     pub argv: Vec<String>,
+    /// Whether only root may run it.
+    pub needs_root: bool,
+    /// The name of the file that it takes up; all of them where none is named.
+    pub of_file: Option<&'static str>,
 }
 
 /// Why a client cannot be set up.

@@ -49,7 +49,7 @@ impl Client for Podman {
             );
         }
         if cfg!(target_os = "macos") {
-            plan = plan.note("podman machine start reads these files, and takes them into its machine");
+            plan = plan.note("podman's machine has files of its own: certs.d is copied when it is made (podman machine init), and the rest goes in by podman machine ssh");
         }
         Ok(scene.of_proxy(plan))
     }

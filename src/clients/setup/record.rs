@@ -13,41 +13,81 @@ use crate::clients::trust;
 use crate::root::Root;
 use crate::sys;
 
+/// Version of the format.
+const VERSION: u32 = 2;
+
 /// What was put into which file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
     path: Utf8PathBuf,
     files: BTreeMap<Utf8PathBuf, Put>,
 }
 
 /// What was put into a file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Put {
     /// SHA-256 of the file afterwards.
     pub sha256: String,
-    /// What stood there before, which comes back; nothing where there was no file.
+    /// What stood there before any of it, which comes back; nothing where there was no file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// For which client; nothing in what an earlier version wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
-    /// How; nothing in what an earlier version wrote, which was the file whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edit: Option<Edit>,
     /// The backup beside the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Utf8PathBuf>,
+    /// Directories that were made for it, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<Utf8PathBuf>,
+    /// What was put in, by client.
+    pub edits: BTreeMap<String, Edit>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    files: BTreeMap<Utf8PathBuf, Put>,
+}
+
+/// What the first version wrote: certificates alone, each of one client.
+#[derive(Deserialize)]
+struct First {
+    sha256: String,
+    #[serde(default)]
+    before: Option<String>,
 }
 
 impl Record {
     /// Reads what was put where from a root.
-    pub fn of(root: &Root) -> Self {
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or of a newer kdk.
+    pub fn of(root: &Root) -> io::Result<Self> {
         let path = root.trusted();
-        let text = sys::fs::read_optional(&path).ok().flatten();
-        let files = text
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
-        Self { path, files }
+        let Some(text) = sys::fs::read_optional(&path)? else {
+            return Ok(Self {
+                path,
+                files: BTreeMap::new(),
+            });
+        };
+        let files = match serde_json::from_str::<File>(&text) {
+            Ok(file) if file.version > VERSION => {
+                return Err(io::Error::other(format!(
+                    "{path} has format {}, which a newer kdk wrote",
+                    file.version
+                )));
+            }
+            Ok(file) => file.files,
+            Err(error) => serde_json::from_str::<BTreeMap<Utf8PathBuf, First>>(&text)
+                .map_err(|_| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{path}, where kdk notes what it put into files of clients, is damaged: {error}; move it away, and take out by hand what it put there"),
+                    )
+                })?
+                .into_iter()
+                .map(|(path, first)| (path.clone(), first.into_put(&path)))
+                .collect(),
+        };
+        Ok(Self { path, files })
     }
 
     /// Writes it.
@@ -55,7 +95,11 @@ impl Record {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(&self.files).map_err(io::Error::other)?;
+        let file = File {
+            version: VERSION,
+            files: self.files.clone(),
+        };
+        let text = serde_json::to_string_pretty(&file).map_err(io::Error::other)?;
         if let Some(parent) = self.path.parent() {
             sys::fs::create_private_dir(parent)?;
         }
@@ -67,31 +111,50 @@ impl Record {
         self.files.get(path)
     }
 
-    /// Notes what was put into a file.
-    pub fn insert(&mut self, path: &Utf8Path, put: Put) {
-        self.files.insert(path.to_owned(), put);
-    }
-
-    /// Forgets a file.
-    pub fn forget(&mut self, path: &Utf8Path) {
-        self.files.remove(path);
+    /// Notes what was put into a file, and writes it; nothing forgets the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set(&mut self, path: &Utf8Path, put: Option<Put>) -> io::Result<()> {
+        match put {
+            Some(put) => self.files.insert(path.to_owned(), put),
+            None => self.files.remove(path),
+        };
+        self.save()
     }
 
     /// Returns the files of a client.
-    pub fn of_client(&self, client: &str) -> Vec<(Utf8PathBuf, Put)> {
-        let is_its = |path: &Utf8Path, put: &Put| put.client.as_deref().unwrap_or_else(|| earlier(path)) == client;
-        let files = self.files.iter().filter(|(path, put)| is_its(path, put));
-        files.map(|(path, put)| (path.clone(), put.clone())).collect()
+    pub fn of_client(&self, client: &str) -> Vec<Utf8PathBuf> {
+        let is_its = |put: &Put| put.edits.contains_key(client);
+        let files = self.files.iter().filter(|(_, put)| is_its(put));
+        files.map(|(path, _)| path.clone()).collect()
     }
 }
 
-/// Returns for which client an earlier version put a certificate there.
+impl First {
+    fn into_put(self, path: &Utf8Path) -> Put {
+        // Of its text only the hash is known: where the file is as it was left, that is enough.
+        let text = sys::fs::read_optional(path).ok().flatten();
+        let edit = Edit::Whole(text.filter(|text| hash(text) == self.sha256).unwrap_or_default());
+        Put {
+            sha256: self.sha256,
+            before: self.before,
+            backup: None,
+            made: path.parent().map(Utf8Path::to_owned).into_iter().collect(),
+            edits: [(earlier(path).to_owned(), edit)].into_iter().collect(),
+        }
+    }
+}
+
+/// Returns for which client the first version put a certificate there.
 fn earlier(path: &Utf8Path) -> &'static str {
     let is_in = |part: &str| path.as_str().contains(part);
     if is_in("/.config/containers/") {
         "podman"
     } else if is_in("/.docker/") && !trust::is_desktop(&sys::env::home().unwrap_or_default()) {
         "jobs"
+    } else if is_in("/.docker/") {
+        "docker-desktop"
     } else {
         "docker"
     }

@@ -3,9 +3,9 @@
 use super::client::{Client, Scene};
 use super::docker::ENGINE;
 use super::edit::Edit;
+use super::file::{There, look};
 use super::plan::{Plan, SetupError};
 use super::toml::Toml;
-use crate::clients::trust;
 use crate::sys;
 
 /// Who mounts `~/.docker/certs.d`.
@@ -57,9 +57,12 @@ impl Client for Runner {
             ..Toml::default()
         };
         toml = toml
-            .add(&["docker", "volumes"], volumes)
+            .mount(&["docker", "volumes"], volumes)
             .default_to(&["docker", "pull_policy"], config.runner_pull_policy());
-        if !is_privileged {
+        if is_privileged {
+            toml = toml.default_to(&["docker", "privileged"], true);
+            plan = plan.note("Docker in Docker needs privileged = true: a runner that has it false is left so");
+        } else {
             // It goes before the daemon that is mounted.
             toml = toml.set(&["docker", "privileged"], false);
         }
@@ -68,9 +71,10 @@ impl Client for Runner {
             toml = toml.add(&["docker", "extra_hosts"], hosts);
         }
         let path = file(&home);
-        if !path.exists() {
-            plan = plan.note(format!(
-                "{path} is not there yet: register a runner first, and this goes into each [[runners]]"
+        if let Ok(There::Nothing) = look(&path) {
+            plan.blocked = Some((
+                format!("{path} is not there: no runner is registered, and what is set goes into each [[runners]]"),
+                "register one first, with: khulnasoft-runner register".to_owned(),
             ));
         }
         plan = plan.file(path, "khulnasoft-runner", Edit::Toml(toml));
@@ -97,25 +101,22 @@ pub fn certificates(scene: &Scene<'_>) -> Result<Plan, SetupError> {
 fn file(home: &camino::Utf8Path) -> camino::Utf8PathBuf {
     let own = home.join(".khulnasoft-runner/config.toml");
     let system = camino::Utf8PathBuf::from("/etc/khulnasoft-runner/config.toml");
-    if !own.exists() && system.exists() { system } else { own }
+    // One that only root may see is there, too.
+    let is_there = |path: &camino::Utf8Path| !matches!(look(path), Ok(There::Nothing));
+    if !is_there(&own) && is_there(&system) {
+        system
+    } else {
+        own
+    }
 }
 
-/// Returns what containers cannot resolve by themselves: names that the hosts
-/// file of this machine gives an address that containers reach.
+/// Returns what containers cannot resolve by themselves.
 fn extra_hosts(scene: &Scene<'_>) -> Vec<String> {
-    let config = scene.config;
-    let mut hosts = config.runner_extra_hosts();
-    for name in trust::hosts(config) {
-        let found = sys::net::resolve(&name).unwrap_or_default();
-        let address = found
-            .into_iter()
-            .find(|address| !address.is_loopback() && sys::net::is_own(*address));
-        let is_name = name.parse::<std::net::IpAddr>().is_err();
-        if let Some(address) = address.filter(|_| is_name) {
-            let line = format!("{name}:{address}");
-            if !hosts.contains(&line) {
-                hosts.push(line);
-            }
+    let mut hosts = scene.config.runner_extra_hosts();
+    for (name, address) in scene.known_only_here() {
+        let line = format!("{name}:{address}");
+        if !hosts.contains(&line) {
+            hosts.push(line);
         }
     }
     hosts

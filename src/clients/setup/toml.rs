@@ -25,7 +25,7 @@ pub struct Toml {
 pub struct Set {
     /// Where it stands: the tables, and the key.
     pub at: Vec<String>,
-    /// What it is: a boolean, a text, or a list of texts.
+    /// What it is: a boolean, a whole number, a text, or a list of texts.
     pub value: serde_json::Value,
 }
 
@@ -36,6 +36,9 @@ pub struct Add {
     pub at: Vec<String>,
     /// What it holds.
     pub values: Vec<String>,
+    /// Whether these are mounts: one that others put at the same place stays alone there.
+    #[serde(default)]
+    pub are_mounts: bool,
 }
 
 impl Toml {
@@ -62,7 +65,22 @@ impl Toml {
     /// Adds to a list.
     #[must_use]
     pub fn add(mut self, at: &[&str], values: Vec<String>) -> Self {
-        self.adds.push(Add { at: owned(at), values });
+        self.adds.push(Add {
+            at: owned(at),
+            values,
+            are_mounts: false,
+        });
+        self
+    }
+
+    /// Adds to a list of mounts.
+    #[must_use]
+    pub fn mount(mut self, at: &[&str], values: Vec<String>) -> Self {
+        self.adds.push(Add {
+            at: owned(at),
+            values,
+            are_mounts: true,
+        });
         self
     }
 
@@ -72,6 +90,9 @@ impl Toml {
     /// A reason with the line, where the text is no TOML, or a table no table.
     pub fn put(&self, text: &str) -> Result<String, String> {
         let mut document = parse(text)?;
+        if let Some(name) = self.each.as_ref().filter(|name| document.get(name).is_none()) {
+            document.insert(name, Item::ArrayOfTables([Table::new()].into_iter().collect()));
+        }
         self.in_each(&mut document, |table| {
             for set in &self.sets {
                 let (tables, key) = split(&set.at);
@@ -95,7 +116,8 @@ impl Toml {
                 let name = add.at.join(".");
                 let list = list.as_array_mut().ok_or_else(|| format!("{name} is no list"))?;
                 for value in &add.values {
-                    if !list.iter().any(|there| there.as_str() == Some(value)) {
+                    let is_there = |there: &str| there == value || (add.are_mounts && place(there) == place(value));
+                    if !list.iter().filter_map(Value::as_str).any(is_there) {
                         list.push(value.as_str());
                     }
                 }
@@ -112,22 +134,9 @@ impl Toml {
     pub fn take(&self, text: &str, before: &str) -> Result<String, String> {
         let mut document = parse(text)?;
         let mut old = parse(before).unwrap_or_default();
-        let mut olds: Vec<Option<&mut dyn TableLike>> = Vec::new();
-        match &self.each {
-            None => olds.push(Some(old.as_table_mut())),
-            Some(name) => {
-                let tables = old.get_mut(name).and_then(Item::as_array_of_tables_mut);
-                olds.extend(
-                    tables
-                        .into_iter()
-                        .flat_map(toml_edit::ArrayOfTables::iter_mut)
-                        .map(|table| Some(table as &mut dyn TableLike)),
-                );
-            }
-        }
-        let mut olds = olds.into_iter();
         self.in_each(&mut document, |table| {
-            let mut old = olds.next().flatten();
+            let old = self.counterpart(table, &mut old);
+            let mut old = old;
             let mut was = |at: &[String]| -> Option<Item> {
                 let (tables, key) = split(at);
                 let table = reach(&mut **old.as_mut()?, tables, false).ok()??;
@@ -185,13 +194,33 @@ impl Toml {
         let Some(name) = &self.each else {
             return change(document.as_table_mut());
         };
-        if document.get(name).is_none() {
-            document.insert(name, Item::ArrayOfTables([Table::new()].into_iter().collect()));
-        }
-        let tables = document.get_mut(name).and_then(Item::as_array_of_tables_mut);
+        let Some(item) = document.get_mut(name) else {
+            return Ok(());
+        };
+        let tables = item.as_array_of_tables_mut();
         let tables = tables.ok_or_else(|| format!("{name} is no list of tables"))?;
         tables.iter_mut().try_for_each(|table| change(table))
     }
+
+    /// Returns what a table was before: the one of the same token, or name.
+    fn counterpart<'a>(&self, table: &dyn TableLike, old: &'a mut DocumentMut) -> Option<&'a mut dyn TableLike> {
+        let Some(name) = &self.each else {
+            return Some(old.as_table_mut());
+        };
+        let text = |table: &dyn TableLike, key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
+        let key = ["token", "name"].into_iter().find(|key| table.contains_key(key))?;
+        let wanted = text(table, key);
+        let tables = old.get_mut(name).and_then(Item::as_array_of_tables_mut)?;
+        let found = tables.iter_mut().find(|table| text(*table, key) == wanted)?;
+        Some(found)
+    }
+}
+
+/// Returns where in a container something is mounted.
+fn place(mount: &str) -> &str {
+    let mut parts = mount.split(':');
+    let first = parts.next().unwrap_or_default();
+    parts.next().unwrap_or(first)
 }
 
 fn owned(at: &[&str]) -> Vec<String> {
@@ -252,6 +281,7 @@ fn prune(table: &mut dyn TableLike, path: &[String]) {
 fn value_of(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Bool(flag) => (*flag).into(),
+        serde_json::Value::Number(number) => number.as_i64().unwrap_or_default().into(),
         serde_json::Value::Array(list) => list
             .iter()
             .filter_map(serde_json::Value::as_str)
@@ -269,6 +299,7 @@ fn is(there: &Item, value: &Value) -> bool {
     match (there.as_value(), value) {
         (Some(Value::String(there)), Value::String(value)) => there.value() == value.value(),
         (Some(Value::Boolean(there)), Value::Boolean(value)) => there.value() == value.value(),
+        (Some(Value::Integer(there)), Value::Integer(value)) => there.value() == value.value(),
         (Some(Value::Array(there)), Value::Array(value)) => texts(there) == texts(value),
         _ => false,
     }

@@ -63,7 +63,14 @@ impl Client for TrustStore {
                 "Let all programs of this machine that read the system's store trust {}?",
                 scene.address()
             ),
-            argv: vec![(*program).to_owned()],
+            // What was taken out is only taken up so.
+            argv: if *program == "update-ca-certificates" {
+                vec![(*program).to_owned(), "--fresh".to_owned()]
+            } else {
+                vec![(*program).to_owned()]
+            },
+            needs_root: true,
+            of_file: None,
         });
         Ok(plan)
     }

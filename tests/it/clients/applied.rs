@@ -247,9 +247,8 @@ fn a_runner_s_file() {
     namespace.sh("", "kdk init root").ok();
     std::fs::write(namespace.join("root/kdk.yml"), HTTPS).expect("written");
     namespace.sh("root", "kdk reconfigure").ok();
-    let early = namespace.sh("root", "kdk setup runner");
-    assert!(early.stderr.contains("register a runner first"), "{}", early.stderr);
-    early.ok();
+    let early = namespace.sh("root", "kdk setup runner --apply").fails(1);
+    assert!(early.contains("no runner is registered"), "{early}");
     let file = namespace.join("home/.khulnasoft-runner/config.toml");
     std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
     std::fs::write(&file, BEFORE).expect("written");
@@ -320,11 +319,9 @@ fn without_rights_the_line_is_printed() {
         )
         .ok();
     let denied = namespace.sh("root", "kdk setup docker --apply").fails(1);
-    let line = denied
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("sudo "))
-        .unwrap_or_else(|| panic!("{denied}"));
-    assert!(line.ends_with(" /etc/docker/daemon.json"), "{line}");
+    let line = denied.lines().find(|line| line.trim().starts_with("sudo "));
+    let line = line.unwrap_or_else(|| panic!("{denied}")).replace("sudo ", "");
+    assert!(line.contains("tee /etc/docker/daemon.json < "), "{line}");
     assert_eq!(read(&namespace, "etc/docker/daemon.json"), "{\"debug\": true}");
     namespace.sh("", &format!("umount /etc/docker; {line}")).ok();
     assert!(read(&namespace, "etc/docker/daemon.json").contains("registry.test:5000"));
@@ -332,6 +329,173 @@ fn without_rights_the_line_is_printed() {
     assert!(again.stderr.contains("unchanged"), "{}", again.stderr);
     namespace.sh("root", "kdk setup docker --remove").ok();
     assert_eq!(read(&namespace, "etc/docker/daemon.json"), "{\"debug\": true}");
+}
+
+/// Whatever changes between two calls, only what the last one put in is there, and that comes out.
+#[test]
+fn what_an_earlier_plan_put_in_goes() {
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    let kdk = |line: &str| namespace.sh("root", line);
+    namespace.sh("", "kdk init root").ok();
+    std::fs::write(namespace.join("root/kdk.yml"), HTTP).expect("written");
+    kdk("kdk reconfigure").ok();
+    let toml = "home/.docker/buildx/buildkitd.default.toml";
+    kdk("kdk setup buildx --apply").ok();
+    assert!(read(&namespace, toml).contains("http = true"));
+    std::fs::write(namespace.join("root/kdk.yml"), HTTPS).expect("written");
+    kdk("kdk reconfigure && kdk setup buildx --apply").ok();
+    let secure = read(&namespace, toml);
+    assert!(secure.contains("ca = [") && !secure.contains("http = true"), "{secure}");
+    kdk("kdk setup buildx --remove").ok();
+    assert!(!namespace.join(toml).exists() && !namespace.join("home/.docker/buildx").exists());
+
+    // A new name takes the old one's place, also after somebody else wrote there.
+    let file = "etc/docker/daemon.json";
+    std::fs::write(namespace.join("root/kdk.yml"), HTTP).expect("written");
+    kdk("kdk setup docker --apply").ok();
+    let edited = read(&namespace, file).replacen('{', "{\"debug\": true,", 1);
+    std::fs::write(namespace.join(file), edited).expect("written");
+    kdk("kdk config set registry.host new.test && kdk setup docker --apply").ok();
+    let renamed = read(&namespace, file);
+    assert!(
+        renamed.contains("new.test:5000") && !renamed.contains("registry.test:5000"),
+        "{renamed}"
+    );
+    kdk("kdk setup docker --remove").ok();
+    let left: serde_json::Value = serde_json::from_str(&read(&namespace, file)).expect("JSON");
+    assert_eq!(left, serde_json::json!({"debug": true}));
+    std::fs::remove_file(namespace.join(file)).expect("removed");
+
+    // Two roots in one file, and two clients in one.
+    namespace.sh("", "kdk init other").ok();
+    std::fs::write(
+        namespace.join("other/kdk.yml"),
+        HTTP.replace("registry.test", "other.test"),
+    )
+    .expect("written");
+    kdk("kdk setup docker --apply && cd ../other && kdk setup docker --apply && cd ../root && kdk setup docker --remove").ok();
+    let one = read(&namespace, file);
+    assert!(one.contains("other.test:5000") && !one.contains("new.test"), "{one}");
+    namespace.sh("other", "kdk setup docker --remove").ok();
+    let left = namespace.sh("", "ls etc/docker").ok();
+    assert_eq!(left, "", "neither a file nor a backup is left");
+    let https = HTTPS.replace("self_signed: true", "self_signed: true\n  path: images");
+    std::fs::write(
+        namespace.join("root/kdk.yml"),
+        format!("{https}runner:\n  privileged: false\n"),
+    )
+    .expect("written");
+    namespace.sh("", "mkdir -p home/.khulnasoft-runner && printf '[[runners]]\n  name = \"a\"\n  [runners.docker]\n    volumes = [\"/srv:/cache\"]\n' > home/.khulnasoft-runner/config.toml").ok();
+    kdk("kdk reconfigure && kdk setup docker --apply && kdk setup runner --apply && kdk setup docker --remove").ok();
+    assert!(
+        namespace.docker_certificate("registry.test:5000").exists(),
+        "the runner needs it still"
+    );
+    let runner = read(&namespace, "home/.khulnasoft-runner/config.toml");
+    assert_eq!(
+        runner.matches("cache").count(),
+        1,
+        "nothing is mounted twice at one place: {runner}"
+    );
+    kdk("kdk setup runner --remove").ok();
+    assert!(!namespace.docker_certificate("registry.test:5000").exists());
+
+    // A record that cannot be read is not taken for an empty one.
+    kdk("kdk setup docker --apply").ok();
+    std::fs::write(namespace.join("root/.kdk/trusted.json"), "{").expect("written");
+    for line in ["kdk setup docker --remove", "kdk setup docker --apply"] {
+        let refused = kdk(line).fails(1);
+        assert!(
+            refused.contains("trusted.json") && refused.contains("is damaged"),
+            "{refused}"
+        );
+    }
+}
+
+/// What others did to a file of everybody's stays theirs.
+#[test]
+fn a_mark_that_is_lost_takes_nothing_else_with_it() {
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    namespace.sh("", "kdk init root").ok();
+    std::fs::write(namespace.join("root/kdk.yml"), HTTP).expect("written");
+    std::fs::write(namespace.join("etc/hosts"), "127.0.0.1 localhost\n").expect("written");
+    // As containers have it: a file that is mounted by itself cannot be exchanged.
+    namespace
+        .sh("", "cp etc/hosts hosts.own && mount --bind hosts.own /etc/hosts")
+        .ok();
+    namespace.sh("root", "kdk setup hosts --apply").ok();
+    let put = read(&namespace, "hosts.own");
+    assert!(put.contains(" kdk.test registry.test\n"), "{put}");
+    let (lines, _) = put.rsplit_once("# kdk: end of").expect("marked");
+    std::fs::write(namespace.join("hosts.own"), format!("{lines}192.0.2.7 mine\n")).expect("written");
+    namespace.sh("root", "kdk setup hosts --remove").ok();
+    assert_eq!(read(&namespace, "hosts.own"), "127.0.0.1 localhost\n192.0.2.7 mine\n");
+    // Names that somebody wrote there are there; one that is elsewhere is named.
+    std::fs::write(
+        namespace.join("hosts.own"),
+        "127.0.0.1 localhost kdk.test\n192.0.2.8 registry.test\n",
+    )
+    .expect("written");
+    let said = namespace.sh("root", "kdk setup hosts");
+    assert!(
+        said.stderr
+            .contains("line 2 of /etc/hosts says that registry.test is 192.0.2.8"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.ok().contains("kdk.test"));
+}
+
+/// Lines that are piped into a shell run to their end, whatever the commands in them read.
+#[test]
+fn what_is_piped_into_a_shell_runs_to_its_end() {
+    // As ssh does, each reads all that it is given.
+    const TOOL: &str = "#!/bin/sh\n[ \"$1\" = get ] && echo node-1 && exit\nprintf '%s ' \"${0##*/}\" \"$@\" >>\"$LOG\"\nwc -c >>\"$LOG\"\n";
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    namespace.sh("", "kdk init root").ok();
+    std::fs::write(namespace.join("root/kdk.yml"), HTTPS).expect("written");
+    namespace.sh("root", "kdk reconfigure").ok();
+    let tools = ["kind", "docker", "kubectl", "minikube", "limactl", "docker-machine"];
+    std::fs::create_dir(namespace.join("tools")).expect("made");
+    for tool in tools {
+        let path = namespace.join("tools").join(tool);
+        std::fs::write(&path, TOOL).expect("written");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    }
+    for (line, last) in [
+        ("kdk setup kind", "kubectl apply -f - "),
+        ("kdk setup minikube", "minikube ssh -- sudo systemctl restart docker "),
+        (
+            "kdk setup lima",
+            "limactl shell default sh -c cat >\"$HOME/.config/containerd/certs.d/kdk.test:5000/ca.crt\" ",
+        ),
+        (
+            "DOCKER_MACHINE_NAME=vm kdk setup docker",
+            "docker-machine ssh vm sudo tee /etc/docker/certs.d/kdk.test:5000/ca.crt ",
+        ),
+    ] {
+        let script = format!(
+            "export LOG=$PWD/log; rm -f $LOG; {line} > ../lines 2>/dev/null; PATH=$PWD/../tools:$PATH bash --posix < ../lines; cat $LOG"
+        );
+        let log = namespace.sh("root", &script).ok();
+        assert!(log.lines().count() >= 4, "{line}: {log}");
+        assert!(
+            log.lines().last().is_some_and(|line| line.starts_with(last)),
+            "{line}: {log}"
+        );
+        assert!(log.lines().any(|line| line.ends_with(" 0")), "{line}: {log}");
+        let certificate = read(&namespace, "root/registry_host.crt").len();
+        assert!(
+            log.contains(&format!(" {certificate}\n")),
+            "the certificate came whole: {log}"
+        );
+    }
 }
 
 /// Killed at any moment, a file is the old or the new one, and comes back.

@@ -148,7 +148,10 @@ fn https_with_a_trusted_certificate() {
     namespace.sh("root", "kdk trust-docker-registry --remove").ok();
     assert!(!namespace.docker_certificate("registry.test:5000").exists());
     // Docker Desktop reads certificates when it starts.
-    let desktop = namespace.sh("root", "mkdir -p $HOME/.docker/desktop && kdk trust-docker-registry");
+    let desktop = namespace.sh(
+        "root",
+        "unset DOCKER_HOST; mkdir -p $HOME/.docker/desktop && kdk trust-docker-registry",
+    );
     assert!(
         desktop.stderr.contains("Don't forget to restart Docker Desktop!"),
         "{}",
@@ -159,7 +162,7 @@ fn https_with_a_trusted_certificate() {
     namespace
         .sh(
             "root",
-            "kdk trust-docker-registry --remove && rmdir $HOME/.docker/desktop",
+            "unset DOCKER_HOST; kdk trust-docker-registry --remove && rmdir $HOME/.docker/desktop",
         )
         .ok();
     // What is there already is overwritten, and said so.
