@@ -161,11 +161,7 @@ fn show(
         ui.out(&format!("  {} {text}", paint(Tone::Faint, &format!("{key:7}"))));
     };
     let file = config.root().relative(&pair.file);
-    ui.out(
-        &format!("{} {file}", paint(Tone::Strong, pair.name))
-            .trim_end()
-            .to_owned(),
-    );
+    ui.out(format!("{} {file}", paint(Tone::Strong, pair.name)).trim_end());
     match facts {
         None if pair.file.as_str().is_empty() => {}
         None => line(

@@ -9,6 +9,8 @@ mod doctor;
 pub mod error;
 pub mod failures;
 pub mod leftovers;
+pub mod log_filter;
+pub mod log_line;
 mod outcome;
 mod setup;
 mod setup_report;

@@ -62,6 +62,20 @@ impl Source {
     /// # Errors
     /// When a log cannot be read.
     pub fn last(&mut self, count: usize, since: Option<&str>) -> io::Result<Vec<Line>> {
+        self.last_of(count, since, |_| true)
+    }
+
+    /// Returns the last `count` lines not older than `since` that are asked for, and
+    /// remembers where they end.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn last_of(
+        &mut self,
+        count: usize,
+        since: Option<&str>,
+        is_asked: impl Fn(&Line) -> bool,
+    ) -> io::Result<Vec<Line>> {
         let mut found = Vec::new();
         let current = match File::open(&self.path) {
             Ok(file) => Some(file),
@@ -69,7 +83,7 @@ impl Source {
             Err(error) => return Err(error),
         };
         if let Some(mut file) = current {
-            found = self.lines_of(&mut file, since)?;
+            found = self.lines_of(&mut file, since, &is_asked)?;
             let end = file.stream_position()?;
             self.open = Some((file, end));
         }
@@ -78,7 +92,7 @@ impl Source {
             if found.len() >= count {
                 break;
             }
-            let mut earlier = self.lines_of(&mut File::open(old)?, since)?;
+            let mut earlier = self.lines_of(&mut File::open(old)?, since, &is_asked)?;
             earlier.append(&mut found);
             found = earlier;
         }
@@ -86,13 +100,18 @@ impl Source {
         Ok(found)
     }
 
-    fn lines_of(&self, file: &mut File, since: Option<&str>) -> io::Result<Vec<Line>> {
+    fn lines_of(
+        &self,
+        file: &mut File,
+        since: Option<&str>,
+        is_asked: &impl Fn(&Line) -> bool,
+    ) -> io::Result<Vec<Line>> {
         let mut found = Vec::new();
         let mut reader = BufReader::new(file);
         let mut raw = Vec::new();
         while reader.read_until(b'\n', &mut raw)? > 0 {
             let line = Line::parse(&self.service, String::from_utf8_lossy(&raw).trim_end_matches('\n'));
-            if since.is_none_or(|since| line.stamp.as_str() >= since) {
+            if since.is_none_or(|since| line.stamp.as_str() >= since) && is_asked(&line) {
                 found.push(line);
             }
             raw.clear();

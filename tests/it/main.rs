@@ -11,6 +11,7 @@ mod architecture;
 mod certificates;
 mod cli;
 mod clients;
+mod documents;
 mod front;
 mod generated;
 mod rails;

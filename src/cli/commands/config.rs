@@ -38,10 +38,11 @@ pub enum ConfigCommand {
         #[arg(required = true, value_name = "KEY[=]VALUE", allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Remove a setting from kdk.yml, so that its default applies
+    /// Remove settings from kdk.yml, so that their defaults apply
     Unset {
-        /// Key, such as registry.port
-        key: String,
+        /// Keys, such as registry.port: all of them or none
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
     },
     /// Print all settings
     List {
@@ -74,7 +75,7 @@ pub fn run(session: &Session, command: ConfigCommand) -> Result<(), CommandError
         } => list(session, &key, true, json),
         ConfigCommand::Get { key, json, .. } => get_all(session, &key, json),
         ConfigCommand::Set { words } => set(session, &pairs(&words)?),
-        ConfigCommand::Unset { key } => unset(session, &key),
+        ConfigCommand::Unset { keys } => unset(session, &keys),
         ConfigCommand::List { show_origin, json } => list(session, &[], show_origin, json),
         ConfigCommand::Edit => edit_file(session),
         ConfigCommand::Validate { json } => validate(session, json),
@@ -331,36 +332,40 @@ fn not_editable(root: &Root, reason: String) -> CommandError {
     .into()
 }
 
-fn unset(session: &Session, key: &str) -> Result<(), CommandError> {
+fn unset(session: &Session, keys: &[String]) -> Result<(), CommandError> {
     let root = session.root()?;
     let _turn = edit::turn(&root)?;
     let config = load_for_edit(&root)?;
-    // A key that is no setting may be removed too: that is how a mistake is mended.
-    let key = settings::find(key).map_or(key, |setting| setting.key);
-    let Some(edited) = edit::unset_in(config.text(), key).map_err(|reason| not_editable(&root, reason))? else {
-        if settings::find(key).is_none() && !settings::is_section(key) {
-            return Err(unknown(key));
+    let (mut text, mut gone) = (config.text().to_owned(), Vec::new());
+    for key in keys {
+        // A key that is no setting may be removed too: that is how a mistake is mended.
+        let key = settings::find(key).map_or(key.as_str(), |setting| setting.key);
+        match edit::unset_in(&text, key).map_err(|reason| not_editable(&root, reason))? {
+            Some(edited) => {
+                text = edited;
+                gone.push(key);
+            }
+            None if settings::find(key).is_none() && !settings::is_section(key) => return Err(unknown(key)),
+            None => session
+                .ui
+                .warn(&format!("'{key}' is not set in kdk.yml; its default already applies")),
         }
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    replace(&config, &text, false)?;
+    let after = Config::parse_unchecked(&root, text);
+    for key in gone {
+        let now = settings::find(key).map(|setting| {
+            let value = after.as_ref().map_or(Value::Null, |config| config.value(setting));
+            format!("; its default applies: {}", shown(setting, &value))
+        });
         session
             .ui
-            .warn(&format!("'{key}' is not set in kdk.yml; its default already applies"));
-        return Ok(());
-    };
-    replace(&config, &edited, false)?;
-    let now = settings::find(key).map(|setting| {
-        format!(
-            "; its default applies: {}",
-            shown(
-                setting,
-                &Config::parse_unchecked(&root, edited).map_or(Value::Null, |config| config.value(setting))
-            )
-        )
-    });
-    session
-        .ui
-        .done(&format!("'{key}' is removed{}.", now.unwrap_or_default()));
-    remind(session, &root)?;
-    Ok(())
+            .done(&format!("'{key}' is removed{}.", now.unwrap_or_default()));
+    }
+    remind(session, &root)
 }
 
 /// Lists settings, all when no key is given.

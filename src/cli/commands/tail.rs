@@ -1,11 +1,15 @@
 //! `kdk tail`: logs of services, the last lines and those that follow.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::log_filter::{Filter, FilterArgs};
+use crate::cli::log_line;
 use crate::cli::ui::{Tone, paint};
 use crate::services;
 use crate::supervisor::tail::{Line, Source, follow};
@@ -32,6 +36,11 @@ pub struct LogsArgs {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print the lines as they are stored, on a terminal, too
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl From<LogsArgs> for TailArgs {
@@ -42,6 +51,8 @@ impl From<LogsArgs> for TailArgs {
             no_follow: !args.follow,
             since: args.since,
             json: args.json,
+            raw: args.raw,
+            filter: args.filter,
         }
     }
 }
@@ -49,7 +60,7 @@ impl From<LogsArgs> for TailArgs {
 /// Arguments of `kdk tail`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kdk tail registry\n  kdk tail registry rails --lines 100\n  kdk tail --no-follow --since 10m\n  kdk tail registry --json | jq .message"
+    after_help = "Examples:\n  kdk tail registry\n  kdk tail registry rails --lines 100\n  kdk tail --no-follow --since 10m\n  kdk tail registry --status 4xx,5xx --repo group/app\n  kdk tail registry --json | jq .message"
 )]
 pub struct TailArgs {
     /// Services whose logs to show (default: all)
@@ -66,6 +77,11 @@ pub struct TailArgs {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print the lines as they are stored, on a terminal, too
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Shows logs. Works with a broken `kdk.yml` too.
@@ -100,11 +116,15 @@ pub fn run(session: &Session, args: &TailArgs) -> Result<(), CommandError> {
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let paths = services::paths(&root);
     let mut sources: Vec<Source> = names.iter().map(|name| Source::new(name, paths.log(name))).collect();
+    let filter = Filter::of(&args.filter)?;
+    let is_for_people = !args.raw && std::io::stdout().is_terminal();
     let show = |line: &Line| {
         if args.json {
             session
                 .ui
                 .out(&json!({"time": line.stamp, "service": line.service, "message": line.text}).to_string());
+        } else if is_for_people {
+            session.ui.out(&log_line::human(line, width));
         } else {
             let name = format!("{:width$} :", line.service);
             session.ui.out(&format!(
@@ -119,7 +139,7 @@ pub fn run(session: &Session, args: &TailArgs) -> Result<(), CommandError> {
     for source in &mut sources {
         // With only a time given, that alone limits what is shown.
         let count = args.lines.unwrap_or(if since.is_some() { usize::MAX } else { LINES });
-        last.extend(source.last(count, since.as_deref())?);
+        last.extend(source.last_of(count, since.as_deref(), |line| filter.lets(line))?);
     }
     last.sort_by(|a, b| a.stamp.cmp(&b.stamp));
     last.iter().for_each(show);
@@ -127,7 +147,9 @@ pub fn run(session: &Session, args: &TailArgs) -> Result<(), CommandError> {
         return Ok(());
     }
     Ok(follow(&mut sources, |line| {
-        show(line);
+        if filter.lets(line) {
+            show(line);
+        }
         true
     })?)
 }

@@ -279,30 +279,41 @@ fn turn(root: &Root) -> io::Result<Lock> {
     Lock::take(&directory.join("setup.lock"))
 }
 
-/// What is left of a file without what was put into it for a client: the text,
-/// nothing where there is to be no file; or it cannot be told.
-fn without(put: &Put, client: &str, text: &str) -> Option<Option<String>> {
+/// What is left of a file without what was put into it.
+enum Rest {
+    /// This text.
+    Text(String),
+    /// No file is to be there.
+    NoFile,
+    /// What is there is not what was put in.
+    Unknown,
+}
+
+/// Returns what is left of a file without what was put into it for a client.
+fn without(put: &Put, client: &str, text: &str) -> Rest {
     let before = put.before.as_deref();
     let is_alone = put.edits.len() == 1;
     if is_alone && !is_shared(put) && hash(text) == put.sha256 {
-        return Some(before.map(str::to_owned));
+        return before.map_or(Rest::NoFile, |before| Rest::Text(before.to_owned()));
     }
     if Some(text) == before {
-        return Some(Some(text.to_owned()));
+        return Rest::Text(text.to_owned());
     }
-    let edit = put.edits.get(client)?;
-    let mut rest = edit.take(text, before.unwrap_or_default()).ok().flatten()?;
-    for other in put
-        .edits
-        .iter()
-        .filter(|(name, _)| *name != client)
-        .map(|(_, edit)| edit)
-    {
-        rest = other.put(&rest).ok()?;
-    }
-    // Nothing is no file, but where everybody expects one.
-    let is_nothing = is_nothing(&rest) && !matches!(edit, Edit::Lines { .. });
-    Some((!is_nothing).then_some(rest))
+    let taken = || {
+        let edit = put.edits.get(client)?;
+        let mut rest = edit.take(text, before.unwrap_or_default()).ok().flatten()?;
+        for (_, other) in put.edits.iter().filter(|(name, _)| *name != client) {
+            rest = other.put(&rest).ok()?;
+        }
+        // Nothing is no file, but where everybody expects one.
+        let is_expected = matches!(edit, Edit::Lines { .. });
+        Some(if is_nothing(&rest) && !is_expected {
+            Rest::NoFile
+        } else {
+            Rest::Text(rest)
+        })
+    };
+    taken().unwrap_or(Rest::Unknown)
 }
 
 /// Takes out of a file what was put into it for a client.
@@ -312,10 +323,10 @@ fn take_out(root: &Root, record: &mut Record, client: &str, path: &Utf8Path) -> 
         There::Nothing => Done::Absent,
         There::Unreadable => Done::Failed(format!("{path} cannot be read by this user")),
         There::Text(text) => match without(&put, client, &text) {
-            None => Done::Foreign,
-            Some(Some(rest)) if rest == text => Done::Absent,
-            Some(Some(rest)) => outcome(replace(path, &rest).map(drop), || by_hand(root, client, path, &rest))?,
-            Some(None) => outcome(remove_file(path, &put.made), || {
+            Rest::Unknown => Done::Foreign,
+            Rest::Text(rest) if rest == text => Done::Absent,
+            Rest::Text(rest) => outcome(replace(path, &rest).map(drop), || by_hand(root, client, path, &rest))?,
+            Rest::NoFile => outcome(remove_file(path, &put.made), || {
                 Ok(format!("sudo rm {}", word(path.as_str())))
             })?,
         },

@@ -26,7 +26,7 @@ impl Client for Minikube {
             let flags: Vec<String> = scene
                 .names()
                 .iter()
-                .map(|name| word(&format!("--insecure-registry={name}")))
+                .map(|name| format!("--insecure-registry={}", word(name)))
                 .collect();
             return Ok(Plan::text(format!("minikube start {}\n", flags.join(" ")))
                 .note("the flag counts when a cluster is made: minikube delete goes before, where there is one"));

@@ -175,14 +175,19 @@ impl TokenAuthorizer {
 
     fn named(&self, chain: Option<&Vec<String>>, id: Option<&str>) -> Result<PublicKey, Refusal> {
         if let Some(chain) = chain {
-            return self.keys()?.of_chain(chain).map_err(Refusal::Invalid);
+            let keys = self.keys()?;
+            return keys.of_chain(chain).map_err(|reason| {
+                if let Some(id) = id.filter(|id| keys.by_id(id).is_none()) {
+                    untrusted(id);
+                }
+                Refusal::Invalid(reason)
+            });
         }
         let id = id.ok_or_else(|| Refusal::Invalid("the token names no key".into()))?;
-        self.keys()?.by_id(id).cloned().ok_or_else(|| {
-            let message = format!("token signed by untrusted key with ID: {id:?}");
-            tracing::error!("{message}");
-            Refusal::Invalid(message)
-        })
+        self.keys()?
+            .by_id(id)
+            .cloned()
+            .ok_or_else(|| Refusal::Invalid(untrusted(id)))
     }
 
     /// Checks a token of ES512, which the library does not know.
@@ -207,6 +212,14 @@ impl TokenAuthorizer {
             None => Ok(claims),
         }
     }
+}
+
+/// Logs that nobody here knows the key of a token, in the words that GitLab's
+/// documentation tells administrators to look for; returns them.
+fn untrusted(id: &str) -> String {
+    let message = format!("token signed by untrusted key with ID: {id:?}");
+    tracing::error!("{message}");
+    message
 }
 
 /// Says who may not do what.
