@@ -11,7 +11,9 @@ pub mod failures;
 pub mod leftovers;
 pub mod log_filter;
 pub mod log_line;
+mod open;
 mod outcome;
+mod report;
 mod setup;
 mod setup_report;
 mod tokens;
@@ -87,6 +89,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Look for what keeps the registry from being used, and say what helps
     Doctor(doctor::DoctorArgs),
+    /// Open a page of this root in the browser
+    Open(open::OpenArgs),
+    /// Gather what somebody needs who is asked for help, without secrets
+    Report(report::ReportArgs),
     /// Show and follow logs
     Tail(tail::TailArgs),
     /// Show logs, and follow them with -f
@@ -283,6 +289,8 @@ fn dispatch(session: &Session, command: Command) -> Result<(), CommandError> {
         Command::Restart(args) => run_state::restart(session, &args),
         Command::Status(args) => status::run(session, &args),
         Command::Doctor(args) => doctor::run(&session.ui, &session.root()?, &args),
+        Command::Open(args) => open::run(&session.ui, &session.config()?, &args),
+        Command::Report(args) => report::run(&session.ui, &session.root()?, &args),
         Command::Tail(args) => tail::run(session, &args),
         Command::Logs(args) => tail::run(session, &args.into()),
         Command::Roots(args) => roots::run(session, &args),

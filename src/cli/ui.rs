@@ -82,6 +82,11 @@ impl Ui {
         }
     }
 
+    /// Empties the terminal.
+    pub fn clear(&self) {
+        let _ = console::Term::stdout().clear_screen();
+    }
+
     /// Writes a name and its value on a line; a note on them stands at its end,
     /// or on lines of its own when there is no room for it.
     pub fn out_with_note(&self, key: &str, tone: Tone, value: &str, note: &str) {

@@ -1,12 +1,15 @@
 //! `kdk status`: what runs.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::error::{CommandError, USER};
 use crate::cli::failures;
-use crate::cli::ui::Tone;
+use crate::cli::ui::{Tone, paint};
 use crate::config::Config;
 use crate::doctor::{logins, preflight};
 use crate::reconfigure::exposure;
@@ -15,7 +18,7 @@ use crate::services;
 use crate::services::origin::{self, Origin};
 use crate::supervisor::probe;
 use crate::supervisor::protocol::{JobStatus, Ready, StateName};
-use crate::sys::clock::human_duration;
+use crate::sys::clock::{Clock, human_duration};
 
 /// Arguments of `kdk status`.
 #[derive(Debug, Args)]
@@ -25,6 +28,9 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show it again every two seconds, until Ctrl-C
+    #[arg(long, short, conflicts_with = "json")]
+    watch: bool,
     /// Accepted for habit's sake: services that are down are shown anyway
     #[arg(long, short, hide = true)]
     all: bool,
@@ -51,8 +57,38 @@ impl Shown {
     }
 }
 
-/// Shows services. Works with a broken `kdk.yml` too: what runs is known without it.
+/// How often it is looked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Shows services, once or again and again.
 pub fn run(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
+    if !args.watch {
+        return once(session, args);
+    }
+    if !std::io::stdout().is_terminal() {
+        return Err(
+            CommandError::user("--watch needs a terminal").hint("in a script, look again with: kdk status --json")
+        );
+    }
+    loop {
+        session.ui.clear();
+        let now = Clock::System.now().strftime("%H:%M:%S").to_string();
+        session.ui.out(&paint(
+            Tone::Faint,
+            &format!("kdk status at {now} UTC, again in 2 s; Ctrl-C ends it"),
+        ));
+        // What is broken is seen; it ends nothing.
+        if let Err(error) = once(session, args)
+            && !error.message.is_empty()
+        {
+            session.ui.error(&error.message);
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// Shows services. Works with a broken `kdk.yml` too: what runs is known without it.
+fn once(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     let root = session.root()?;
     let config = session
         .config()

@@ -7,6 +7,7 @@ mod doctor;
 mod faults;
 mod metadata_database;
 mod output;
+mod people;
 mod reconfigure;
 mod terminal;
 mod up;

@@ -1,0 +1,181 @@
+//! `kdk report`: all that somebody needs who is asked for help, without
+//! secrets; shown before it is written.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use super::error::CommandError;
+use super::ui::Ui;
+use crate::config::redact::{REDACTED, is_secret_key, secrets};
+use crate::root::Root;
+use crate::services;
+use crate::supervisor::tail::Source;
+use crate::sys;
+use crate::sys::clock::{Clock, backup_stamp};
+use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
+
+/// Lines of each log that are taken.
+const LINES: usize = 200;
+/// Variable that says yes beforehand.
+const CONFIRM: &str = "KDK_REPORT_CONFIRM";
+/// Shorter texts are not replaced wherever they are: that would garble everything.
+const SHORTEST: usize = 6;
+
+/// Arguments of `kdk report`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Versions, settings, what runs, what doctor finds, certificates (no keys), and the last lines of each\nlog; tokens, passwords and keys are taken out. It is shown first, and written after a yes.\n\nExamples:\n  kdk report\n  kdk report --print | less\n  kdk report --yes --output report.txt"
+)]
+pub struct ReportArgs {
+    /// Show it, and write nothing
+    #[arg(long, conflicts_with = "output")]
+    print: bool,
+    /// File to write (default: kdk-report-TIME.txt here)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<Utf8PathBuf>,
+    /// Do not show it, and do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Gathers, shows, asks, writes.
+pub fn run(ui: &Ui, root: &Root, args: &ReportArgs) -> Result<(), CommandError> {
+    let text = {
+        let _progress = ui.progress("gathering what is known of this root");
+        without_secrets(root, &gather(root)?)
+    };
+    if args.print || !args.yes {
+        ui.out(text.trim_end());
+    }
+    if args.print {
+        return Ok(());
+    }
+    let stamp = backup_stamp(Clock::System.now());
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| format!("kdk-report-{stamp}.txt").into());
+    let path = sys::env::current_dir()?.join(path);
+    if path.exists() {
+        return Err(CommandError::user(format!(
+            "{path} is there already; name another with --output FILE"
+        )));
+    }
+    ui.consent(&format!("Write this to {path}?"), args.yes, CONFIRM)?;
+    write_atomic(&path, text.as_bytes(), PRIVATE)?;
+    ui.done(&format!("{path}: look through it once more before you hand it on."));
+    Ok(())
+}
+
+/// Returns the report, secrets included.
+fn gather(root: &Root) -> Result<String, CommandError> {
+    let mut text = String::new();
+    let mut section = |title: &str, body: &str| {
+        let _ = writeln!(text, "## {title}\n\n{}\n", body.trim_end());
+    };
+    let system = format!(
+        "kdk {} on {} ({}), user {}\nroot {}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        sys::process::user_id(),
+        root.path()
+    );
+    section("System", &system);
+    for (title, arguments) in [
+        ("What runs", &["status"][..]),
+        ("What doctor finds", &["doctor"]),
+        ("Certificates", &["cert", "show"]),
+        ("Clients", &["setup"]),
+        ("What reconfigure would do", &["reconfigure", "--dry-run"]),
+        ("Roots of this user", &["roots"]),
+    ] {
+        section(title, &said(root, arguments)?);
+    }
+    for path in [root.kdk_yml(), root.registry_config(), root.khulnasoft_yml()] {
+        let body = read_optional(&path).map_or_else(|error| error.to_string(), Option::unwrap_or_default);
+        section(root.relative(&path).as_str(), &body);
+    }
+    let paths = services::paths(root);
+    for (name, _) in services::logged(root) {
+        let lines = Source::new(&name, paths.log(&name)).last(LINES, None)?;
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|line| format!("{} {}", line.stamp, line.text))
+            .collect();
+        section(&format!("Log of {name}, last {LINES} lines"), &lines.join("\n"));
+    }
+    Ok(text)
+}
+
+/// Returns all that a command of ours says.
+fn said(root: &Root, arguments: &[&str]) -> Result<String, CommandError> {
+    let mut command = Command::new(sys::env::current_exe()?);
+    command.arg("--root").arg(root.path()).args(arguments);
+    let output = command.stdin(Stdio::null()).env("NO_COLOR", "1").output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(format!(
+        "$ kdk {}\n{}{}(exit code {})",
+        arguments.join(" "),
+        text(&output.stdout),
+        text(&output.stderr),
+        output.status.code().unwrap_or(-1)
+    ))
+}
+
+/// Takes out what this root keeps secret, and what looks like a secret.
+fn without_secrets(root: &Root, text: &str) -> String {
+    let mut known = BTreeSet::new();
+    for path in [
+        root.secrets(),
+        root.kdk_yml(),
+        root.registry_config(),
+        root.khulnasoft_yml(),
+        root.stand_in(),
+        root.front(),
+    ] {
+        let tree = read_optional(&path).ok().flatten().unwrap_or_default();
+        let tree: Value = serde_yaml::from_str(&tree).unwrap_or_default();
+        let mut found = Vec::new();
+        secrets(&tree, &mut found);
+        if path == root.secrets() {
+            let all = tree.as_object().into_iter().flat_map(serde_json::Map::values);
+            found.extend(all.filter_map(Value::as_str).map(str::to_owned));
+        }
+        known.extend(found.into_iter().filter(|secret| secret.len() >= SHORTEST));
+    }
+    let mut text = text.to_owned();
+    for secret in known.iter().rev() {
+        text = text.replace(secret.as_str(), REDACTED);
+    }
+    // Personal access tokens, JWTs, keys, passwords in addresses, headers.
+    for (pattern, instead) in [
+        (r"kh[a-z]*pat-[A-Za-z0-9_-]{8,}", REDACTED),
+        (r"glrt-[A-Za-z0-9_-]{4,}", REDACTED),
+        (r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", REDACTED),
+        (
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----",
+            REDACTED,
+        ),
+        (r"(?i)\b(bearer|basic) [A-Za-z0-9+/=._-]{8,}", REDACTED),
+    ] {
+        let pattern = Regex::new(pattern).expect("a valid expression");
+        text = pattern.replace_all(&text, instead).into_owned();
+    }
+    let login = Regex::new(r"://([^/\s:@]+):([^/\s@]+)@").expect("a valid expression");
+    text = login.replace_all(&text, format!("://$1:{REDACTED}@")).into_owned();
+    // Lines of settings whose key says that the value is a secret, however short.
+    let setting =
+        Regex::new(r#"(?m)^(\s*-?\s*"?([A-Za-z_.]+)"?\s*[:=]\s*)([^\s{\[|].*)$"#).expect("a valid expression");
+    let hide = |line: &Captures<'_>| match is_secret_key(&line[2]) && &line[3] != "null" {
+        true => format!("{}{REDACTED}", &line[1]),
+        false => line[0].to_owned(),
+    };
+    setting.replace_all(&text, hide).into_owned()
+}
