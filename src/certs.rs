@@ -28,7 +28,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use self::error::CertError;
 pub use self::facts::Facts;
-use self::facts::{covers, is_signed_by, public_key};
+use self::facts::{covers, is_signed_by, modulus_hash, public_key};
 pub use self::local::Local;
 pub use self::onlooker::{served, served_fingerprint};
 use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, write_atomic};
@@ -262,6 +262,13 @@ fn renew_or_reject(ours: bool, reason: String) -> Verdict {
 /// How a key is recorded.
 fn key_mark(public_key: &[u8]) -> String {
     format!("key:{}", HEXLOWER.encode(&Sha256::digest(public_key)))
+}
+
+/// Returns the hashes of both moduli, of a certificate and of a key (PEM), as
+/// `openssl` prints them; nothing for keys that are no RSA.
+pub fn moduli(certificate: &str, key: &str) -> Option<(String, String)> {
+    let own = modulus_hash(&Facts::of(certificate)?.public_key)?;
+    Some((own, modulus_hash(&public_key(key)?)?))
 }
 
 /// Says whether a certificate of a bundle holds the public key of a private

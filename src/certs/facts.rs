@@ -68,6 +68,18 @@ pub fn public_key(key: &str) -> Option<Vec<u8>> {
     Some(key.public_key()?.to_vec())
 }
 
+/// Returns what `openssl x509 -noout -modulus | openssl sha256` prints of an RSA
+/// key, by which GitLab's documentation compares a certificate and a key.
+pub fn modulus_hash(public_key: &[u8]) -> Option<String> {
+    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(public_key).ok()?;
+    let x509_parser::public_key::PublicKey::RSA(key) = info.parsed().ok()? else {
+        return None;
+    };
+    let first = key.modulus.iter().position(|byte| *byte != 0)?;
+    let text = format!("Modulus={}\n", data_encoding::HEXUPPER.encode(&key.modulus[first..]));
+    Some(HEXLOWER.encode(&Sha256::digest(text)))
+}
+
 /// Says whether a certificate was signed with the key of another.
 pub fn is_signed_by(pem: &str, issuer: &str) -> bool {
     let read = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).ok();

@@ -173,9 +173,12 @@ fn without_secrets(root: &Root, text: &str) -> String {
     // Lines of settings whose key says that the value is a secret, however short.
     let setting =
         Regex::new(r#"(?m)^(\s*-?\s*"?([A-Za-z_.]+)"?\s*[:=]\s*)([^\s{\[|].*)$"#).expect("a valid expression");
-    let hide = |line: &Captures<'_>| match is_secret_key(&line[2]) && &line[3] != "null" {
-        true => format!("{}{REDACTED}", &line[1]),
-        false => line[0].to_owned(),
+    let hide = |line: &Captures<'_>| {
+        if is_secret_key(&line[2]) && &line[3] != "null" {
+            format!("{}{REDACTED}", &line[1])
+        } else {
+            line[0].to_owned()
+        }
     };
     setting.replace_all(&text, hide).into_owned()
 }

@@ -3,6 +3,8 @@
 use super::finding::{Finding, Verdict};
 use super::scene::Scene;
 use super::{logins, preflight};
+use crate::certs;
+use crate::config::Config;
 use crate::reconfigure::exposure;
 use crate::services::{self, RAILS};
 
@@ -20,8 +22,9 @@ pub fn check(scene: &Scene) -> Verdict {
         return found.into();
     }
     if let Err(reason) = preflight::check_keys(config) {
+        let evidence = moduli(config).map_or(reason.clone(), |moduli| format!("{reason}; {moduli}"));
         found.push(
-            Finding::problem("token-key-mismatch", reason)
+            Finding::problem("token-key-mismatch", evidence)
                 .why("the registry's log says: token signed by untrusted key")
                 .by_hand("or take kdk's own pair: kdk config unset registry.key; kdk config unset registry.rootcertbundle; kdk reconfigure"),
         );
@@ -57,4 +60,14 @@ pub fn check(scene: &Scene) -> Verdict {
         });
     }
     found.into()
+}
+
+/// Says both moduli, as the administration guide compares them.
+fn moduli(config: &Config) -> Option<String> {
+    let read = |path: String| crate::sys::fs::read_optional(&config.path(&path)).ok().flatten();
+    let (certificate, key) = (read(config.registry_rootcertbundle())?, read(config.registry_key())?);
+    let (certificate, key) = certs::moduli(&certificate, &key)?;
+    (certificate != key).then(|| {
+        format!("the certificate's modulus has the SHA-256 {certificate}, and the key's {key} (openssl x509 -noout -modulus, openssl rsa -noout -modulus)")
+    })
 }

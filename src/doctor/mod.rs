@@ -3,13 +3,17 @@
 //! Checks run side by side and change nothing. A new one is a file and a line
 //! in [`CHECKS`].
 
+mod agreement;
 mod certificates;
 mod clients;
 mod database;
+mod engines;
 pub mod finding;
 mod limits;
+mod links;
 mod login;
 pub mod logins;
+mod lost;
 mod names;
 mod ports;
 pub mod preflight;
@@ -26,17 +30,21 @@ use scene::Scene;
 pub type Check = (&'static str, fn(&Scene) -> Verdict);
 
 /// All checks, in the order in which they are shown.
-pub const CHECKS: [Check; 10] = [
+pub const CHECKS: [Check; 14] = [
     ("settings", settings::check),
     ("services", services::check),
     ("ports", ports::check),
     ("names", names::check),
     ("certificates", certificates::check),
     ("login", login::check),
+    ("agreement", agreement::check),
     ("clients", clients::check),
+    ("engines", engines::check),
     ("storage", store::check),
+    ("links", links::check),
     ("database", database::check),
     ("limits", limits::check),
+    ("lost", lost::check),
 ];
 
 /// Runs checks at once; returns what each came to, in their order.

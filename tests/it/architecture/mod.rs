@@ -51,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reconfigure",
             "registry::admin",
             "registry::config",
+            "registry::oci",
             "registry::server",
             "registry::storage",
             "root",

@@ -3,6 +3,7 @@
 mod cert;
 mod completion;
 mod config;
+mod diagnosis;
 mod doctor;
 mod faults;
 mod metadata_database;

@@ -51,9 +51,12 @@ fn dedented(lines: &[String]) -> String {
         .map(indent)
         .min()
         .unwrap_or(0);
-    let lines = lines.iter().map(|line| match line.trim().is_empty() {
-        true => "\n".to_owned(),
-        false => format!("{}\n", &line[common..]),
+    let lines = lines.iter().map(|line| {
+        if line.trim().is_empty() {
+            "\n".to_owned()
+        } else {
+            format!("{}\n", &line[common..])
+        }
     });
     lines.collect()
 }
