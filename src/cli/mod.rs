@@ -17,6 +17,7 @@ mod report;
 mod setup;
 mod setup_report;
 mod tokens;
+pub mod trusting;
 pub mod ui;
 pub mod welcome;
 

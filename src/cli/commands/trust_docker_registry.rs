@@ -2,17 +2,16 @@
 
 use camino::Utf8Path;
 use clap::Args;
-use serde_json::json;
 
 use super::run_state;
 use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
 use crate::cli::Session;
-use crate::cli::error::{CommandError, USER};
-use crate::clients::setup::apply::{self, Handled};
+use crate::cli::error::CommandError;
+use crate::cli::trusting::{self, How, JOBS};
+use crate::clients::needs;
+use crate::clients::setup::apply;
 use crate::clients::setup::file::Done;
-use crate::clients::setup::plan::{Plan, SetupError};
 use crate::clients::setup::{self, Client as _, Scene};
-use crate::clients::{Found, needs};
 use crate::config::Config;
 use crate::reconfigure::{make_pair, registry_pair};
 use crate::services;
@@ -30,19 +29,20 @@ pub struct TrustArgs {
     json: bool,
 }
 
-/// What the records call the jobs of a runner.
-const JOBS: &str = "jobs";
-
 /// Tells the clients of this machine what they must know of the registry: its
 /// certificate, or that it speaks plain HTTP. With `--remove` takes that back.
 pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
     let config = session.config()?;
+    let how = How {
+        remove: args.remove,
+        json: args.json,
+    };
     if args.remove {
         let mut all = Vec::new();
-        for (client, plan) in plans(&config)? {
+        for (client, plan) in trusting::plans(&config)? {
             all.extend(apply::remove(config.root(), &client, &plan)?);
         }
-        return report(session, &config, args, &all);
+        return trusting::report(&session.ui, &config, how, &all);
     }
     if !needs::is_https(&config) {
         return plain(session, &config, args);
@@ -60,44 +60,7 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
         &config,
         &crate::sys::fs::read(&registry_pair(&config).certificate)?,
     )?;
-    let mut all = Vec::new();
-    for (client, plan) in plans(&config)? {
-        all.extend(apply::apply(config.root(), &client, &plan, Clock::System.now())?);
-    }
-    report(session, &config, args, &all)?;
-    still_needed(session, &config);
-    Ok(())
-}
-
-/// Returns what is planned for the clients of this machine that are told here.
-fn plans(config: &Config) -> Result<Vec<(String, Plan)>, CommandError> {
-    let scene = Scene::of(config);
-    let mut plans = Vec::new();
-    let docker = setup::docker::Docker;
-    let plan = if docker.is_here() || Utf8Path::new("/etc/docker").is_dir() {
-        docker.plan(&scene).or_else(unmade)?
-    } else {
-        Plan::default()
-    };
-    // What is elsewhere is told of by kdk setup docker.
-    plans.push((docker.key(&scene), plan));
-    let podman = setup::podman::Podman;
-    plans.push((podman.key(&scene), podman.plan(&scene).or_else(unmade)?));
-    let jobs = if config.runner_enabled() {
-        setup::runner::certificates(&scene).or_else(unmade)?
-    } else {
-        Plan::default()
-    };
-    plans.push((JOBS.to_owned(), jobs));
-    Ok(plans)
-}
-
-/// Plans nothing where there is nothing to tell yet.
-fn unmade(error: SetupError) -> Result<Plan, CommandError> {
-    match error {
-        SetupError::Missing { .. } => Ok(Plan::default()),
-        error => Err(error.into()),
-    }
+    trusting::trust(&session.ui, &config, how)
 }
 
 /// Over plain HTTP there is no certificate to trust: clients are told that instead.
@@ -114,7 +77,7 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs) -> Result<(), Com
     let plan = podman.plan(&Scene::of(config))?;
     all.extend(apply::apply(config.root(), podman.name(), &plan, Clock::System.now())?);
     if args.json {
-        return ui.json(&as_json(&all));
+        return ui.json(&trusting::as_json(&all));
     }
     ui.say("The registry speaks plain HTTP: there is no certificate to trust.");
     for item in &all {
@@ -126,30 +89,8 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs) -> Result<(), Com
             done => ui.say(&format!("  {:12} {} ({})", done.word(), item.path, item.reader)),
         }
     }
-    still_needed(session, config);
+    trusting::still_needed(ui, config);
     Ok(())
-}
-
-/// Says what clients that are found on this machine still need.
-fn still_needed(session: &Session, config: &Config) {
-    let places = [Found::Docker, Found::Podman];
-    let found = places.into_iter().filter(|client| client.is_here());
-    let mut needs: Vec<String> = if needs::is_https(config) {
-        // What was placed, and where rights were missing, is said already.
-        Vec::new()
-    } else {
-        found.flat_map(|client| needs::of(config, client)).collect()
-    };
-    needs.extend(needs::of_tools(config));
-    if needs.is_empty() {
-        session.ui.done(&format!(
-            "The clients found here take {} as it is.",
-            config.registry_address()
-        ));
-    }
-    for need in needs {
-        session.ui.tip(&need);
-    }
 }
 
 fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
@@ -199,77 +140,6 @@ fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(),
             .ui
             .say("Restarting registry, which serves an older certificate.");
         run_state::restart_named(session, config, &[services::public_service(config).to_owned()])?;
-    }
-    Ok(())
-}
-
-fn as_json(handled: &[Handled]) -> Vec<serde_json::Value> {
-    let item = |item: &Handled| json!({"client": item.reader, "path": item.path, "result": item.done.word()});
-    handled.iter().map(item).collect()
-}
-
-fn report(session: &Session, config: &Config, args: &TrustArgs, placed: &[Handled]) -> Result<(), CommandError> {
-    let ui = &session.ui;
-    if args.json {
-        ui.json(&as_json(placed))?;
-    } else {
-        for item in placed.iter().filter(|item| item.done != Done::Absent) {
-            ui.say(&format!("  {:12} {} ({})", item.done.word(), item.path, item.reader));
-        }
-        if placed.iter().all(|item| item.done == Done::Absent) {
-            ui.say("No client had the certificate.");
-        }
-    }
-    let failures: Vec<String> = placed
-        .iter()
-        .filter_map(|item| match &item.done {
-            Done::Failed(reason) => Some(reason.clone()),
-            _ => None,
-        })
-        .collect();
-    let by_hand: Vec<&str> = placed
-        .iter()
-        .filter_map(|item| match &item.done {
-            Done::Denied(command) => Some(command.as_str()),
-            _ => None,
-        })
-        .collect();
-    if !by_hand.is_empty() {
-        ui.tip("no permission to write to some places; if you use a client that reads them, run:");
-        by_hand.iter().for_each(|command| ui.say(&format!("  {command}")));
-    }
-    let changed = placed.iter().any(|item| {
-        item.reader == setup::docker::DESKTOP && matches!(item.done, Done::Added | Done::Replaced | Done::Removed)
-    });
-    if changed {
-        ui.say("Don't forget to restart Docker Desktop!");
-    }
-    if !failures.is_empty() {
-        return Err(CommandError::user(failures.join("\n")));
-    }
-    if args.remove || args.json {
-        return Ok(());
-    }
-    let trusting = |denied: bool| {
-        let mut clients: Vec<&str> = Vec::new();
-        for item in placed
-            .iter()
-            .filter(|item| matches!(item.done, Done::Denied(_)) == denied)
-            .filter(|item| !matches!(item.done, Done::Removed | Done::Absent | Done::Foreign))
-        {
-            if !clients.contains(&item.reader) {
-                clients.push(item.reader);
-            }
-        }
-        clients.join("; ")
-    };
-    let (yes, no) = (trusting(false), trusting(true));
-    if yes.is_empty() {
-        return Err(CommandError::silent(USER));
-    }
-    ui.done(&format!("These trust {} now: {yes}.", config.registry_address()));
-    if !no.is_empty() {
-        ui.warn(&format!("these do not: {no}"));
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use super::login::{self, Client};
 use super::{init, reconfigure, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::welcome;
+use crate::cli::{trusting, welcome};
+use crate::config::{Config, edit};
 use crate::root::Root;
 
 /// Variable that says yes beforehand.
@@ -16,7 +17,7 @@ const CONFIRM: &str = "KDK_UP_CONFIRM";
 /// Arguments of `kdk up`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down.\nElsewhere it makes a root with a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login    in an empty directory: a registry, and docker logged in\n  kdk up ~/kdk"
+    after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down.\nElsewhere it makes a root with a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login            in an empty directory: a registry, and docker logged in\n  kdk up --yes --login --https    the same over HTTPS, with a certificate that docker trusts\n  kdk up ~/kdk"
 )]
 pub struct UpArgs {
     /// The root (default: the one around the working directory, else that directory)
@@ -31,6 +32,9 @@ pub struct UpArgs {
         reason = "clap's form of an option whose value may be left out"
     )]
     login: Option<Option<Client>>,
+    /// Serve HTTPS, and let the clients of this machine trust the certificate
+    #[arg(long)]
+    https: bool,
     /// Refuse when a default port is taken, instead of using the next free one
     #[arg(long)]
     strict_ports: bool,
@@ -43,7 +47,11 @@ pub struct UpArgs {
 pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     let (root, made) = find_or_make(session, args)?;
     let session = session.at(&root);
-    let config = session.config()?;
+    let mut config = session.config()?;
+    if args.https && !config.registry_self_signed() {
+        serve_https(&config)?;
+        config = session.config()?;
+    }
     if args.login.is_some() && !config.registry_enabled() {
         return Err(
             CommandError::user("the registry is not enabled: there is nothing to log in to")
@@ -52,12 +60,23 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     }
     reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up(made))?;
     run_state::start_all(&session, &config)?;
+    if args.https {
+        trusting::trust(&session.ui, &config, trusting::How::default())?;
+    }
     let logged_in = match args.login {
         Some(client) => login::log_in_as_admin(&session, &config, client, args.yes)?,
         None => None,
     };
     welcome::next(&session, &config, logged_in);
     Ok(())
+}
+
+/// Writes into `kdk.yml` that the registry serves HTTPS.
+fn serve_https(config: &Config) -> Result<(), CommandError> {
+    let _turn = edit::turn(config.root())?;
+    let text = edit::set_in(config.text(), "registry.self_signed", &true.into())
+        .map_err(|reason| CommandError::user(format!("kdk.yml cannot be edited: {reason}")))?;
+    Ok(edit::replace(config, &text, false)?)
 }
 
 /// Refuses what can be meant in two ways.

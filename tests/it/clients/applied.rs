@@ -538,6 +538,111 @@ fn an_apply_that_is_killed_leaves_a_whole_file() {
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
+/// From a bare machine to a push over HTTPS, by a name that is no loopback's, in four commands at most: with
+/// docker, podman and containerd.
+#[test]
+fn from_nothing_to_a_push_over_https() {
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    let top = namespace.path().display().to_string();
+    namespace.start_docker("{}");
+    image::context(&namespace.join("project"), 1);
+    let shown = |script: &str| {
+        let said = namespace.sh("kdk", script);
+        let shown = said.shown();
+        said.ok();
+        shown
+    };
+    // docker: two commands before the push.
+    let up = shown("kdk up --yes --https --login");
+    for line in [
+        "docker is logged in to 127.0.0.1:5000",
+        "These trust 127.0.0.1:5000 now: Docker Engine",
+        "https://127.0.0.1:5000",
+    ] {
+        assert!(up.contains(line), "{line}: {up}");
+    }
+    let push = "docker build -q -t 127.0.0.1:5000/my-image ../project && docker push -q 127.0.0.1:5000/my-image";
+    shown(push);
+    // By a name, whose address docker does not take for its own.
+    shown("kdk config set registry.host=registry.test registry.listen_address=0.0.0.0");
+    shown("kdk up --https --login");
+    shown("docker build -q -t registry.test:5000/my-image ../project && docker push -q registry.test:5000/my-image");
+
+    // podman, in a root of its own.
+    let podman = format!(
+        "podman --root {top}/cr --runroot {top}/cx --storage-driver vfs --tmpdir {top}/pt --cgroup-manager cgroupfs --events-backend none"
+    );
+    let buildah = format!("buildah --root {top}/cr --runroot {top}/cx --storage-driver vfs");
+    let other = |script: &str| namespace.sh("other", script).ok();
+    other("kdk up --yes --https --login=podman");
+    other(&format!(
+        "{buildah} bud -q --isolation chroot -t 127.0.0.1:5001/my-image ../project"
+    ));
+    other(&format!("{podman} push -q 127.0.0.1:5001/my-image"));
+
+    // containerd: what it must know, and a token on its command line.
+    let containerd = format!(
+        "cd ..; printf 'version = 2\\nroot = \"{top}/c/root\"\\nstate = \"{top}/c/state\"\\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\\n[grpc]\\naddress = \"{top}/c.sock\"\\n' > c.toml; setsid containerd -c c.toml > c.log 2>&1 < /dev/null &"
+    );
+    namespace.sh("root", &containerd).ok();
+    wait("containerd answers", || namespace.join("c.sock").exists().then_some(()));
+    let ctr = format!("ctr -a {top}/c.sock images");
+    shown("kdk setup ctr --apply");
+    let options = "--hosts-dir /etc/containerd/certs.d --user x:$(kdk token create)";
+    shown(&format!(
+        "{ctr} pull --snapshotter native {options} registry.test:5000/my-image:latest"
+    ));
+    shown(&format!(
+        "{ctr} tag registry.test:5000/my-image:latest registry.test:5000/again:v1 && {ctr} push {options} registry.test:5000/again:v1"
+    ));
+    namespace.sh("other", "kdk down; cd ../kdk; kdk down").ok();
+}
+
+/// What is printed for clients that have no file of their own logs them in, and BuildKit builds with its file.
+#[test]
+#[ignore = "clients of the matrix: run by make test-clients"]
+fn clients_without_a_file_log_in_as_printed() {
+    let Some(namespace) = Namespace::new(ADDRESS) else {
+        return;
+    };
+    let peers = crate::support::peers();
+    up(&namespace, HTTP);
+    image::layout(&namespace.join("project/layout"), "printed");
+    image::context(&namespace.join("project/context"), 1);
+    for settings in [HTTP, HTTPS] {
+        std::fs::write(namespace.join("root/kdk.yml"), settings).expect("written");
+        namespace.sh("root", "kdk reconfigure && kdk restart").ok();
+        for tool in ["crane", "oras", "regctl", "helm", "cosign", "ko", "curl"] {
+            let script = format!(
+                "export PATH={}:$PATH; rm -rf $HOME/.docker $HOME/.regctl; kdk setup {tool} 2>/dev/null > ../lines; bash -eo pipefail ../lines 2>&1",
+                peers.display()
+            );
+            let said = namespace.sh("root", &script).ok();
+            let is_in = ["Login Succeeded", "logged in via", "\"token\"", "Logged in"];
+            assert!(
+                is_in.iter().any(|text| said.contains(text)) || tool == "regctl",
+                "{tool}: {said}"
+            );
+        }
+        // The file that buildx and buildkitd read.
+        let top = namespace.path().display().to_string();
+        let script = format!(
+            "export PATH={}:$PATH BUILDKIT_HOST=unix://{top}/b.sock; kdk setup buildkit --apply; \
+             (kdk setup buildkit --print 2>/dev/null | sed 's/^# .*//') > ../printed.toml; rm -f {top}/b.sock; \
+             mkdir -p $HOME/.docker; printf '{{\"auths\":{{\"registry.test:5000\":{{\"auth\":\"%s\"}}}}}}' $(printf x:$(cat ../token) | base64 -w0) > $HOME/.docker/config.json; \
+             setsid buildkitd --config $HOME/.docker/buildx/buildkitd.default.toml --addr unix://{top}/b.sock --root {top}/bk --oci-worker-snapshotter=native > ../b.log 2>&1 < /dev/null & \
+             for i in $(seq 100); do buildctl debug workers >/dev/null 2>&1 && break; sleep 0.1; done; \
+             buildctl build --frontend dockerfile.v0 --local context=../project/context --local dockerfile=../project/context --output type=image,name=registry.test:5000/built:v1,push=true; \
+             pkill buildkitd; kdk setup buildkit --remove",
+            peers.display()
+        );
+        namespace.sh("root", &script).ok();
+    }
+    namespace.sh("root", "kdk stop").ok();
+}
+
 /// nginx as Debian has it, with what is printed for it, and a gibibyte through it.
 #[test]
 #[ignore = "a gibibyte: run by make test-clients"]
