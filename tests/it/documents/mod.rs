@@ -232,3 +232,42 @@ fn the_page_about_the_documents_is_current() {
         "docs/documents.md is not current; write it with: make generate"
     );
 }
+
+/// Each page of a symptom ends in commands that are there.
+#[test]
+fn pages_of_symptoms_end_in_commands() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/symptoms");
+    let index = std::fs::read_to_string(directory.join("README.md")).expect("read");
+    let mut count = 0;
+    for entry in std::fs::read_dir(&directory).expect("listed").flatten() {
+        let name = entry.file_name().into_string().expect("UTF-8");
+        if name == "README.md" {
+            continue;
+        }
+        count += 1;
+        assert!(index.contains(&format!("({name})")), "{name} is not in the index");
+        let text = std::fs::read_to_string(entry.path()).expect("read");
+        let (_, block) = text
+            .trim_end()
+            .rsplit_once("```shell\n")
+            .unwrap_or_else(|| panic!("{name} has no commands"));
+        let block = block
+            .strip_suffix("```")
+            .unwrap_or_else(|| panic!("{name} does not end in commands"));
+        for line in block.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(words[0], "kdk", "{name}: {line}");
+            // Help is given only for commands and options that are there.
+            let is_word = |word: &&&str| !word.starts_with('-') && !word.contains(['.', '/', '_']);
+            let arguments = words[1..].iter().take_while(is_word).copied();
+            let options = words[1..].iter().filter(|word| word.starts_with("--"));
+            let mut help = std::process::Command::new(crate::support::KDK);
+            let said = crate::support::Output::of(help.args(arguments).arg("--help"));
+            assert_eq!(said.code, 0, "{name}: {line}: {}", said.stderr);
+            for option in options {
+                assert!(said.stdout.contains(option), "{name}: {line}: {}", said.stdout);
+            }
+        }
+    }
+    assert!(count >= 10, "{count} pages");
+}
