@@ -69,11 +69,13 @@ fn completed(command: Command, before: Option<&str>) -> Command {
         });
     let before = before.map(str::to_owned);
     command.mut_subcommand("config", |config| {
-        let config = ["get", "unset"].into_iter().fold(config, |config, name| {
-            config.mut_subcommand(name, |command| {
-                command.mut_arg("key", |arg| arg.add(ArgValueCompleter::new(keys)))
-            })
-        });
+        let config = [("get", "key"), ("unset", "keys")]
+            .into_iter()
+            .fold(config, |config, (name, argument)| {
+                config.mut_subcommand(name, |command| {
+                    command.mut_arg(argument, |arg| arg.add(ArgValueCompleter::new(keys)))
+                })
+            });
         config.mut_subcommand("set", |command| {
             command.mut_arg("words", |arg| {
                 arg.add(ArgValueCompleter::new(move |typed: &OsStr| {

@@ -38,6 +38,25 @@ pub struct DoctorArgs {
     json: bool,
 }
 
+/// Says what checks that have to do with a failed command find, as far as the
+/// command's own words do not say it.
+pub fn related(ui: &Ui, root: &Root, names: &[&str], error: &CommandError) {
+    let checks: Vec<Check> = CHECKS.into_iter().filter(|(name, _)| names.contains(name)).collect();
+    let said = [&[error.message.clone()], error.hints.as_slice()].concat().join(" ");
+    for (_, verdict) in examine(&Scene::of(root.clone()), &checks) {
+        let Verdict::Found(findings) = verdict else { continue };
+        for finding in findings.iter().filter(|finding| finding.severity == Severity::Problem) {
+            let lines: Vec<String> = finding.fix.iter().map(|command| command.join(" ")).collect();
+            let is_said = said.contains(&finding.evidence) || lines.iter().any(|line| said.contains(line));
+            if !is_said {
+                let remedy = lines.first().or(finding.by_hand.as_ref());
+                let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                ui.warn(&format!("doctor found, too: {}{remedy}", finding.evidence));
+            }
+        }
+    }
+}
+
 /// Examines a root, and mends what it finds when that is asked for.
 pub fn run(ui: &Ui, root: &Root, args: &DoctorArgs) -> Result<(), CommandError> {
     let is_asked = |name: &str| args.checks.is_empty() || args.checks.iter().any(|asked| asked == name);

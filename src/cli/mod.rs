@@ -234,6 +234,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         // `kdk … | head` ends quietly; servers must not end because a client does.
         crate::sys::signal::restore_sigpipe();
     }
+    let related = cli.command.related();
     match dispatch(&session, cli.command) {
         Ok(()) if session.ui.has_lost_output() => {
             session.ui.error("the result could not be written");
@@ -245,6 +246,14 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
                 session.ui.error(&error.message);
             }
             error.hints.iter().for_each(|hint| session.ui.hint(hint));
+            if let Ok(root) = session.root()
+                && !related.is_empty()
+                && !error.message.is_empty()
+                // Where nothing was applied yet, all is missing that could be.
+                && root.applied().exists()
+            {
+                doctor::related(&session.ui, &root, related, &error);
+            }
             error.code
         }
     }
@@ -264,6 +273,16 @@ fn tell(error: &clap::Error) {
 }
 
 impl Command {
+    /// Returns the checks of `kdk doctor` that are made when it fails.
+    fn related(&self) -> &'static [&'static str] {
+        match self {
+            Self::Start(_) | Self::Restart(_) | Self::Up(_) => &["names", "certificates", "storage", "limits"],
+            Self::Login(_) => &["login", "agreement", "certificates"],
+            Self::Reconfigure(_) => &["certificates", "storage"],
+            _ => &[],
+        }
+    }
+
     fn is_long_lived(&self) -> bool {
         matches!(
             self,
