@@ -42,7 +42,7 @@ pub struct DoctorArgs {
 /// command's own words do not say it.
 pub fn related(ui: &Ui, root: &Root, names: &[&str], error: &CommandError) {
     let checks: Vec<Check> = CHECKS.into_iter().filter(|(name, _)| names.contains(name)).collect();
-    let said = [&[error.message.clone()], error.hints.as_slice()].concat().join(" ");
+    let said = format!("{} {}", error.message, error.hints.join(" "));
     for (_, verdict) in examine(&Scene::of(root.clone()), &checks) {
         let Verdict::Found(findings) = verdict else { continue };
         for finding in findings.iter().filter(|finding| finding.severity == Severity::Problem) {

@@ -19,6 +19,7 @@ const CONFIRM: &str = "KDK_UP_CONFIRM";
 #[command(
     after_help = "In a root, or with DIR naming one, it applies kdk.yml and starts what is down.\nElsewhere it makes a root with a container registry that asks for a login.\n\nExamples:\n  kdk up --yes --login            in an empty directory: a registry, and docker logged in\n  kdk up --yes --login --https    the same over HTTPS, with a certificate that docker trusts\n  kdk up ~/kdk"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct UpArgs {
     /// The root (default: the one around the working directory, else that directory)
     directory: Option<Utf8PathBuf>,
