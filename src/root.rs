@@ -261,12 +261,11 @@ impl Root {
     /// The certificate that clients of the registry are to trust: the root's
     /// own authority's where there is one, else the registry's.
     pub fn registry_anchor(&self) -> Utf8PathBuf {
-        let (certificate, key) = self.authority();
-        if key.exists() {
-            certificate
-        } else {
-            self.registry_pair().0
-        }
+        let (authority, own) = (self.authority().0, self.registry_pair().0);
+        let read = |path: &Utf8Path| sys::fs::read_optional(path).ok().flatten();
+        // What it signed has it below itself; a certificate of somebody else's has not.
+        let signs = read(&authority).is_some_and(|pem| read(&own).is_some_and(|own| own.contains(pem.trim())));
+        if signs { authority } else { own }
     }
 
     /// Files that were put where container clients look for certificates.

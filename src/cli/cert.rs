@@ -285,7 +285,18 @@ fn authority(ui: &Ui, config: &Config, remove: bool, yes: bool) -> Result<bool, 
         )
         .hint("let it serve HTTPS with: kdk config set registry.self_signed true"));
     }
-    let names = registry_pair(config).names;
+    let wanted = registry_pair(config);
+    let own = crate::sys::fs::read_optional(&wanted.certificate)?;
+    if let Some(own) = own
+        && !Authority::new(root.certificates()).has_made(&own)?
+    {
+        return Err(CommandError::user(format!(
+            "{} is yours: an authority of kdk's would have nothing to sign",
+            wanted.certificate
+        ))
+        .hint(wanted.remedy()));
+    }
+    let names = wanted.names;
     local.make(&format!("KDK authority of {}", root.path()), &names, now)?;
     ui.done(&format!("{certificate} signs the registry's certificate from now on."));
     ui.say("  It may sign for .test, .localhost, .local, .internal and the like, for private addresses,");

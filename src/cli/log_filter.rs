@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::error::{CommandError, USAGE};
-use super::log_line::{LEVELS, fields, rank};
+use super::log_line::{LEVELS, fields, human, rank};
 use crate::supervisor::tail::Line;
 
 /// Which lines are asked for.
@@ -46,7 +46,7 @@ impl Filter {
         };
         let grep = args.grep.as_deref().map(Regex::new).transpose();
         let grep = grep.map_err(|error| wrong(format!("--grep: {error}")))?;
-        for code in &args.status {
+        for code in args.status.iter().filter(|code| !code.is_empty()) {
             let is_code = code.len() == 3
                 && matches!(code.as_bytes()[0], b'1'..=b'5')
                 && code.bytes().skip(1).all(|byte| byte.is_ascii_digit() || byte == b'x');
@@ -57,7 +57,7 @@ impl Filter {
         let level = args.level.as_deref().and_then(rank).unwrap_or_default();
         Ok(Self {
             grep,
-            status: args.status.clone(),
+            status: args.status.iter().filter(|code| !code.is_empty()).cloned().collect(),
             repo: args.repo.as_ref().map(|name| name.trim_matches('/').to_owned()),
             level,
         })
@@ -65,7 +65,12 @@ impl Filter {
 
     /// Says whether a line is asked for.
     pub fn lets(&self, line: &Line) -> bool {
-        if self.grep.as_ref().is_some_and(|grep| !grep.is_match(&line.text)) {
+        // As it is stored, or as it is shown.
+        let matches = |grep: &Regex| {
+            let shown = human(line, 0);
+            grep.is_match(&line.text) || grep.is_match(&anstream::adapter::strip_str(&shown).to_string())
+        };
+        if self.grep.as_ref().is_some_and(|grep| !matches(grep)) {
             return false;
         }
         if self.status.is_empty() && self.repo.is_none() && self.level == 0 {

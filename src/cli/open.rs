@@ -37,7 +37,7 @@ pub fn run(ui: &Ui, config: &Config, args: &OpenArgs) -> Result<(), CommandError
             let is_path = project
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte));
-            if !is_path {
+            if !is_path || project.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
                 return Err(CommandError::user(format!(
                     "{project} is no path of a project, such as group/project"
                 )));

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::config::redact::{REDACTED, is_secret_key, secrets};
+use crate::config::redact::{REDACTED, secrets};
 use crate::root::Root;
 use crate::services;
 use crate::supervisor::tail::Source;
@@ -24,6 +24,9 @@ use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
 const LINES: usize = 200;
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_REPORT_CONFIRM";
+/// What keys of secrets have in them, in settings, logs and addresses.
+const SENSITIVE: &str =
+    "secret|passw|passphrase|token|api_?key|access_?key|account_?key|credential|cookie|authorization|_pat|session";
 /// Shorter texts are not replaced wherever they are: that would garble everything.
 const SHORTEST: usize = 6;
 
@@ -144,6 +147,7 @@ fn without_secrets(root: &Root, text: &str) -> String {
         let tree: Value = serde_yaml::from_str(&tree).unwrap_or_default();
         let mut found = Vec::new();
         secrets(&tree, &mut found);
+        always_secret(&tree, &mut found);
         if path == root.secrets() {
             let all = tree.as_object().into_iter().flat_map(serde_json::Map::values);
             found.extend(all.filter_map(Value::as_str).map(str::to_owned));
@@ -170,15 +174,43 @@ fn without_secrets(root: &Root, text: &str) -> String {
     }
     let login = Regex::new(r"://([^/\s:@]+):([^/\s@]+)@").expect("a valid expression");
     text = login.replace_all(&text, format!("://$1:{REDACTED}@")).into_owned();
-    // Lines of settings whose key says that the value is a secret, however short.
-    let setting =
-        Regex::new(r#"(?m)^(\s*-?\s*"?([A-Za-z_.]+)"?\s*[:=]\s*)([^\s{\[|].*)$"#).expect("a valid expression");
-    let hide = |line: &Captures<'_>| {
-        if is_secret_key(&line[2]) && &line[3] != "null" {
-            format!("{}{REDACTED}", &line[1])
+    // What stands under a key that says so, however short and however written.
+    let named = Regex::new(&format!(
+        r#"(?im)("?[\w.-]*(?:{SENSITIVE})[\w.-]*"?\s*[:=]\s*)(\[?"?)([^\s"{{\[|,&}}\]]+)"#
+    ))
+    .expect("a valid expression");
+    let text = named.replace_all(&text, |found: &Captures<'_>| {
+        if ["true", "false", "null"].contains(&&found[3]) {
+            found[0].to_owned()
         } else {
-            line[0].to_owned()
+            format!("{}{}{REDACTED}", &found[1], &found[2])
         }
+    });
+    let remark = Regex::new(r"(?im)(#.*?(?:passw|secret|token)\w*).*$").expect("a valid expression");
+    remark.replace_all(&text, format!("$1 {REDACTED}")).into_owned()
+}
+
+/// Adds what is secret whatever its key: the environment of a registry, and headers.
+fn always_secret(tree: &Value, found: &mut Vec<String>) {
+    fn strings(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| strings(item, found)),
+            Value::Object(map) => map.values().for_each(|value| strings(value, found)),
+            _ => {}
+        }
+    }
+    let Value::Object(map) = tree else {
+        if let Value::Array(items) = tree {
+            items.iter().for_each(|item| always_secret(item, found));
+        }
+        return;
     };
-    setting.replace_all(&text, hide).into_owned()
+    for (key, value) in map {
+        if ["env", "headers"].contains(&key.as_str()) {
+            strings(value, found);
+        } else {
+            always_secret(value, found);
+        }
+    }
 }

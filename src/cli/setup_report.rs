@@ -45,7 +45,7 @@ pub fn show(ui: &Ui, config: &Config, how: &How<'_>, plan: &Plan, handled: &[Han
     let reload = plan
         .reload
         .as_ref()
-        .filter(|reload| handled.iter().any(|item| is_due(reload, item)));
+        .filter(|reload| handled.iter().any(|item| is_due(how, reload, item)));
     let taken = match reload {
         Some(reload) => Some(take_up(ui, how, reload, lines.is_empty())?),
         None => None,
@@ -74,8 +74,15 @@ pub fn show(ui: &Ui, config: &Config, how: &How<'_>, plan: &Plan, handled: &[Han
     if !lines.is_empty() {
         return Err(CommandError::silent(USER));
     }
+    if !how.is_apply && !how.json && reload.is_some_and(|reload| reload.of_file == Some("daemon.json")) {
+        ui.tip("dockerd forgets registries that are named no more only when it is restarted");
+    }
     if how.is_apply && !how.json {
-        if !plan.files.is_empty() {
+        let is_unchanged = handled.iter().all(|item| item.done == Done::Unchanged);
+        if let Some(reload) = plan.reload.as_ref().filter(|_| is_unchanged && taken.is_none()) {
+            ui.tip(&format!("if it was not taken up yet: {}", line(reload)));
+        }
+        if !plan.files.is_empty() && !matches!(taken, Some(Taken::NotYet)) {
             ui.done(&format!("{} is set up for {}.", how.asked, config.registry_address()));
         }
         plan.notes.iter().for_each(|note| ui.tip(note));
@@ -84,9 +91,11 @@ pub fn show(ui: &Ui, config: &Config, how: &How<'_>, plan: &Plan, handled: &[Han
 }
 
 /// Says whether a file is to be taken up: by somebody else, where rights are missing.
-fn is_due(reload: &Reload, item: &Handled) -> bool {
+fn is_due(how: &How<'_>, reload: &Reload, item: &Handled) -> bool {
     let is_meant = reload.of_file.is_none_or(|name| item.path.file_name() == Some(name));
-    is_meant && (item.done.is_change() || by_hand(&item.done).is_some())
+    // What was written before may not have been taken up then.
+    let may_be_left = how.is_apply && how.yes && item.done == Done::Unchanged;
+    is_meant && (item.done.is_change() || by_hand(&item.done).is_some() || may_be_left)
 }
 
 fn as_text(ui: &Ui, how: &How<'_>, handled: &[Handled], lines: &[&str]) {

@@ -35,7 +35,9 @@ pub fn trust(ui: &Ui, config: &Config, how: How) -> Result<(), CommandError> {
         all.extend(apply::apply(config.root(), &client, &plan, Clock::System.now())?);
     }
     report(ui, config, how, &all)?;
-    still_needed(ui, config);
+    if !all.iter().any(|item| matches!(item.done, Done::Denied(_))) {
+        still_needed(ui, config);
+    }
     Ok(())
 }
 

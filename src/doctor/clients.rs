@@ -1,7 +1,9 @@
 //! Whether the clients of this machine take the registry as it is.
 
 use super::finding::{Finding, Verdict};
-use super::scene::Scene;
+use super::scene::Scene as Root;
+use crate::clients::setup::apply::{State, state};
+use crate::clients::setup::{self, Scene};
 use crate::clients::{Found, needs};
 use crate::config::Config;
 use crate::sys;
@@ -15,7 +17,7 @@ const MACHINE: [&str; 4] = [
 ];
 
 /// Looks at docker and podman, and at the variables of this shell.
-pub fn check(scene: &Scene) -> Verdict {
+pub fn check(scene: &Root) -> Verdict {
     let config = match scene.registry() {
         Ok(config) => config,
         Err(verdict) => return verdict,
@@ -24,15 +26,7 @@ pub fn check(scene: &Scene) -> Verdict {
         .into_iter()
         .filter(|client| client.is_here())
         .collect();
-    let mut found: Vec<Finding> = here
-        .iter()
-        .flat_map(|client| needs::of(config, *client))
-        .map(|need| {
-            Finding::warning("client-untold", need)
-                .why("it refuses the registry until it is told")
-                .suggest(&["trust-docker-registry"])
-        })
-        .collect();
+    let mut found: Vec<Finding> = here.iter().filter_map(|client| untold(config, *client)).collect();
     if sys::env::var("DOCKER_MACHINE_NAME").is_some() {
         found.push(
             Finding::warning("docker-machine", "this shell talks to an engine of docker-machine")
@@ -44,6 +38,37 @@ pub fn check(scene: &Scene) -> Verdict {
     match (found.is_empty(), here.is_empty()) {
         (true, true) => Verdict::Skipped("neither docker nor podman is on the PATH".to_owned()),
         _ => found.into(),
+    }
+}
+
+/// Says what a client was not told, by what is to be in its files.
+fn untold(config: &Config, client: Found) -> Option<Finding> {
+    // Whatever is served there, Docker takes from loopback.
+    if client == Found::Docker && needs::leads_to_loopback(&config.registry_address()) {
+        return None;
+    }
+    let program = client.program();
+    let setup = ["setup", program, "--apply"];
+    let plan = setup::find(program)?.plan(&Scene::of(config)).ok()?;
+    match state(&plan) {
+        Ok(State::Set) => None,
+        Ok(_) if plan.files.is_empty() => None,
+        Ok(_) => {
+            let need = needs::of(config, client).pop();
+            let evidence = need.unwrap_or_else(|| {
+                format!("{program} knows the registry as it was before, or not by all of its names")
+            });
+            let found = Finding::warning("client-untold", evidence).why("it refuses the registry until it is told");
+            Some(found.suggest(&setup))
+        }
+        Err(error) => {
+            let found = Finding::problem("client-file-damaged", error.to_string());
+            Some(
+                found
+                    .why("the client does not start with it")
+                    .by_hand(format!("mend the file, then: kdk setup {program} --apply")),
+            )
+        }
     }
 }
 

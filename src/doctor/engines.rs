@@ -127,6 +127,7 @@ fn judge(program: &str, text: &str) -> Heard {
         "denied",
         "authentication required",
         "no basic auth",
+        "invalid status code from registry 40",
     ]) {
         return Heard::Reached;
     }
@@ -149,8 +150,7 @@ fn judge(program: &str, text: &str) -> Heard {
     } else if has(&["no such host", "server misbehaving", "name resolution", "lookup "]) {
         found("engine-name", "it cannot resolve the registry's name").suggest(&["setup", "hosts"])
     } else {
-        found("engine-unreachable", "an engine in a virtual machine does not reach this machine's loopback")
-            .by_hand("give the registry an address that the engine reaches: kdk config set registry.host=registry.test registry.listen_address=ADDRESS && kdk reconfigure")
+        found("engine-unreachable", "").suggest(&["status"])
     }))
 }
 

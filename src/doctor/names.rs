@@ -14,8 +14,30 @@ pub fn check(scene: &Scene) -> Verdict {
     };
     let mut found: Vec<Finding> = hosts::lacking(config)
         .into_iter()
-        .map(|line| Finding::problem("name-unresolved", line).why("clients do not find it by its name"))
+        .map(|line| {
+            Finding::problem("name-unresolved", line)
+                .why("clients do not find it by its name")
+                .suggest(&["setup", "hosts", "--apply"])
+        })
         .collect();
+    if found.is_empty() && config.registry_enabled() && config.registry_external_url().is_none() {
+        let host = config.registry_host();
+        let addresses = net::resolve(&host).unwrap_or_default();
+        if !addresses.is_empty() && !addresses.iter().any(|ip| net::is_own(*ip)) {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            found.push(
+                Finding::problem(
+                    "name-astray",
+                    format!(
+                        "{host} leads to {}, which is no address of this machine",
+                        all.join(" and ")
+                    ),
+                )
+                .why("unless something there leads back, clients do not find the registry by its name")
+                .suggest(&["setup", "hosts"]),
+            );
+        }
+    }
     let runs = config.registry_enabled() && scene.running(services::public_service(config)).is_some();
     if found.is_empty() && runs && config.registry_external_url().is_none() {
         let endpoint = services::public_endpoint(config);

@@ -287,6 +287,8 @@ enum Rest {
     NoFile,
     /// What is there is not what was put in.
     Unknown,
+    /// The file is not of its format any more.
+    Damaged(String),
 }
 
 /// Returns what is left of a file without what was put into it for a client.
@@ -301,7 +303,10 @@ fn without(put: &Put, client: &str, text: &str) -> Rest {
     }
     let taken = || {
         let edit = put.edits.get(client)?;
-        let mut rest = edit.take(text, before.unwrap_or_default()).ok().flatten()?;
+        let mut rest = match edit.take(text, before.unwrap_or_default()) {
+            Ok(rest) => rest?,
+            Err(reason) => return Some(Rest::Damaged(reason)),
+        };
         for (_, other) in put.edits.iter().filter(|(name, _)| *name != client) {
             rest = other.put(&rest).ok()?;
         }
@@ -324,6 +329,7 @@ fn take_out(root: &Root, record: &mut Record, client: &str, path: &Utf8Path) -> 
         There::Unreadable => Done::Failed(format!("{path} cannot be read by this user")),
         There::Text(text) => match without(&put, client, &text) {
             Rest::Unknown => Done::Foreign,
+            Rest::Damaged(reason) => Done::Failed(format!("{path}: {reason}; it was left as it is")),
             Rest::Text(rest) if rest == text => Done::Absent,
             Rest::Text(rest) => outcome(replace(path, &rest).map(drop), || by_hand(root, client, path, &rest))?,
             Rest::NoFile => outcome(remove_file(path, &put.made), || {

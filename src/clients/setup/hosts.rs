@@ -41,8 +41,9 @@ impl Client for Hosts {
                 // Whoever wrote it did what is to be done.
                 Some((_, there)) if net::is_own(there) => false,
                 Some((line, there)) => {
-                    plan.notes.push(format!(
-                        "line {line} of {FILE} says that {name} is {there}, not {address}: take it out, since the first line counts"
+                    plan.blocked = Some((
+                        format!("line {line} of {FILE} says that {name} is {there}, not {address}"),
+                        "take it out first: of two lines the first counts".to_owned(),
                     ));
                     true
                 }

@@ -46,6 +46,12 @@ impl Client for Nginx {
                 format!("serve HTTPS with: kdk config set registry.external_url https://{host} && kdk reconfigure"),
             ));
         }
+        if scene.nginx.redirect_http && (!is_https || port == 80) {
+            return Err(missing(
+                format!("nothing can be led from HTTP to {url} on port {port}"),
+                "leave --redirect-http out, or serve HTTPS on another port than 80".to_owned(),
+            ));
+        }
         let pair = scene.nginx.pair.clone().or_else(|| {
             is_https.then(|| {
                 let directory = Utf8PathBuf::from("/etc/nginx/ssl");

@@ -173,6 +173,12 @@ fn a_pair_that_is_brought_is_served_and_stays() {
     let mut curl = Command::new("curl");
     curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &top, &url]);
     assert_eq!(Output::of(&mut curl).ok(), "401");
+    // An authority would have nothing to sign, and must not take its place where clients look.
+    let refused = root.kdk(&["cert", "ca"]).fails(1);
+    assert!(
+        refused.contains("is yours") && !root.join(".kdk/authority").exists(),
+        "{refused}"
+    );
     let installed = root.read("registry_host.crt");
     root.kdk(&["reconfigure"]).ok();
     assert_eq!(root.read("registry_host.crt"), installed);
@@ -361,6 +367,20 @@ fn an_authority_of_the_root_s_own() {
             verified.stderr
         );
     }
+
+    // One that is brought is what clients must trust, authority or not.
+    let chain = Chain::of(&["127.0.0.1", "localhost"], (2020, 2040));
+    let pem = chain.file(
+        "all.pem",
+        &[&chain.own, &chain.middle, &chain.key].map(String::as_str).concat(),
+    );
+    let before = [root.read("registry_host.crt"), root.read("registry_host.key")];
+    root.kdk(&["cert", "install", &pem, "--for", "registry"]).ok();
+    let _ = root.kdk(&["trust-docker-registry"]);
+    assert_eq!(trusted(&place), root.read("registry_host.crt"));
+    root.write("registry_host.crt", &before[0]);
+    root.write("registry_host.key", &before[1]);
+    root.kdk(&["reconfigure"]).ok();
 
     assert!(root.kdk(&["cert", "ca", "--remove"]).refused().contains("--yes"));
     root.kdk(&["cert", "ca", "--remove", "--yes"]).ok();

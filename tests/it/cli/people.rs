@@ -50,6 +50,7 @@ fn a_log_is_short_on_a_terminal_and_as_stored_in_a_pipe() {
     assert_eq!(only(&["--status", "2xx"]), 1);
     assert_eq!(only(&["--repo", "a/b"]), 1);
     assert_eq!(only(&["--grep", "tags/list|manifests"]), 2);
+    assert_eq!(only(&["--grep", "GET +/v2/c/tags/list 404"]), 1);
     assert_eq!(only(&["--level", "error"]), 0);
     assert!(root.kdk(&["tail", "--grep", "("]).fails(2).contains("--grep"));
     assert!(root.kdk(&["tail", "--status", "abc"]).fails(2).contains("404 or 5xx"));
@@ -80,7 +81,9 @@ fn pages_are_opened_or_named() {
         root.rails_url("/group/project/container_registry")
     );
     assert_eq!(print(&["registry"]), root.registry_url("/v2/"));
-    assert!(root.kdk(&["open", "a b"]).fails(1).contains("no path of a project"));
+    for what in ["a b", "../..", "a//b"] {
+        assert!(root.kdk(&["open", what]).fails(1).contains("no path of a project"));
+    }
     // What opens it gets the address alone, and no shell.
     root.write("bin/xdg-open", "#!/bin/sh\nprintf '%s\\n' \"$@\" > \"$0.log\"\n");
     let program = root.join("bin/xdg-open");
@@ -98,13 +101,17 @@ fn pages_are_opened_or_named() {
 fn a_report_has_all_but_secrets() {
     const PASSWORD: &str = "pass-word-of-the-database";
     let root = TestRoot::with_registry(&format!(
-        "  notification_secret: hush-hush-hush\n  database:\n    password: {PASSWORD}\nrunner:\n  enabled: true\n  token: glrt-abcdefgh\n"
+        "  notification_secret: hush-hush-hush\n  env: {{AWS_SESSION: from-the-environment, GITHUB_PAT: ghp}}\n  notifications:\n    endpoints:\n      - {{name: other, url: 'http://127.0.0.1:9/', headers: {{X-Custom: [a-header-of-mine]}}}}\n  database:\n    password: {PASSWORD}\nrunner:\n  enabled: true\n  token: glrt-abcdefgh\n"
     ));
     root.up();
     let token = root.token();
     // One that somebody put where it does not belong.
     let leaked = reqwest::blocking::Client::new().get(root.registry_url(&format!("/v2/{token}/tags/list")));
     leaked.send().expect("answered");
+    let query = root.registry_url("/v2/?account=x&password=in-a-query&access_token=tok");
+    reqwest::blocking::get(query).expect("answered");
+    let settings = root.read("kdk.yml");
+    root.write("kdk.yml", &format!("# the password is in-a-remark\n{settings}"));
     let secrets: serde_json::Value = serde_json::from_str(&root.read(".kdk/secrets.json")).expect("JSON");
     let kept: Vec<&str> = secrets
         .as_object()
@@ -134,6 +141,12 @@ fn a_report_has_all_but_secrets() {
         PASSWORD,
         "glrt-abcdefgh",
         "PRIVATE KEY",
+        "from-the-environment",
+        "a-header-of-mine",
+        "in-a-query",
+        "access_token=tok",
+        "in-a-remark",
+        "ghp",
     ]
     .into_iter()
     .chain(kept)

@@ -402,6 +402,17 @@ fn what_an_earlier_plan_put_in_goes() {
     kdk("kdk setup runner --remove").ok();
     assert!(!namespace.docker_certificate("registry.test:5000").exists());
 
+    // A file that is damaged for a while is not forgotten.
+    std::fs::write(namespace.join("root/kdk.yml"), HTTP).expect("written");
+    kdk("kdk setup docker --apply").ok();
+    let set = read(&namespace, file);
+    std::fs::write(namespace.join(file), set.replace('{', "{{")).expect("written");
+    let damaged = kdk("kdk setup docker --remove").fails(1);
+    assert!(damaged.contains("it was left as it is"), "{damaged}");
+    std::fs::write(namespace.join(file), set).expect("written");
+    kdk("kdk setup docker --remove").ok();
+    assert!(!namespace.join(file).exists());
+
     // A record that cannot be read is not taken for an empty one.
     kdk("kdk setup docker --apply").ok();
     std::fs::write(namespace.join("root/.kdk/trusted.json"), "{").expect("written");
