@@ -177,6 +177,12 @@ impl Authority {
     /// # Errors
     /// When it cannot be made or written.
     pub fn make(&self, wanted: &Wanted, now: Timestamp) -> Result<(), CertError> {
+        if wanted.is_signed_by_authority
+            && let forbidden = self.local().forbidden(&wanted.names)?
+            && !forbidden.is_empty()
+        {
+            return Err(CertError::Forbidden(forbidden.join(", ")));
+        }
         let (certificate, key) = generate(wanted, self.local().issuer()?, now)?;
         let mut fingerprints = self.made()?;
         if let Some(facts) = Facts::of(&certificate) {
@@ -244,6 +250,7 @@ fn generate(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     validity::hold(&mut params, now, VALID_DAYS);
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(failed)?;
+    params.use_authority_key_identifier_extension = authority.is_some() && wanted.is_signed_by_authority;
     let certificate = match authority.filter(|_| wanted.is_signed_by_authority) {
         Some((issuer, pem)) => format!("{}{pem}", params.signed_by(&key, &issuer).map_err(failed)?.pem()),
         None => params.self_signed(&key).map_err(failed)?.pem(),

@@ -61,6 +61,47 @@ impl Facts {
     }
 }
 
+/// For what an authority may sign.
+#[derive(Debug, Default)]
+pub struct Permitted {
+    /// Domains, and all below them.
+    pub domains: Vec<String>,
+    /// Networks.
+    pub networks: Vec<ipnet::IpNet>,
+}
+
+/// Reads for what an authority may sign (RFC 5280, name constraints).
+pub fn permitted(pem: &str) -> Permitted {
+    let mut permitted = Permitted::default();
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+        return permitted;
+    };
+    let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
+        return permitted;
+    };
+    let Ok(Some(constraints)) = certificate.name_constraints() else {
+        return permitted;
+    };
+    for subtree in constraints.value.permitted_subtrees.iter().flatten() {
+        match &subtree.base {
+            GeneralName::DNSName(name) => permitted.domains.push(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => permitted.networks.extend(network(bytes)),
+            _ => {}
+        }
+    }
+    permitted
+}
+
+/// Reads an address and its mask.
+fn network(bytes: &[u8]) -> Option<ipnet::IpNet> {
+    let (address, mask) = bytes.split_at_checked(bytes.len() / 2)?;
+    let bits = mask.iter().map(|byte| byte.count_ones()).sum::<u32>();
+    let address = <[u8; 4]>::try_from(address)
+        .map(std::net::IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(address).map(std::net::IpAddr::from));
+    ipnet::IpNet::new(address.ok()?, u8::try_from(bits).ok()?).ok()
+}
+
 /// Returns the public key of a private one.
 pub fn public_key(key: &str) -> Option<Vec<u8>> {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;

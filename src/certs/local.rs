@@ -100,6 +100,25 @@ impl Local {
         Ok(())
     }
 
+    /// Returns those of some names for which the authority may not sign; its
+    /// clients would refuse the whole certificate.
+    ///
+    /// # Errors
+    /// When its certificate cannot be read.
+    pub fn forbidden(&self, names: &[String]) -> Result<Vec<String>, CertError> {
+        let Some(pem) = self.pem()? else { return Ok(Vec::new()) };
+        let permitted = super::facts::permitted(&pem);
+        let is_below = |name: &str, domain: &str| name == domain || name.ends_with(&format!(".{domain}"));
+        let may = |name: &str| {
+            if let Ok(address) = name.parse::<IpAddr>() {
+                return permitted.networks.iter().any(|network| network.contains(&address));
+            }
+            let name = name.trim_start_matches("*.").to_ascii_lowercase();
+            permitted.domains.iter().any(|domain| is_below(&name, domain))
+        };
+        Ok(names.iter().filter(|name| !may(name)).cloned().collect())
+    }
+
     /// Returns what signs; nothing where there is no authority.
     ///
     /// # Errors
@@ -134,7 +153,8 @@ fn permitted(names: &[String]) -> Vec<GeneralSubtree> {
                 let bits = if address.is_ipv4() { 32 } else { 128 };
                 GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, bits))
             }
-            Err(_) => GeneralSubtree::DnsName(name.clone()),
+            // A constraint holds for all that is below it.
+            Err(_) => GeneralSubtree::DnsName(name.trim_start_matches("*.").to_owned()),
         });
     }
     permitted

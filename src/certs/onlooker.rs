@@ -6,6 +6,22 @@ use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
+/// How long a server may take for each step.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Connects to the first address that answers.
+fn connect(address: &str) -> io::Result<std::net::TcpStream> {
+    use std::net::ToSocketAddrs as _;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
+    for address in address.to_socket_addrs()? {
+        match std::net::TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Returns the SHA-256 fingerprint of the certificate that a TLS server shows.
 ///
 /// # Errors
@@ -30,8 +46,9 @@ pub fn served(address: &str, name: &str) -> io::Result<Vec<u8>> {
         .with_no_client_auth();
     let name = rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let mut connection = rustls::ClientConnection::new(std::sync::Arc::new(config), name).map_err(io::Error::other)?;
-    let mut socket = std::net::TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    let mut socket = connect(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     // Nothing is sent but the handshake.
     let mut stream = rustls::Stream::new(&mut connection, &mut socket);
     let _ = stream.flush();

@@ -183,6 +183,12 @@ fn install(
             .hint("let them be served over HTTPS with: kdk config set https.enabled true"));
         }
         let root = config.root();
+        if config.https_pair().0 == config.https_pair().1 {
+            return Err(CommandError::user(
+                "https.certificate and https.key name one file: give each a file of its own",
+            )
+            .hint("kdk config set https.certificate=https.crt https.key=https.key"));
+        }
         // kdk's own there signs tokens, and stays.
         let (certificate, key) = if config.https_pair() == root.signing_pair() {
             (root.join("https.crt"), root.join("https.key"))
@@ -257,7 +263,7 @@ fn authority(ui: &Ui, config: &Config, remove: bool, yes: bool) -> Result<bool, 
     let local = Authority::new(root.certificates()).local();
     let now = Clock::System.now();
     if remove {
-        if !key.exists() {
+        if !key.exists() && !certificate.exists() {
             ui.say("There is no authority.");
             return Ok(false);
         }
@@ -266,7 +272,7 @@ fn authority(ui: &Ui, config: &Config, remove: bool, yes: bool) -> Result<bool, 
             yes,
             CONFIRM,
         )?;
-        for path in [&certificate, &key] {
+        for path in [&certificate, &key].into_iter().filter(|path| path.exists()) {
             back_up(path, root.relative(path).as_str(), &root.backups(), &backup_stamp(now))?;
             crate::sys::fs::remove(path)?;
         }

@@ -174,7 +174,7 @@ fn show(
                 line("names", None, &facts.names.join(", "));
             }
             line("issuer", None, &issuer(facts));
-            let left = (facts.not_after - now.as_second()) / 86_400;
+            let left = (facts.not_after - now.as_second()).div_euclid(86_400);
             let (tone, ends) = match left {
                 ..0 => (Tone::Bad, format!("{}: it has expired", day(facts.not_after))),
                 0..30 => (Tone::Odd, format!("{} (in {left} days)", day(facts.not_after))),

@@ -27,6 +27,13 @@ pub fn fields(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
+/// Returns a text without what a terminal would take for commands.
+fn tame(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .collect()
+}
+
 /// Writes a line for people: the time of day (UTC), the service, and a request
 /// or a message in short.
 pub fn human(line: &Line, width: usize) -> String {
@@ -34,7 +41,7 @@ pub fn human(line: &Line, width: usize) -> String {
     let time = line.stamp.get(11..23).unwrap_or(&line.stamp);
     let name = format!("{:width$}", line.service);
     let text = match fields(&line.text) {
-        None => line.text.clone(),
+        None => tame(&line.text),
         Some(fields) if fields.get("msg").is_some_and(|msg| msg == "access") => request(&fields),
         Some(fields) => message(&fields),
     };
@@ -43,7 +50,14 @@ pub fn human(line: &Line, width: usize) -> String {
 
 /// Writes a request: `GET /v2/ 401 0ms root skopeo/1.9.3`.
 fn request(fields: &Map<String, Value>) -> String {
-    let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
+    let tamed = |key: &str| tame(fields.get(key).and_then(Value::as_str).unwrap_or_default());
+    let values = ["method", "uri", "user_agent", "auth_user_name"].map(|key| (key, tamed(key)));
+    let text = |key: &str| {
+        values
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map_or("", |(_, value)| value)
+    };
     let status = fields.get("status").and_then(Value::as_u64).unwrap_or_default();
     let tone = match status {
         200..300 => Tone::Good,
@@ -74,7 +88,8 @@ fn request(fields: &Map<String, Value>) -> String {
 /// Writes a message and its fields: `warning no space left path=/…`.
 fn message(fields: &Map<String, Value>) -> String {
     let level = fields.get("level").and_then(Value::as_str).unwrap_or("info");
-    let text = fields.get("msg").and_then(Value::as_str).unwrap_or_default();
+    let text = tame(fields.get("msg").and_then(Value::as_str).unwrap_or_default());
+    let text = text.as_str();
     let mut parts = match rank(level).unwrap_or(1) {
         0 | 1 => vec![text.to_owned()],
         2 => vec![paint(Tone::Odd, level), text.to_owned()],
@@ -82,7 +97,7 @@ fn message(fields: &Map<String, Value>) -> String {
     };
     let shown = |value: &Value| match value {
         Value::String(text) if text.contains([' ', '"']) || text.is_empty() => format!("{text:?}"),
-        Value::String(text) => text.clone(),
+        Value::String(text) => tame(text),
         other => other.to_string(),
     };
     // Those of requests have the version of whoever answers; at the start it is news.
@@ -134,6 +149,8 @@ mod tests {
             ),
             "14:36:57.721 registry  error cannot write path=\"/a b\" error=\"no space left\""
         );
+        let hostile = r#"{"level":"info","msg":"a\u001b[31mb","x":"\u0007"}"#;
+        assert_eq!(plain(hostile), "14:36:57.721 registry  a\u{fffd}[31mb x=\u{fffd}");
         assert_eq!(
             plain("LOG:  database system is ready"),
             "14:36:57.721 registry  LOG:  database system is ready"

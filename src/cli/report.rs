@@ -103,6 +103,11 @@ fn gather(root: &Root) -> Result<String, CommandError> {
     }
     for path in [root.kdk_yml(), root.registry_config(), root.khulnasoft_yml()] {
         let body = read_optional(&path).map_or_else(|error| error.to_string(), Option::unwrap_or_default);
+        // Of what cannot be read nobody can tell what in it is secret.
+        let body = match serde_yaml::from_str::<Value>(&body) {
+            Ok(_) => body,
+            Err(error) => format!("left out: it is no YAML: {error}"),
+        };
         section(root.relative(&path).as_str(), &body);
     }
     let paths = services::paths(root);
@@ -172,11 +177,11 @@ fn without_secrets(root: &Root, text: &str) -> String {
         let pattern = Regex::new(pattern).expect("a valid expression");
         text = pattern.replace_all(&text, instead).into_owned();
     }
-    let login = Regex::new(r"://([^/\s:@]+):([^/\s@]+)@").expect("a valid expression");
-    text = login.replace_all(&text, format!("://$1:{REDACTED}@")).into_owned();
+    let login = Regex::new(r"://[^/\s@]+@").expect("a valid expression");
+    text = login.replace_all(&text, format!("://{REDACTED}@")).into_owned();
     // What stands under a key that says so, however short and however written.
     let named = Regex::new(&format!(
-        r#"(?im)("?[\w.-]*(?:{SENSITIVE})[\w.-]*"?\s*[:=]\s*)(\[?"?)([^\s"{{\[|,&}}\]]+)"#
+        r#"(?i)("?[\w.-]*(?:{SENSITIVE})[\w.-]*"?[ \t]*[:=][ \t]*)(\[?[ \t]*)("[^"\n]*"|'[^'\n]*'|[^\s"'{{\[|,&}}\]]+)"#
     ))
     .expect("a valid expression");
     let text = named.replace_all(&text, |found: &Captures<'_>| {

@@ -1,6 +1,7 @@
 //! Whether the engines of this machine reach the registry: each is asked to
 //! pull a name that cannot exist, and a refusal by the registry is a yes.
 
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -94,34 +95,42 @@ fn ask(program: &str, image: &str) -> String {
     let Ok(mut child) = spawned else {
         return "cannot connect".to_owned();
     };
+    // Whatever an engine leaves behind may hold its output open: it is read aside.
+    let (sender, said) = std::sync::mpsc::channel();
+    if let Some(mut output) = child.stderr.take() {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = output.read_to_end(&mut text);
+            let _ = sender.send(text);
+        });
+    }
     let began = monotonic();
-    while began.elapsed() < PATIENCE {
-        if !matches!(child.try_wait(), Ok(None)) {
-            break;
-        }
+    while began.elapsed() < PATIENCE && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(LOOK);
     }
-    let is_late = matches!(child.try_wait(), Ok(None));
-    if is_late {
+    if matches!(child.try_wait(), Ok(None)) {
         let _ = child.kill();
+        let _ = child.wait();
+        return "no answer in time".to_owned();
     }
-    let said = child.wait_with_output().map(|output| output.stderr).unwrap_or_default();
-    let text = String::from_utf8_lossy(&said).into_owned();
-    if is_late {
-        format!("{text} no answer in time")
-    } else {
-        text
-    }
+    let text = said.recv_timeout(PATIENCE).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Tells from what an engine says whether it reached the registry.
 fn judge(program: &str, text: &str) -> Heard {
     let has = |parts: &[&str]| parts.iter().any(|part| text.to_lowercase().contains(part));
-    if has(&["cannot connect", "is the docker daemon running", "permission denied"]) {
+    if has(&[
+        "cannot connect",
+        "is the docker daemon running",
+        "failed to connect to the docker api",
+        "permission denied",
+    ]) {
         return Heard::NoEngine;
     }
     if has(&[
         "manifest unknown",
+        ": not found",
         "not found: manifest",
         "unauthorized",
         "denied",

@@ -102,7 +102,8 @@ impl Scan<'_> {
     fn tags(&mut self, repository: &Utf8Path, tags: &Utf8Path) {
         let name = repository.strip_prefix(self.top).unwrap_or(repository).to_string();
         // What is there beside the directories of tags has no tag's name.
-        if tags.join("current").exists() || tags.join("link").exists() {
+        let is_nameless = tags.join("current/link").is_file() || tags.join("link").is_file();
+        if is_nameless {
             self.nameless.push(name.clone());
         }
         for tag in entries(tags) {
@@ -110,7 +111,7 @@ impl Scan<'_> {
                 return;
             }
             let tag_name = tag.file_name().unwrap_or_default();
-            if tag_name == "current" || tag_name == "index" {
+            if is_nameless && (tag_name == "current" || tag_name == "index") {
                 continue;
             }
             let link = read_optional(&tag.join("current/link")).ok().flatten();

@@ -49,6 +49,18 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     let (root, made) = find_or_make(session, args)?;
     let session = session.at(&root);
     let mut config = session.config()?;
+    if args.https && config.registry_external_url().is_some() {
+        return Err(CommandError::user(
+            "clients reach the registry by registry.external_url: HTTPS is its proxy's business, not --https's",
+        )
+        .hint("see what nginx needs with: kdk setup nginx"));
+    }
+    if args.https && !config.registry_enabled() {
+        return Err(
+            CommandError::user("the registry is not enabled: there is nothing to serve over HTTPS")
+                .hint("enable it with: kdk config set registry.enabled true"),
+        );
+    }
     if args.https && !config.registry_self_signed() {
         serve_https(&config)?;
         config = session.config()?;

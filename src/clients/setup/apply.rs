@@ -130,6 +130,8 @@ fn wanted(put: Option<&Put>, client: &str, change: &Change, there: &There) -> Re
         Some(_) if put.edits.len() == 1 && !is_shared(put) && hash(text) == put.sha256 => {
             (put.before.clone().unwrap_or_default(), put.before.clone())
         }
+        // Who removed the file did not remove what was in it before.
+        Some(_) if matches!(there, There::Nothing) => (String::new(), put.before.clone()),
         Some(earlier) => {
             // What others wrote since is what stood there before, now.
             let rest = earlier.take(text, put.before.as_deref().unwrap_or_default());
@@ -172,13 +174,13 @@ fn put_in(
     let known = record.get(path).cloned();
     if there.text() == Some(new) {
         // Another client's, or an earlier call's, that was written by hand since.
-        if let Some(mut put) = known.filter(|put| !put.edits.contains_key(client)) {
+        if let Some(mut put) = known.filter(|put| put.edits.get(client) != Some(&change.edit)) {
             put.edits.insert(client.to_owned(), change.edit.clone());
             record.set(path, Some(put))?;
         }
         return Ok(Done::Unchanged);
     }
-    if matches!(there, There::Unreadable) && !matches!(change.edit, Edit::Whole(_)) {
+    if matches!(there, There::Unreadable) {
         return Ok(Done::Failed(format!(
             "{path} cannot be read by this user; what goes into it is printed by: kdk setup {client}"
         )));

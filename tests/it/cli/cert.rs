@@ -325,6 +325,28 @@ fn an_authority_of_the_root_s_own() {
     assert_eq!(curl(root.registry_port).ok(), "401");
     assert_eq!(trusted(&place), std::fs::read_to_string(&authority).expect("read"));
 
+    // A name that it may not sign for is refused before a certificate is made that nobody accepts.
+    let before = root.read("registry_host.crt");
+    root.kdk(&["config", "set", "registry.certificate_names", "[www.example.com]"])
+        .ok();
+    let refused = root.kdk(&["reconfigure"]).fails(1);
+    assert!(refused.contains("may not sign for www.example.com"), "{refused}");
+    assert_eq!(root.read("registry_host.crt"), before);
+    root.kdk(&["config", "set", "registry.certificate_names", "['*.other.test']"])
+        .ok();
+    root.kdk(&["reconfigure"]).ok();
+    let text = openssl(&[
+        "x509",
+        "-noout",
+        "-text",
+        "-in",
+        &root.join("registry_host.crt").display().to_string(),
+    ]);
+    assert!(
+        text.contains("Authority Key Identifier") && text.contains("DNS:*.other.test"),
+        "{text}"
+    );
+
     // It signs for no site on the internet: clients refuse what it would sign.
     let path = |name: &str| root.join(name).display().to_string();
     openssl(&[

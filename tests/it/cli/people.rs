@@ -154,6 +154,15 @@ fn a_report_has_all_but_secrets() {
         assert!(!text.contains(secret), "{secret} is in the report");
     }
     assert!(root.kdk(&["report", "--print"]).ok().contains("## System"));
+    // Of settings that cannot be read nobody can tell what in them is secret.
+    let settings = root.read("kdk.yml");
+    root.write("kdk.yml", "registry: {env: {A: not-to-be-seen}\n");
+    let broken = root.kdk(&["report", "--print"]).ok();
+    assert!(
+        broken.contains("left out: it is no YAML") && !broken.contains("not-to-be-seen"),
+        "{broken}"
+    );
+    root.write("kdk.yml", &settings);
     let refused = root.kdk(&["report"]).fails(1);
     assert!(refused.contains("--yes"), "{refused}");
     assert!(
