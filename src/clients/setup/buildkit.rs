@@ -71,6 +71,10 @@ impl Client for Buildkit {
                 "a builder takes it up when it is made: docker buildx create --name multi-arch-builder --driver-opt network=host --config {own}; buildkitd, when it is started"
             ));
         }
+        if pem.is_some() {
+            plan =
+                plan.note("who builds fetches tokens by itself, and trusts the certificate after: eval \"$(kdk env)\"");
+        }
         Ok(scene.of_proxy(plan))
     }
 }

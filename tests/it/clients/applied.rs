@@ -645,7 +645,7 @@ fn clients_without_a_file_log_in_as_printed() {
              mkdir -p $HOME/.docker; printf '{{\"auths\":{{\"registry.test:5000\":{{\"auth\":\"%s\"}}}}}}' $(printf x:$(cat ../token) | base64 -w0) > $HOME/.docker/config.json; \
              setsid buildkitd --config $HOME/.docker/buildx/buildkitd.default.toml --addr unix://{top}/b.sock --root {top}/bk --oci-worker-snapshotter=native > ../b.log 2>&1 < /dev/null & \
              for i in $(seq 100); do buildctl debug workers >/dev/null 2>&1 && break; sleep 0.1; done; \
-             buildctl build --frontend dockerfile.v0 --local context=../project/context --local dockerfile=../project/context --output type=image,name=registry.test:5000/built:v1,push=true; \
+             eval \"$(kdk env)\"; buildctl build --frontend dockerfile.v0 --local context=../project/context --local dockerfile=../project/context --output type=image,name=registry.test:5000/built:v1,push=true; \
              pkill buildkitd; kdk setup buildkit --remove",
             peers.display()
         );
