@@ -368,7 +368,7 @@ pub fn apply(config: &Config, plan: &Plan, now: Timestamp) -> Result<Applied, Re
     for key in &plan.loose_keys {
         write_atomic(key, read(key)?.as_bytes(), PRIVATE)?;
     }
-    if config.registry_enabled()
+    if config.runs_registry()
         && let Some(images) = config.registry_storage_path()
     {
         create_dir(&images)?;

@@ -223,7 +223,7 @@ impl Root {
     }
 
     /// Stands for the root in names of directories outside of it.
-    fn hash(&self) -> String {
+    pub fn hash(&self) -> String {
         data_encoding::HEXLOWER.encode(&Sha256::digest(self.0.as_str().as_bytes())[..8])
     }
 

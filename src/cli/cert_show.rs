@@ -57,7 +57,7 @@ fn pairs(config: &Config) -> Vec<Pair> {
             places: Vec::new(),
         });
     }
-    if config.registry_enabled() && config.registry_self_signed() {
+    if config.runs_registry() && config.registry_self_signed() {
         let endpoint = services::public_endpoint(config);
         pairs.push(Pair {
             name: "registry",

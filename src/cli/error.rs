@@ -220,6 +220,12 @@ impl From<crate::services::NameError> for CommandError {
             } => Some(format!("did you mean {near}?")),
             NameError::Unknown { known, .. } => Some(format!("the services are: {}", known.join(", "))),
             NameError::Disabled { hint, .. } => Some(format!("enable it with: {hint}")),
+            NameError::Elsewhere { name, .. } if name == crate::services::REGISTRY => {
+                Some("to let kdk run one: kdk config unset registry.mode && kdk reconfigure".to_owned())
+            }
+            NameError::Elsewhere { .. } => {
+                Some("to let kdk run its own: kdk config set rails.mode embedded && kdk reconfigure".to_owned())
+            }
             NameError::Removed { .. } => None,
         };
         let plain = Self::user(chain(&error));
@@ -272,6 +278,20 @@ impl From<crate::services::Unready> for CommandError {
                 format!(
                     "build it with: kdk reconfigure{log}; or take the built-in one: kdk config set registry.version embedded && kdk reconfigure"
                 )
+            }
+            Unready::NoEngine { .. } => {
+                "install it, or take the built-in registry: kdk config unset registry.image && kdk reconfigure"
+                    .to_owned()
+            }
+            Unready::Engine { engine, .. } => format!(
+                "start it, or let the other engine run it: kdk config set registry.engine {}",
+                if *engine == "docker" { "podman" } else { "docker" }
+            ),
+            Unready::NoImage { engine, image } => {
+                format!("get it with: kdk reconfigure; or build it with: {engine} build -t {image} DIRECTORY")
+            }
+            Unready::NotPulled { engine, image, .. } => {
+                format!("build it with: {engine} build -t {image} DIRECTORY; or correct registry.image")
             }
             Unready::NoProgram { log: None, .. } => "correct it with: kdk config set registry.bin PATH".to_owned(),
         };

@@ -6,6 +6,7 @@ mod check_name;
 pub mod commands;
 mod completion;
 mod doctor;
+mod elsewhere;
 pub mod error;
 pub mod failures;
 pub mod leftovers;

@@ -38,7 +38,7 @@ pub fn wanted(config: &Config) -> Vec<(IpAddr, Vec<String>)> {
 /// Returns a line for the hosts file for each address that names are to lead to.
 fn unresolved(config: &Config) -> Vec<String> {
     let mut names = vec![("hostname", config.hostname(), page_address(config))];
-    if config.registry_enabled() {
+    if config.runs_registry() {
         names.push(("registry.host", config.registry_host(), registry_address(config)));
     }
     names.retain(|(_, host, _)| net::resolve(host).is_err());
@@ -63,7 +63,7 @@ fn unresolved(config: &Config) -> Vec<String> {
 /// Returns how to get the addresses that services are to listen on.
 pub fn missing_addresses(config: &Config) -> Vec<String> {
     let mut settings = vec![("listen_address", config.listen_address())];
-    if config.registry_enabled() {
+    if config.runs_registry() {
         settings.push(("registry.listen_address", config.registry_listen_address()));
     }
     settings.dedup_by(|(_, address), (_, before)| address == before);
@@ -85,7 +85,7 @@ fn registry_address(config: &Config) -> IpAddr {
 /// Returns where the pages' name is to lead: who is told to get tokens there
 /// must reach it as the registry.
 fn page_address(config: &Config) -> IpAddr {
-    let registry = || usable(&config.registry_listen_address()).filter(|_| config.registry_enabled());
+    let registry = || usable(&config.registry_listen_address()).filter(|_| config.runs_registry());
     usable(&config.listen_address())
         .or_else(registry)
         .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))

@@ -4,6 +4,7 @@
 //! and then read lazily: a default may depend on other settings.
 
 pub mod edit;
+mod elsewhere;
 pub mod generate;
 pub mod redact;
 pub mod schema;
@@ -352,6 +353,9 @@ impl Config {
 
     /// Returns the directory of the images; nothing where they are elsewhere.
     pub fn registry_storage_path(&self) -> Option<Utf8PathBuf> {
+        if self.registry_is_elsewhere() {
+            return None;
+        }
         let given = self.registry_storage();
         storage::directory(given.as_ref(), self.registry_path()).map(|path| self.path(&path))
     }
@@ -371,7 +375,10 @@ impl Config {
 
     /// Says whether the built-in registry runs, and not another one.
     pub fn registry_is_embedded(&self) -> bool {
-        self.registry_bin().is_none() && self.registry_version() == "embedded"
+        self.registry_bin().is_none()
+            && self.registry_image().is_none()
+            && self.registry_version() == "embedded"
+            && self.registry_mode() == "embedded"
     }
 
     /// Returns the certificate and the key of KhulnaSoft's own HTTPS.
@@ -388,7 +395,7 @@ impl Config {
     /// Says whether another registry than the built-in one stands behind a
     /// front, which holds the address and hands out tokens there.
     pub fn registry_has_front(&self) -> bool {
-        self.registry_enabled()
+        self.runs_registry()
             && !self.registry_is_embedded()
             && self.registry_front()
             && self.registry_auth_enabled()
@@ -398,10 +405,7 @@ impl Config {
     /// Says whether another registry than the built-in one must be told of
     /// KhulnaSoft's own certificate, to deliver its notifications.
     pub fn registry_needs_bundle(&self) -> bool {
-        self.registry_enabled()
-            && !self.registry_is_embedded()
-            && self.https_enabled()
-            && self.rails_mode() == "embedded"
+        self.runs_registry() && !self.registry_is_embedded() && self.https_enabled() && self.rails_mode() == "embedded"
     }
 
     /// Says whether clients get tokens at the registry's own address.

@@ -138,6 +138,8 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
     let exclusive: Vec<&str> = [
         ("registry.version", config.registry_version() != "embedded"),
         ("registry.bin", config.registry_bin().is_some()),
+        ("registry.image", config.registry_image().is_some()),
+        ("registry.mode", config.registry_mode() == "external"),
     ]
     .into_iter()
     .filter_map(|(key, set)| set.then_some(key))
@@ -147,6 +149,7 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
         let hint = format!("remove one: kdk config unset {first}, or kdk config unset {last}");
         found.push(problem(config, last, message, Some(hint)));
     }
+    elsewhere(config, found);
     if let Some(url) = config.registry_external_url() {
         let is_host = |host: &str| {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -227,6 +230,28 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
     }
 }
 
+/// A registry that runs elsewhere must be found there.
+fn elsewhere(config: &Config, found: &mut Vec<Problem>) {
+    if config.registry_mode() != "external" || config.url_elsewhere().is_some() {
+        return;
+    }
+    let example = "such as http://registry.example.com:5000";
+    let (key, message) = if config.is_given("registry.api_url") {
+        let url = config.registry_api_url();
+        (
+            "registry.api_url",
+            format!("registry.api_url must be the URL of the registry that runs elsewhere, {example}, not {url:?}"),
+        )
+    } else {
+        (
+            "registry.mode",
+            "registry.mode is external, and registry.api_url does not say where that registry is".to_owned(),
+        )
+    };
+    let hint = "set both at once: kdk config set registry.mode=external registry.api_url=URL".to_owned();
+    found.push(problem(config, key, message, Some(hint)));
+}
+
 fn storage_section(config: &Config, found: &mut Vec<Problem>) {
     let Some(given) = config.registry_storage() else { return };
     let stated = |key: &str, value: bool| config.is_given(key).then_some(value);
@@ -245,7 +270,7 @@ fn storage_section(config: &Config, found: &mut Vec<Problem>) {
 /// A client follows the realm with its credentials. From another machine, a
 /// loopback realm would lead it to itself.
 fn realm(config: &Config, found: &mut Vec<Problem>) {
-    if !config.registry_enabled()
+    if !config.runs_registry()
         || !config.registry_auth_enabled()
         || config.has_one_origin()
         || is_loopback_literal(&config.registry_listen_address())
@@ -305,13 +330,13 @@ fn ports(config: &Config, found: &mut Vec<Problem>) {
         .and_then(|address| address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()));
     let claims = [
         ("port", Some(config.port()), config.rails_mode() == "embedded"),
-        ("registry.port", Some(config.registry_port()), config.registry_enabled()),
+        ("registry.port", Some(config.registry_port()), config.runs_registry()),
         (
             "registry.backend_port",
             Some(config.registry_backend_port()),
             config.registry_has_front(),
         ),
-        ("registry.debug_addr", debug, config.registry_enabled()),
+        ("registry.debug_addr", debug, config.runs_registry()),
         (
             "postgresql.port",
             Some(config.postgresql_port()),

@@ -60,7 +60,7 @@ fn judged(config: &Config, pair: &Wanted, verdict: certs::Verdict) -> Option<Fin
 /// Says so when the registry serves another certificate than its file holds.
 fn stale(scene: &Scene, config: &Config) -> Option<Finding> {
     let name = services::public_service(config);
-    if !config.registry_enabled() || !config.registry_self_signed() {
+    if !config.runs_registry() || !config.registry_self_signed() {
         return None;
     }
     scene.running(name)?;

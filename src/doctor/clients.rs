@@ -18,7 +18,7 @@ const MACHINE: [&str; 4] = [
 
 /// Looks at docker and podman, and at the variables of this shell.
 pub fn check(scene: &Root) -> Verdict {
-    let config = match scene.registry() {
+    let config = match scene.used_registry() {
         Ok(config) => config,
         Err(verdict) => return verdict,
     };

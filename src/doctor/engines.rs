@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::finding::{Finding, Verdict};
 use super::scene::Scene;
 use crate::clients::{Found, needs};
-use crate::services;
 use crate::sys::clock::monotonic;
 
 /// How long an engine may take to say what it hears.
@@ -18,11 +17,11 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks docker and podman.
 pub fn check(scene: &Scene) -> Verdict {
-    let config = match scene.registry() {
+    let config = match scene.used_registry() {
         Ok(config) => config,
         Err(verdict) => return verdict,
     };
-    if scene.running(services::public_service(config)).is_none() {
+    if !scene.registry_may_answer(config) {
         return Verdict::Skipped("the registry does not run".to_owned());
     }
     let image = format!(

@@ -10,7 +10,7 @@ use crate::services::{self, RAILS};
 
 /// Looks at tokens: their service, their keys, and where clients are sent for them.
 pub fn check(scene: &Scene) -> Verdict {
-    let config = match scene.registry() {
+    let config = match scene.used_registry() {
         Ok(config) => config,
         Err(verdict) => return verdict,
     };
@@ -37,15 +37,16 @@ pub fn check(scene: &Scene) -> Verdict {
         } else {
             "registry.front"
         };
-        found.push(
-            Finding::warning(
-                "two-origins",
-                format!("tokens come from {realm}, not from the registry's own address"),
-            )
-            .why("crane, ko and cosign refuse to log in; over HTTPS regctl, oras and helm, too")
-            .suggest(&["config", "unset", key])
-            .suggest(&["reconfigure"]),
-        );
+        let finding = Finding::warning(
+            "two-origins",
+            format!("tokens come from {realm}, not from the registry's own address"),
+        )
+        .why("crane, ko and cosign refuse to log in; over HTTPS regctl, oras and helm, too");
+        found.push(if config.registry_is_elsewhere() {
+            finding.by_hand("put one proxy before both, and name it in registry.external_url and in the realm")
+        } else {
+            finding.suggest(&["config", "unset", key]).suggest(&["reconfigure"])
+        });
     }
     // Of what does not run it is said elsewhere.
     let rails_runs = config.rails_mode() != "embedded" || scene.running(RAILS).is_some();

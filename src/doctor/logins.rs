@@ -53,7 +53,8 @@ pub fn impossible(config: &Config) -> Option<NoLogins> {
     })
 }
 
-fn cause_of(error: &reqwest::Error) -> String {
+/// Returns why a service did not answer.
+pub fn cause_of(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -74,7 +75,7 @@ pub fn warnings(answer: &reqwest::blocking::Response) -> Option<String> {
 
 /// Says whether one who may log in or not was told so: anything else comes from
 /// another server at that address, or from one that is broken.
-fn is_token_service(status: StatusCode) -> bool {
+pub fn is_token_service(status: StatusCode) -> bool {
     status.is_success()
         || status.is_redirection()
         || [

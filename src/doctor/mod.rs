@@ -7,6 +7,7 @@ mod agreement;
 mod certificates;
 mod clients;
 mod database;
+pub mod elsewhere;
 mod engines;
 pub mod finding;
 mod limits;
@@ -30,11 +31,12 @@ use scene::Scene;
 pub type Check = (&'static str, fn(&Scene) -> Verdict);
 
 /// All checks, in the order in which they are shown.
-pub const CHECKS: [Check; 14] = [
+pub const CHECKS: [Check; 15] = [
     ("settings", settings::check),
     ("services", services::check),
     ("ports", ports::check),
     ("names", names::check),
+    ("elsewhere", elsewhere::check),
     ("certificates", certificates::check),
     ("login", login::check),
     ("agreement", agreement::check),

@@ -38,7 +38,7 @@ pub fn check(scene: &Scene) -> Verdict {
             );
         }
     }
-    let runs = config.registry_enabled() && scene.running(services::public_service(config)).is_some();
+    let runs = config.runs_registry() && scene.running(services::public_service(config)).is_some();
     if found.is_empty() && runs && config.registry_external_url().is_none() {
         let endpoint = services::public_endpoint(config);
         let host = config.registry_host();

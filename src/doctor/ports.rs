@@ -32,7 +32,7 @@ pub fn check(scene: &Scene) -> Verdict {
         }
         found.push(taken(config, &spec.name, services::port_key(config, &spec.name), port));
     }
-    if config.registry_enabled() && airplay(config) {
+    if config.runs_registry() && airplay(config) {
         found.push(
             Finding::problem(
                 "airplay",

@@ -37,17 +37,37 @@ impl Scene {
             .map_err(|_| Verdict::Skipped("kdk.yml cannot be used".to_owned()))
     }
 
-    /// Returns the settings of a root whose registry is enabled.
+    /// Returns the settings of a root that uses a registry, wherever that runs.
     ///
     /// # Errors
     /// What a check of it comes to otherwise.
-    pub fn registry(&self) -> Result<&Config, Verdict> {
+    pub fn used_registry(&self) -> Result<&Config, Verdict> {
         let config = self.config()?;
         if config.registry_enabled() {
             Ok(config)
         } else {
             Err(Verdict::Skipped("the registry is not enabled".to_owned()))
         }
+    }
+
+    /// Returns the settings of a root that runs a registry.
+    ///
+    /// # Errors
+    /// What a check of it comes to otherwise.
+    pub fn registry(&self) -> Result<&Config, Verdict> {
+        let config = self.used_registry()?;
+        if config.runs_registry() {
+            Ok(config)
+        } else {
+            let url = config.registry_api_url();
+            Err(Verdict::Skipped(format!("the registry runs at {url}")))
+        }
+    }
+
+    /// Says whether clients could reach the registry by now: it runs, or it is
+    /// one that runs elsewhere.
+    pub fn registry_may_answer(&self, config: &Config) -> bool {
+        config.registry_is_elsewhere() || self.running(services::public_service(config)).is_some()
     }
 
     /// Returns a service that runs.

@@ -12,7 +12,7 @@ pub fn exposure(config: &Config) -> Option<String> {
     let addresses = crate::sys::net::resolve(&listen).unwrap_or_default();
     // Where nothing can listen yet, something else is to be done first.
     let is_within = |address: &IpAddr| address.is_loopback() || !net::is_own(*address);
-    if !config.registry_enabled() || addresses.iter().all(is_within) {
+    if !config.runs_registry() || addresses.iter().all(is_within) {
         return None;
     }
     if !config.registry_auth_enabled() {
@@ -35,7 +35,7 @@ pub fn exposure(config: &Config) -> Option<String> {
 /// Says so when clients would be sent to themselves for tokens: the realm's
 /// name leads to this machine only, and the registry listens for others.
 pub fn realm(config: &Config) -> Option<String> {
-    let asks = config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin();
+    let asks = config.runs_registry() && config.registry_auth_enabled() && !config.has_one_origin();
     let realm = url::Url::parse(&config.registry_token_realm()).ok().filter(|_| asks)?;
     let Some(url::Host::Domain(name)) = realm.host() else {
         return None;

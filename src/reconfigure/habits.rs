@@ -7,7 +7,7 @@ const LOOSE_FILES: [(&str, &str); 8] = [
     ("registry_enabled", "registry.enabled"),
     ("registry_port", "registry.port"),
     ("registry_host", "registry.host"),
-    ("registry_image", "registry.bin, or registry.version for a git ref"),
+    ("registry_image", "registry.image"),
     ("registry_external_port", "registry.external_url"),
     ("host", "hostname"),
     ("port", "port"),

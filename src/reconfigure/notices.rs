@@ -7,6 +7,29 @@ use crate::clients::hosts;
 use crate::config::{Config, settings};
 use crate::sys::clock::Clock;
 
+/// Settings of a registry that kdk runs, which one elsewhere has for itself.
+const OF_OWN_REGISTRY: [&str; 19] = [
+    "registry.self_signed",
+    "registry.certificate_names",
+    "registry.listen_address",
+    "registry.api_host",
+    "registry.front",
+    "registry.backend_port",
+    "registry.http_secret",
+    "registry.notifications_enabled",
+    "registry.notifications.endpoints",
+    "registry.read_only_maintenance_enabled",
+    "registry.path",
+    "registry.storage",
+    "registry.redirect",
+    "registry.relativeurls",
+    "registry.debug_addr",
+    "registry.health_storagedriver_enabled",
+    "registry.database.enabled",
+    "registry.config",
+    "registry.env",
+];
+
 /// Returns everything that is worth a word.
 pub fn notices(config: &Config) -> Vec<String> {
     let mut notices = habits::left(config);
@@ -40,6 +63,10 @@ pub fn notices(config: &Config) -> Vec<String> {
             .filter(|(_, is_on)| *is_on)
             .map(|(key, _)| (*key).to_owned()),
     );
+    if config.registry_is_elsewhere() {
+        let given = OF_OWN_REGISTRY.iter().filter(|key| config.is_given(key));
+        without_effect.extend(given.map(|key| (*key).to_owned()));
+    }
     if !without_effect.is_empty() {
         notices.push(format!(
             "these settings of kdk.yml have no effect here: {}",
@@ -52,13 +79,15 @@ pub fn notices(config: &Config) -> Vec<String> {
     notices.extend(realm(config));
     if config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
         let realm = config.registry_token_realm();
-        let remedy = if config.is_given("registry.token_realm") {
-            "kdk config unset registry.token_realm"
+        let remedy = if config.registry_is_elsewhere() {
+            "by a proxy before both"
+        } else if config.is_given("registry.token_realm") {
+            "with: kdk config unset registry.token_realm"
         } else {
-            "kdk config unset registry.front"
+            "with: kdk config unset registry.front"
         };
         notices.push(format!(
-            "crane, ko and cosign (over HTTPS also regctl, oras and helm) will refuse to log in: tokens come from {realm}, not from the registry's own address; serve both at one address with: {remedy}"
+            "crane, ko and cosign (over HTTPS also regctl, oras and helm) will refuse to log in: tokens come from {realm}, not from the registry's own address; serve both at one address {remedy}"
         ));
     }
     notices

@@ -25,7 +25,7 @@ pub fn wanted_pairs(config: &Config) -> Vec<Wanted> {
             is_signed_by_authority: false,
         });
     }
-    if config.registry_enabled() && config.registry_self_signed() {
+    if config.runs_registry() && config.registry_self_signed() {
         pairs.push(registry_pair(config));
     }
     pairs

@@ -125,11 +125,7 @@ fn registry(config: &Config, secrets: &Secrets) -> Value {
     let rails_port = external.as_ref().map_or(Some(config.registry_port()), url::Url::port);
     json!({
         "enabled": config.registry_enabled(),
-        "addr": if config.registry_has_front() {
-            host_port("127.0.0.1", config.registry_backend_port())
-        } else {
-            host_port(&config.registry_listen_address(), config.registry_port())
-        },
+        "addr": addr(config),
         "public_addr": host_port(&config.registry_listen_address(), config.registry_port()),
         "tls": config.registry_self_signed() && !config.registry_has_front(),
         "token_service": config.token_service_url(),
@@ -169,6 +165,18 @@ fn registry(config: &Config, secrets: &Secrets) -> Value {
         "database_dbname": config.registry_database_dbname(),
         "database_sslmode": config.registry_database_sslmode(),
     })
+}
+
+/// Where the registry itself listens.
+fn addr(config: &Config) -> String {
+    let (host, port) = if config.registry_has_front() {
+        ("127.0.0.1".to_owned(), config.registry_backend_port())
+    } else {
+        (config.registry_listen_address(), config.registry_port())
+    };
+    // From a network of its own a container's port is published at that address.
+    let is_published = config.registry_image().is_some() && !sys::net::CONTAINERS_SHARE_NETWORK;
+    host_port(if is_published { "0.0.0.0" } else { &host }, port)
 }
 
 /// By which the registry proves itself to the receiver of its events.

@@ -99,20 +99,21 @@ const KHULNASOFT_KEYS: &[&str] = &["registry", "khulnasoft.default_projects_feat
 pub fn render(config: &Config, secrets: &Secrets) -> Result<Vec<Rendered>, RenderError> {
     let values = context::context(config, secrets);
     let root = config.root();
-    let mut files = vec![
-        Rendered {
+    let mut files = Vec::new();
+    if !config.registry_is_elsewhere() {
+        files.push(Rendered {
             path: root.registry_config(),
             text: registry(config, &values)?,
             mode: PRIVATE,
             ownership: Ownership::Ours,
-        },
-        Rendered {
-            path: root.khulnasoft_yml(),
-            text: yaml(config, KHULNASOFT, &values)?,
-            mode: PRIVATE,
-            ownership: Ownership::Shared(KHULNASOFT_KEYS),
-        },
-    ];
+        });
+    }
+    files.push(Rendered {
+        path: root.khulnasoft_yml(),
+        text: yaml(config, KHULNASOFT, &values)?,
+        mode: PRIVATE,
+        ownership: Ownership::Shared(KHULNASOFT_KEYS),
+    });
     if config.rails_mode() == "embedded" {
         files.push(Rendered {
             path: root.stand_in(),

@@ -125,6 +125,9 @@ pub fn token_url(config: &Config) -> String {
 /// Returns the token service to which clients' requests are sent on, by the
 /// file of whoever does.
 pub fn token_service(config: &Config) -> Option<String> {
+    if config.registry_is_elsewhere() {
+        return None;
+    }
     if config.registry_has_front() {
         let tree = rendered(&config.root().front())?;
         return Some(tree["token_service"].as_str()?.to_owned());

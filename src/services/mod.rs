@@ -1,9 +1,12 @@
 //! The services of a root: what runs, as which command, when it is ready.
 
+pub mod container;
 pub mod endpoint;
+mod environment;
 pub mod origin;
 pub mod postgresql;
 pub mod source;
+mod unready;
 
 use camino::Utf8PathBuf;
 use sha2::{Digest as _, Sha256};
@@ -19,7 +22,10 @@ use endpoint::{Endpoint, rails_endpoint, rails_prefix};
 pub use endpoint::{
     public_address, public_endpoint, rails_url, reachable, registry_endpoint, token_service, token_url,
 };
+use environment::environment;
+pub use environment::registry_env;
 pub use postgresql::POSTGRESQL;
+pub use unready::Unready;
 
 /// The registry's name.
 pub const REGISTRY: &str = "registry";
@@ -70,6 +76,14 @@ pub enum NameError {
         /// How to enable it.
         hint: String,
     },
+    /// The service is one that runs elsewhere.
+    #[error("the {name} of this root runs at {url}: kdk neither starts nor stops it")]
+    Elsewhere {
+        /// The name.
+        name: String,
+        /// Where.
+        url: String,
+    },
     /// The service does not exist any more.
     #[error("there is no service {name:?} any more: {instead}")]
     Removed {
@@ -94,7 +108,7 @@ pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     if config.rails_mode() == "embedded" {
         services.push(rails(config));
     }
-    if config.registry_enabled() {
+    if config.runs_registry() {
         services.push(registry(config));
     }
     if config.registry_has_front() {
@@ -124,7 +138,7 @@ pub fn pick(config: &Config, names: &[String]) -> Result<Vec<JobSpec>, NameError
     }
     let mut picked: Vec<JobSpec> = Vec::new();
     for name in names {
-        let service = resolve(name, &all)?;
+        let service = resolve(config, name, &all)?;
         if !picked.iter().any(|known| known.name == service.name) {
             picked.push(service);
         }
@@ -140,7 +154,7 @@ pub fn canonical(name: &str) -> &str {
         .map_or(name, |(_, own)| own)
 }
 
-fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
+fn resolve(config: &Config, name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
     let own = canonical(name);
     if let Some(service) = all.iter().find(|service| service.name == own) {
         return Ok(service.clone());
@@ -152,6 +166,12 @@ fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
         });
     }
     match own {
+        REGISTRY if config.registry_is_elsewhere() => {
+            return Err(NameError::Elsewhere {
+                name: own.to_owned(),
+                url: config.registry_api_url(),
+            });
+        }
         REGISTRY => {
             return Err(NameError::Disabled {
                 name: own.to_owned(),
@@ -162,6 +182,12 @@ fn resolve(name: &str, all: &[JobSpec]) -> Result<JobSpec, NameError> {
             return Err(NameError::Disabled {
                 name: own.to_owned(),
                 hint: "another registry (registry.bin or registry.version) and registry.front true".into(),
+            });
+        }
+        RAILS if config.rails_mode() != "embedded" => {
+            return Err(NameError::Elsewhere {
+                name: own.to_owned(),
+                url: config.rails_url(),
             });
         }
         RAILS => {
@@ -241,6 +267,9 @@ pub fn registry_command(config: &Config) -> Vec<String> {
         let built = config.path(&config.registry_dir()).join("bin/registry");
         return vec![if own.exists() { own } else { built }.into_string()];
     }
+    if let Some(image) = config.registry_image() {
+        return container::command(config, &image, false);
+    }
     let exe = sys::env::current_exe().unwrap_or_else(|_| "kdk".into());
     vec![exe.into_string(), "registry".to_owned()]
 }
@@ -248,12 +277,6 @@ pub fn registry_command(config: &Config) -> Vec<String> {
 /// Returns PostgreSQL, enabled or not: some commands need it for a while.
 pub fn postgresql(config: &Config) -> JobSpec {
     postgresql::service(config, environment())
-}
-
-/// Returns what `registry.env` adds to the registry's environment.
-pub fn registry_env(config: &Config) -> Vec<(String, String)> {
-    let env = config.registry_env().into_iter();
-    env.map(|(name, value)| (name, env_text(&value))).collect()
 }
 
 fn front(config: &Config) -> JobSpec {
@@ -276,6 +299,7 @@ fn front(config: &Config) -> JobSpec {
         },
         ready: Ready::Http(endpoint.url("/v2/")),
         depends_on: Vec::new(),
+        remains: Vec::new(),
         listen: Some(endpoint.listen()),
         address: shown(config, &endpoint),
         fingerprint: String::new(),
@@ -288,9 +312,20 @@ fn front(config: &Config) -> JobSpec {
 
 fn registry(config: &Config) -> JobSpec {
     let root = config.root();
-    let mut argv = registry_command(config);
-    argv.extend(["serve".to_owned(), root.relative(&root.registry_config()).to_string()]);
+    let (mut argv, file) = match config.registry_image() {
+        // It works in a directory of the image's own.
+        Some(image) => (container::command(config, &image, true), root.registry_config()),
+        None => (
+            registry_command(config),
+            root.relative(&root.registry_config()).to_owned(),
+        ),
+    };
+    argv.extend(["serve".to_owned(), file.into_string()]);
+    let remains = container::remains(config);
     let mut env = environment();
+    if config.registry_image().is_some() {
+        env.extend(container::environment());
+    }
     if config.registry_needs_bundle() {
         env.retain(|(known, _)| known != "SSL_CERT_FILE");
         env.push(("SSL_CERT_FILE".to_owned(), root.service_bundle().into_string()));
@@ -319,6 +354,7 @@ fn registry(config: &Config) -> JobSpec {
         },
         ready: Ready::Http(endpoint.url("/v2/")),
         depends_on: needs,
+        remains,
         address: if config.registry_has_front() {
             endpoint.url("")
         } else {
@@ -372,6 +408,7 @@ fn rails(config: &Config) -> JobSpec {
         },
         ready: Ready::Http(endpoint.url(&format!("{}/-/health", rails_prefix(config)))),
         depends_on: Vec::new(),
+        remains: Vec::new(),
         listen: Some(endpoint.listen()),
         address: format!("{}{}", endpoint.named(&config.hostname()), rails_prefix(config)),
         fingerprint: String::new(),
@@ -443,6 +480,9 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
             }
         });
     }
+    if let Some(image) = config.registry_image().filter(|_| spec.name == REGISTRY) {
+        return container::check(config, &image);
+    }
     let program = spec.argv.first().cloned().unwrap_or_default();
     if which::which(&program).is_err() {
         let built = config.registry_version() != "embedded" && spec.name == REGISTRY && config.registry_bin().is_none();
@@ -453,81 +493,6 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
         });
     }
     Ok(())
-}
-
-/// Why a service could not even be tried.
-#[derive(Debug, thiserror::Error)]
-pub enum Unready {
-    /// Nothing was rendered yet.
-    #[error("{name} has no configuration yet: {file} does not exist")]
-    NoConfiguration {
-        /// The service.
-        name: String,
-        /// The file.
-        file: Utf8PathBuf,
-    },
-    /// The configuration cannot be read.
-    #[error("cannot read {file}: {reason}")]
-    Unreadable {
-        /// The file.
-        file: Utf8PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// PostgreSQL cannot be run.
-    #[error(transparent)]
-    Postgresql(#[from] postgresql::PostgresqlError),
-    /// The program is not there.
-    #[error("{name} cannot run: {program} does not exist or is no program")]
-    NoProgram {
-        /// The service.
-        name: String,
-        /// The program.
-        program: String,
-        /// Log of the build that should have made it.
-        log: Option<Utf8PathBuf>,
-    },
-}
-
-/// The environment of services: what a login would give, not what happens to
-/// be exported in the shell that starts them.
-fn environment() -> Vec<(String, String)> {
-    const KEPT: [&str; 12] = [
-        "HOME",
-        "LANG",
-        "LOGNAME",
-        "NO_PROXY",
-        "PATH",
-        "SHELL",
-        "SSL_CERT_DIR",
-        "SSL_CERT_FILE",
-        "TMPDIR",
-        "TZ",
-        "USER",
-        "XDG_RUNTIME_DIR",
-    ];
-    let bundle = "SSL_CERT_FILE";
-    let mut kept: Vec<(String, String)> = sys::env::all()
-        .into_iter()
-        .filter(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"))
-        .collect();
-    // One that `kdk env` exported is for clients, and perhaps another root's:
-    // what it took the place of counts.
-    let ours = |(name, value): &(String, String)| name == bundle && crate::root::Root::is_ca_bundle(value);
-    if kept.iter().any(ours) {
-        kept.retain(|pair| !ours(pair));
-        kept.extend(sys::env::var("KDK_SSL_CERT_FILE_BEFORE").map(|before| (bundle.to_owned(), before)));
-    }
-    kept
-}
-
-/// Writes a value of `registry.env` as the process sees it.
-fn env_text(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Returns the log files of services that have one, enabled or not.

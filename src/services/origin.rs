@@ -9,7 +9,7 @@ use crate::services::{REGISTRY, registry_command, source};
 /// Where what a service runs comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// `embedded`, `source` or `binary`.
+    /// `embedded`, `source`, `binary`, `image` or `external`.
     pub kind: &'static str,
     /// Its version, as far as it is known.
     pub version: String,
@@ -33,6 +33,7 @@ pub fn of(config: &Config, name: &str) -> Option<Origin> {
             let found = Postgresql::find(config).ok()?;
             ("binary", asked(found.programs.join("postgres").as_str()))
         }
+        REGISTRY if config.registry_image().is_some() => ("image", config.registry_image()?),
         REGISTRY if config.registry_bin().is_some() => ("binary", asked(registry_command(config).first()?)),
         REGISTRY if !config.registry_is_embedded() => ("source", source::built(config).unwrap_or_default()),
         _ => ("embedded", env!("CARGO_PKG_VERSION").to_owned()),

@@ -396,6 +396,7 @@ pub fn service(config: &Config, env: Vec<(String, String)>) -> JobSpec {
             found.port.to_string(),
         ]),
         depends_on: Vec::new(),
+        remains: Vec::new(),
         listen: None,
         address: format!("{endpoint}/.s.PGSQL.{}", found.port),
         fingerprint: String::new(),

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -19,6 +19,9 @@ use crate::sys::failpoint;
 use crate::sys::fs::{SharedLock, read_optional};
 use crate::sys::process::{self, Identity, SpawnSpec};
 use nix::sys::signal::Signal;
+
+/// How long it may take to end what a job left with somebody else.
+const REMAINS: Duration = Duration::from_secs(20);
 
 /// A process that belongs to a job.
 pub enum Running {
@@ -54,8 +57,15 @@ impl Running {
 }
 
 /// Makes sure that nothing is left of a job whose leader has ended: neither
-/// of its group, nor descendants that left the group but hold the pid file.
-pub fn clean_up(group: i32, pid_file: &Utf8Path) {
+/// its processes, nor what it has started through somebody else.
+pub fn clean_up(group: i32, pid_file: &Utf8Path, ran: &JobSpec) {
+    end_processes(group, pid_file);
+    end_remains(ran);
+}
+
+/// Ends what is left of a group, and descendants that left the group but hold
+/// the pid file.
+pub fn end_processes(group: i32, pid_file: &Utf8Path) {
     end_group(group, Duration::from_secs(2));
     for pid in process::holders(pid_file) {
         process::signal_process(pid, Signal::SIGTERM);
@@ -71,9 +81,34 @@ pub fn clean_up(group: i32, pid_file: &Utf8Path) {
     }
 }
 
+/// Runs the command that ends what a job may have left with somebody else.
+fn end_remains(ran: &JobSpec) {
+    let Some((program, arguments)) = ran.remains.split_first() else {
+        return;
+    };
+    let quiet = Stdio::null;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(ran.env.iter().cloned())
+        .current_dir(&ran.cwd)
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet());
+    // That there is nothing left is a failure to some.
+    let Ok(mut child) = command.spawn() else { return };
+    let ended = || child.try_wait().ok().flatten();
+    if wait_until(REMAINS, ended).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
 /// Asks what is left of a group to end, and kills it after `grace`.
 pub fn end_group(group: i32, grace: Duration) {
-    let gone = || (!process::group_alive(group)).then_some(());
+    // There is no group 0: to signals that is whoever sends them.
+    let gone = || (group <= 0 || !process::group_alive(group)).then_some(());
     if gone().is_some() {
         return;
     }
@@ -121,6 +156,17 @@ pub enum Found {
     Leader(Identity),
     /// Its leader is gone, but processes of its group are left.
     Leftovers(i32),
+}
+
+impl Found {
+    /// Returns the group of which processes are left; 0 where there is none.
+    pub fn group(&self) -> i32 {
+        match self {
+            Self::Nothing => 0,
+            Self::Leader(identity) => identity.pid,
+            Self::Leftovers(group) => *group,
+        }
+    }
 }
 
 /// Looks for a job that an earlier daemon started.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::signal::StopSignal;
 
 /// Version of these messages and of the daemon's store. One more with every change.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A job: everything needed to run a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub struct JobSpec {
     pub ready: Ready,
     /// Jobs that must be ready before it starts, and stop after it.
     pub depends_on: Vec<String>,
+    /// Command that ends what may be left of it beside its own processes, run
+    /// once these have ended: program and arguments, or nothing.
+    #[serde(default)]
+    pub remains: Vec<String>,
     /// `host:port` that it will listen on; checked before it starts.
     pub listen: Option<String>,
     /// Address for people.

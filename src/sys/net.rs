@@ -73,6 +73,10 @@ pub fn is_on_loopback(address: IpAddr) -> bool {
         || nix::ifaddrs::getifaddrs().is_ok_and(|mut all| all.any(|interface| has(interface) == Some(address)))
 }
 
+/// Whether containers can have this machine's own network: elsewhere they run
+/// in a machine of the engine's.
+pub const CONTAINERS_SHARE_NETWORK: bool = cfg!(target_os = "linux");
+
 /// Returns the command that gives the loopback interface an address.
 pub fn alias_command(address: IpAddr) -> String {
     if cfg!(target_os = "linux") {

@@ -57,3 +57,11 @@ mod platform {
             .collect()
     }
 }
+
+/// Returns the ids of the user and of the group that this process acts as.
+pub fn ids() -> (u64, u64) {
+    (
+        nix::unistd::geteuid().as_raw().into(),
+        nix::unistd::getegid().as_raw().into(),
+    )
+}

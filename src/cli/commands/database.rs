@@ -126,7 +126,7 @@ pub fn before_start(session: &Session, config: &Config, specs: &[JobSpec]) -> Re
 /// Makes the metadata database and its schema where they are missing, when
 /// the settings ask for one.
 pub fn prepare(session: &Session, config: &Config) -> Result<(), CommandError> {
-    if !config.registry_enabled() || config.registry_database_enabled() == "false" {
+    if !config.runs_registry() || config.registry_database_enabled() == "false" {
         return Ok(());
     }
     if !config.registry_is_embedded() && !has_database(config)? {
@@ -183,13 +183,17 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
 
 /// Returns the program of another registry than the built-in one.
 fn program(config: &Config) -> String {
-    services::registry_command(config).swap_remove(0)
+    let image = config.registry_image();
+    image.unwrap_or_else(|| services::registry_command(config).swap_remove(0))
 }
 
 /// Returns another registry's own command, as it is run in the root.
 fn by_registry(config: &Config, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program(config));
+    let line = services::registry_command(config);
+    let (program, before) = line.split_first().expect("a command has a program");
+    let mut command = Command::new(program);
     command
+        .args(before)
         .args(arguments)
         .current_dir(config.root().path())
         .envs(services::registry_env(config))

@@ -6,8 +6,8 @@ use super::database;
 use super::registry::import::{self, ImportArgs as Detailed};
 use super::registry::source_of;
 use super::run_state;
-use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::{Session, elsewhere};
 use crate::config::Config;
 use crate::registry::config::Source;
 use crate::registry::config::database::Mode;
@@ -35,6 +35,7 @@ pub struct ImportArgs {
 pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
+    elsewhere::refuse(&config)?;
     check(&config)?;
     let storage = config.registry_storage_path();
     let images = storage

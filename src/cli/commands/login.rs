@@ -12,7 +12,7 @@ use crate::cli::error::CommandError;
 use crate::cli::{failures, tokens};
 use crate::clients::{self, Found, hosts, insecure};
 use crate::config::Config;
-use crate::doctor::logins;
+use crate::doctor::{elsewhere, logins};
 use crate::reconfigure::ADMIN;
 use crate::roots::Rival;
 use crate::services::{self, FRONT, REGISTRY};
@@ -128,7 +128,11 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
     {
         return Err(CommandError::user(format!("{address:?} is not HOST:PORT")));
     }
-    check_holder(config, &address, args.force)?;
+    if config.registry_is_elsewhere() && address == config.registry_address() {
+        check_elsewhere(session, config, args.force)?;
+    } else {
+        check_holder(config, &address, args.force)?;
+    }
     // Not for a moment in which all are busy.
     let mut asked = (0..LOOKS).map_while(|_| logins::impossible(config));
     if !args.force
@@ -193,16 +197,26 @@ fn tell_podman(session: &Session, config: &Config, address: &str, yes: bool) -> 
     Ok(false)
 }
 
+/// Checks that a registry that runs elsewhere takes this root's tokens, before
+/// one is sent to where the settings say that it is.
+fn check_elsewhere(session: &Session, config: &Config, force: bool) -> Result<(), CommandError> {
+    if let Some(finding) = elsewhere::registry(config).filter(|_| !force) {
+        return Err(CommandError::user(finding.evidence).hint("see what helps with: kdk doctor"));
+    }
+    if !clients::needs::is_https(config) && !clients::needs::leads_to_loopback(&config.registry_address()) {
+        session.ui.warn(&format!(
+            "{} speaks plain HTTP: the token crosses the network unencrypted",
+            config.registry_address()
+        ));
+    }
+    Ok(())
+}
+
 /// Checks that this root's registry, and nobody else, listens where a token
 /// is about to be sent.
 fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), CommandError> {
     let endpoint = services::public_endpoint(config);
-    let jobs = services::supervisor(config.root()).status()?;
-    // What the settings name may not run yet, and what did before go on.
-    let own = jobs
-        .iter()
-        .filter(|job| [REGISTRY, FRONT].contains(&&*job.name) && job.state.is_alive());
-    let own: Vec<i32> = own.filter_map(|job| job.pid).collect();
+    let own = own_processes(config)?;
     if own.is_empty() {
         return Err(not_running(config, endpoint.port));
     }
@@ -271,6 +285,17 @@ fn check_holder(config: &Config, address: &str, force: bool) -> Result<(), Comma
         _ => error
             .hint("log in to the address that kdk status shows, or say with --force that it leads to this registry"),
     })
+}
+
+/// Returns the processes that serve this root's registry.
+fn own_processes(config: &Config) -> Result<Vec<i32>, CommandError> {
+    let jobs = services::supervisor(config.root()).status()?;
+    // What the settings name may not run yet, and what did before go on.
+    let own = jobs
+        .iter()
+        .filter(|job| [REGISTRY, FRONT].contains(&&*job.name) && job.state.is_alive());
+    let own = own.filter_map(|job| job.pid);
+    Ok(own.chain(services::container::process(config)).collect())
 }
 
 /// Says that there is nobody to log in to, and who is there instead.

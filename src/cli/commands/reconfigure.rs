@@ -72,6 +72,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let before = Applied::load(config);
     let left = preflight::images_left(config);
     plan.notices.iter().chain(&left).for_each(|notice| ui.warn(notice));
+    get_image(session, config)?;
     let built = build(session, config);
     if source::is_pending(config)
         && let Err(error) = built
@@ -238,6 +239,19 @@ fn build(session: &Session, config: &Config) -> Result<Option<source::Prepared>,
         session.ui.say(&format!("  {line}"));
     })?;
     Ok(Some(prepared))
+}
+
+/// Gets the image that the settings name, where the engine does not have it.
+fn get_image(session: &Session, config: &Config) -> Result<(), CommandError> {
+    if !config.runs_registry() {
+        return Ok(());
+    }
+    let progress = session.ui.progress("looking for registry.image");
+    services::container::prepare(config, |line| {
+        progress.set(line);
+        session.ui.say(&format!("  {line}"));
+    })
+    .map_err(|error| CommandError::from(error).hint("nothing was written"))
 }
 
 fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), CommandError> {

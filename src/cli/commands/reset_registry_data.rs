@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::registry::source_of;
 use super::{database, run_state};
-use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::{Session, elsewhere};
 use crate::config::Config;
 use crate::doctor::storage;
 use crate::registry::admin;
@@ -31,6 +31,7 @@ pub struct ResetArgs {
 pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
+    elsewhere::refuse(&config)?;
     let name = config.registry_database_dbname();
     let source = source_of(&config);
     let path = &source.path;

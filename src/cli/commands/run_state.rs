@@ -6,7 +6,7 @@ use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
 use crate::cli::welcome;
-use crate::cli::{failures, leftovers, outcome};
+use crate::cli::{elsewhere, failures, leftovers, outcome};
 use crate::clients::hosts;
 use crate::config::Config;
 use crate::doctor::{preflight, storage};
@@ -69,6 +69,7 @@ pub fn start(session: &Session, args: &StartArgs) -> Result<(), CommandError> {
     }
     bring_up(session, &config, specs, Manner::Start)?;
     if args.services.is_empty() {
+        elsewhere::announce(&session.ui, &config);
         welcome::next(session, &config, None);
     }
     Ok(())
@@ -79,7 +80,9 @@ pub fn start_all(session: &Session, config: &Config) -> Result<(), CommandError>
     let specs = services::pick(config, &[])?;
     check_data(config, &specs)?;
     super::database::before_start(session, config, &specs)?;
-    bring_up(session, config, specs, Manner::Start)
+    bring_up(session, config, specs, Manner::Start)?;
+    elsewhere::announce(&session.ui, config);
+    Ok(())
 }
 
 /// `kdk stop`.
@@ -115,6 +118,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     }
     bring_up(session, &config, specs, Manner::Restart)?;
     if args.services.is_empty() {
+        elsewhere::announce(&session.ui, &config);
         welcome::next(session, &config, None);
     }
     Ok(())
@@ -314,6 +318,9 @@ enum Manner {
 fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Manner) -> Result<(), CommandError> {
     let ui = &session.ui;
     let is_restart = matches!(manner, Manner::Restart | Manner::RestartSilently);
+    if specs.is_empty() && config.registry_is_elsewhere() {
+        return Ok(());
+    }
     let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
     services::limit_logs(config)?;
     leftovers::end(ui, &specs);

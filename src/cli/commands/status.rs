@@ -11,13 +11,14 @@ use crate::cli::error::{CommandError, USER};
 use crate::cli::failures;
 use crate::cli::ui::{Tone, paint};
 use crate::config::Config;
-use crate::doctor::{logins, preflight};
+use crate::doctor::finding::Finding;
+use crate::doctor::{elsewhere, logins, preflight};
 use crate::reconfigure::exposure;
 use crate::root::Root;
-use crate::services;
 use crate::services::origin::{self, Origin};
+use crate::services::{self, NameError, RAILS, REGISTRY};
 use crate::supervisor::probe;
-use crate::supervisor::protocol::{JobStatus, Ready, StateName};
+use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StateName};
 use crate::sys::clock::{Clock, human_duration};
 
 /// Arguments of `kdk status`.
@@ -45,9 +46,50 @@ struct Shown {
     /// Whether it runs with the settings as they are now; nothing where they
     /// cannot be read.
     is_current: Option<bool>,
+    /// Whether somebody else runs it.
+    is_elsewhere: bool,
 }
 
 impl Shown {
+    /// Describes a service that somebody else runs, by what was found there.
+    fn elsewhere(name: &str, url: String, finding: Option<Finding>) -> Self {
+        let health = match &finding {
+            None => "ok",
+            Some(finding) if finding.id.ends_with("silent") => "no answer",
+            Some(_) => "unhealthy",
+        };
+        Self {
+            job: JobStatus {
+                name: name.to_owned(),
+                state: StateName::Down,
+                detail: String::new(),
+                pid: None,
+                uptime_seconds: None,
+                restarts: 0,
+                ready: Ready::Running,
+                address: url,
+                fingerprint: String::new(),
+                program: String::new(),
+            },
+            health,
+            reason: finding.map(|finding| finding.evidence),
+            origin: Some(Origin {
+                kind: "external",
+                version: String::new(),
+            }),
+            is_current: None,
+            is_elsewhere: true,
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if self.is_elsewhere {
+            "elsewhere"
+        } else {
+            self.job.state.text()
+        }
+    }
+
     /// Says whether something is wrong with it, beside not having been started.
     fn is_broken(&self) -> bool {
         matches!(
@@ -120,9 +162,25 @@ fn once(session: &Session, args: &StatusArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Returns the services that are asked for and that kdk runs.
+fn picked(config: &Config, names: &[String]) -> Result<Vec<JobSpec>, CommandError> {
+    if names.is_empty() {
+        return Ok(services::catalogue(config));
+    }
+    let mut all = Vec::new();
+    for name in names {
+        match services::pick(config, std::slice::from_ref(name)) {
+            Ok(specs) => all.extend(specs),
+            Err(NameError::Elsewhere { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(all)
+}
+
 fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec<Shown>, CommandError> {
     let catalogue = match config {
-        Some(config) => services::pick(config, &args.services)?,
+        Some(config) => picked(config, &args.services)?,
         None => Vec::new(),
     };
     let mut jobs = services::supervisor(root).status()?;
@@ -137,7 +195,6 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
         let enabled = catalogue.is_empty() || catalogue.iter().any(|spec| spec.name == job.name);
         (wanted.is_empty() || wanted.contains(&job.name.as_str())) && (enabled || job.state != StateName::Down)
     });
-    jobs.sort_by(|a, b| a.name.cmp(&b.name));
     let shown = jobs.into_iter().map(|mut job| {
         let spec = catalogue.iter().find(|spec| spec.name == job.name);
         let is_current = spec.map(|spec| !job.state.is_alive() || spec.fingerprint == job.fingerprint);
@@ -174,15 +231,38 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
             health,
             reason,
             is_current,
+            is_elsewhere: false,
         }
     });
-    Ok(shown.collect())
+    let mut all: Vec<Shown> = shown.collect();
+    if let Some(config) = config {
+        let others = elsewhere(config).into_iter();
+        all.extend(others.filter(|shown| wanted.is_empty() || wanted.contains(&shown.job.name.as_str())));
+    }
+    all.sort_by(|a, b| a.job.name.cmp(&b.job.name));
+    Ok(all)
+}
+
+/// Looks at what somebody else runs for this root.
+fn elsewhere(config: &Config) -> Vec<Shown> {
+    let mut all = Vec::new();
+    if config.registry_is_elsewhere() {
+        all.push(Shown::elsewhere(
+            REGISTRY,
+            config.registry_api_url(),
+            elsewhere::registry(config),
+        ));
+    }
+    if config.rails_mode() != "embedded" && config.registry_enabled() {
+        all.push(Shown::elsewhere(RAILS, config.rails_url(), elsewhere::rails(config)));
+    }
+    all
 }
 
 fn described(shown: &Shown) -> serde_json::Value {
     let Shown { job, origin, .. } = shown;
     json!({
-        "name": job.name, "state": job.state.text(), "detail": job.detail, "pid": job.pid,
+        "name": job.name, "state": shown.state(), "detail": job.detail, "pid": job.pid,
         "uptime_seconds": job.uptime_seconds, "restarts": job.restarts, "address": job.address,
         "health": shown.health, "reason": shown.reason, "settings_applied": shown.is_current,
         "kind": origin.as_ref().map(|origin| origin.kind), "version": origin.as_ref().map(|origin| &origin.version),
@@ -198,8 +278,8 @@ fn show(session: &Session, all: &[Shown], tell_of_stale: bool) {
             _ => Some(Tone::Bad),
         };
         let state = match job.restarts {
-            0 => job.state.text().to_owned(),
-            count => format!("{} ({count}×)", job.state.text()),
+            0 => shown.state().to_owned(),
+            count => format!("{} ({count}×)", shown.state()),
         };
         vec![
             (job.name.clone(), Some(Tone::Strong)),

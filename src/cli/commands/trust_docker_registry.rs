@@ -48,8 +48,13 @@ pub fn run(session: &Session, args: &TrustArgs) -> Result<(), CommandError> {
         return plain(session, &config, args);
     }
     if !config.clients_see_own_certificate() {
+        let place = if config.registry_is_elsewhere() {
+            "runs elsewhere"
+        } else {
+            "is behind a proxy"
+        };
         session.ui.say(&format!(
-            "{} is HTTPS behind a proxy, whose certificate is not kdk's: nothing to install.",
+            "{} {place}, with a certificate that is not kdk's: nothing to install.",
             config.registry_url()
         ));
         return Ok(());
@@ -123,7 +128,7 @@ fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
 
 /// Restarts a registry that still serves another certificate.
 fn refresh_registry(session: &Session, config: &Config, pem: &str) -> Result<(), CommandError> {
-    if !config.registry_enabled() || !config.registry_self_signed() {
+    if !config.runs_registry() || !config.registry_self_signed() {
         return Ok(());
     }
     let runs = services::supervisor(config.root())

@@ -49,6 +49,12 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     let (root, made) = find_or_make(session, args)?;
     let session = session.at(&root);
     let mut config = session.config()?;
+    if args.https && config.registry_is_elsewhere() {
+        return Err(CommandError::user(format!(
+            "the registry runs at {} (registry.mode: external): HTTPS is set up there",
+            config.registry_api_url()
+        )));
+    }
     if args.https && config.registry_external_url().is_some() {
         return Err(CommandError::user(
             "clients reach the registry by registry.external_url: HTTPS is its proxy's business, not --https's",

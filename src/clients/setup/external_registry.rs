@@ -25,7 +25,7 @@ impl Client for ExternalRegistry {
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
         const BUNDLE: &str = "/etc/docker/registry/kdk.crt";
         let config = scene.config;
-        let pages = config.url();
+        let pages = config.rails_url();
         let pages = pages.trim_end_matches('/');
         let mut token = json!({
             "auth": {"token": {
@@ -59,8 +59,11 @@ impl Client for ExternalRegistry {
                 config.hostname()
             ));
         }
+        if config.registry_is_elsewhere() {
+            return Ok(plan);
+        }
         Ok(plan.note(
-            "then let this root use it: kdk config set registry.api_url URL && kdk config set registry.host HOST",
+            "then let this root use it: kdk config set registry.mode=external registry.api_url=URL && kdk reconfigure",
         ))
     }
 }

@@ -41,7 +41,7 @@ settings! { KDK;
 
 settings! { SERVICES;
     /// Runs PostgreSQL as a service, for the metadata database.
-    postgresql_enabled: bool = "postgresql.enabled", Kind::Bool, from "registry.enabled, registry.database.enabled, registry.database.host" |c| c.registry_enabled() && c.registry_database_enabled() != "false" && c.registry_database_host() == c.postgresql_host();
+    postgresql_enabled: bool = "postgresql.enabled", Kind::Bool, from "registry.enabled, registry.database.enabled, registry.database.host" |c| c.runs_registry() && c.registry_database_enabled() != "false" && c.registry_database_host() == c.postgresql_host();
     /// Port of PostgreSQL; it names the socket too.
     postgresql_port: u16 = "postgresql.port", Kind::Port, |_| 5432;
     /// Host of PostgreSQL: a directory with its socket, or a name.

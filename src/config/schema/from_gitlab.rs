@@ -185,7 +185,7 @@ pub static NOT_APPLICABLE: &[(&str, &str)] = &[
     ),
     (
         "replacing the registry's binary in a package or a chart",
-        "registry.bin runs any binary, registry.version builds any ref",
+        "registry.bin runs any binary, registry.image any image, registry.version builds any ref",
     ),
     ("Sidekiq nodes", "there is no Sidekiq"),
     (

@@ -127,8 +127,4 @@ pub const REMOVED: &[(&str, &str)] = &[
         "registry.external_port",
         "set registry.external_url, with the port in it",
     ),
-    (
-        "registry.image",
-        "run a registry binary with registry.bin, or build a git ref with registry.version",
-    ),
 ];

@@ -9,10 +9,17 @@ use crate::sys::net::host_port;
 settings! { REGISTRY;
     /// Runs the container registry and shows it in KhulnaSoft.
     registry_enabled: bool = "registry.enabled", Kind::Bool, |_| false;
+    /// Whether kdk runs the registry (embedded), whichever version, or uses one that runs elsewhere, at registry.api_url (external).
+    registry_mode: String = "registry.mode", Kind::Choice(&["embedded", "external"]), |_| "embedded";
     /// Host name in images' names; the certificate is made for it.
-    registry_host: String = "registry.host", Kind::Host, from "hostname" |c| c.hostname();
+    registry_host: String = "registry.host", Kind::Host, from "hostname; registry.api_url of one elsewhere" |c| {
+        let elsewhere = c.url_elsewhere().and_then(|url| url.host_str().map(str::to_owned));
+        elsewhere.unwrap_or_else(|| c.hostname())
+    };
     /// Port that the registry listens on.
-    registry_port: u16 = "registry.port", Kind::Port, |_| 5000;
+    registry_port: u16 = "registry.port", Kind::Port, |c| {
+        c.url_elsewhere().and_then(|url| url.port_or_known_default()).unwrap_or(5000)
+    };
     /// Address that the registry listens on; 0.0.0.0 means all addresses.
     registry_listen_address: String = "registry.listen_address", Kind::Host, from "listen_address" |c| c.listen_address();
     /// Host by which KhulnaSoft reaches the registry.
@@ -22,7 +29,7 @@ settings! { REGISTRY;
         format!("{}://{}", c.registry_scheme(), host_port(&c.registry_api_host(), c.registry_port()))
     };
     /// URL by which users reach the registry, when it differs from host and port, as behind a proxy.
-    registry_external_url: Option<String> = "registry.external_url", Kind::Text, |_| Value::Null;
+    registry_external_url: Option<String> = "registry.external_url", Kind::Text, |c| c.public_url_elsewhere().map_or(Value::Null, Value::String);
     /// Serves HTTPS with the certificate registry_host.crt, which kdk makes.
     registry_self_signed: bool = "registry.self_signed", Kind::Bool, |_| false;
     /// More names and addresses that the registry's certificate is made for.
@@ -102,6 +109,14 @@ settings! { REGISTRY;
     registry_build_command: String = "registry.build_command", Kind::Text, |_| "make bin/registry";
     /// A registry binary to run as it is, with the same configuration.
     registry_bin: Option<String> = "registry.bin", Kind::Path, |_| Value::Null;
+    /// A registry image to run with docker or podman, with the same configuration; it is pulled where it is not there.
+    registry_image: Option<String> = "registry.image", Kind::Text, |_| Value::Null;
+    /// Engine that runs registry.image; auto is docker where its engine is there, else podman.
+    registry_engine: String = "registry.engine", Kind::Choice(&["auto", "docker", "podman"]), |_| "auto";
+    /// User id that registry.image runs as; without one, yours.
+    registry_uid: Option<u64> = "registry.uid", Kind::Int(0, 4_294_967_294), |_| Value::Null;
+    /// Group id that registry.image runs as; without one, yours.
+    registry_gid: Option<u64> = "registry.gid", Kind::Int(0, 4_294_967_294), |_| Value::Null;
     /// Anything else for the registry's configuration; merged over the rendered file.
     registry_config: serde_json::Map<String, Value> = "registry.config", Kind::Map, |_| Value::Object(serde_json::Map::new());
     /// Environment variables for the registry's process.

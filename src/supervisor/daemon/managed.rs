@@ -193,6 +193,7 @@ pub fn reconstruct(name: &str, pid: i32) -> Option<JobSpec> {
         },
         ready: Ready::Running,
         depends_on: Vec::new(),
+        remains: Vec::new(),
         listen: None,
         address: String::new(),
         fingerprint: String::new(),

@@ -233,14 +233,14 @@ impl Daemon {
             let mut job = Job::new(stored.spec, stored.wanted && same_boot, stored.restarts);
             job.started_at = stored.started_at;
             job.running = stored.running;
+            let ran = job.as_running().clone();
             self.jobs.insert(name.clone(), job);
             match found {
                 Found::Leader(identity) => self.take_over(&name, identity),
-                Found::Leftovers(group) => {
-                    job::clean_up(group, &job::pid_file(&self.paths.jobs(), &name));
+                found => {
+                    job::clean_up(found.group(), &job::pid_file(&self.paths.jobs(), &name), &ran);
                     self.lost(&name);
                 }
-                Found::Nothing => self.lost(&name),
             }
         }
         // Jobs that run and are not in the store: it was lost, or a daemon was
@@ -255,9 +255,9 @@ impl Daemon {
                         self.jobs.insert(name.clone(), Job::new(spec, true, 0));
                         self.take_over(&name, identity);
                     }
-                    None => job::clean_up(identity.pid, &job::pid_file(&self.paths.jobs(), &name)),
+                    None => job::end_processes(identity.pid, &job::pid_file(&self.paths.jobs(), &name)),
                 },
-                Found::Leftovers(group) => job::clean_up(group, &job::pid_file(&self.paths.jobs(), &name)),
+                Found::Leftovers(group) => job::end_processes(group, &job::pid_file(&self.paths.jobs(), &name)),
                 Found::Nothing => {}
             }
         }
@@ -441,16 +441,13 @@ impl Daemon {
                 // Somebody started it meanwhile, which only an earlier daemon can have.
                 Ok(Found::Leader(identity)) => self.take_over(name, identity),
                 found => {
-                    let group = if let Ok(Found::Leftovers(group)) = found {
-                        group
-                    } else {
-                        0
-                    };
+                    let group = found.map_or(0, |found| found.group());
+                    let ran = job.as_running().clone();
                     job.state = JobState::Backoff {
                         until: monotonic() + pause(1),
                     };
                     let file = job::pid_file(&jobs, name);
-                    std::thread::spawn(move || job::clean_up(group, &file));
+                    std::thread::spawn(move || job::clean_up(group, &file, &ran));
                 }
             },
             Ok(Some(child)) => {
@@ -476,7 +473,8 @@ impl Daemon {
         job.leader_gone = false;
         let cancelled = job.new_probe();
         let generation = job.generation;
-        let ready = job.as_running().ready.clone();
+        let ran = job.as_running().clone();
+        let ready = ran.ready.clone();
         let (sender, probed) = (self.sender.clone(), name.to_owned());
         std::thread::spawn(move || {
             if probe::until_ready(&ready, &cancelled) {
@@ -496,7 +494,7 @@ impl Daemon {
                 generation,
                 how,
             });
-            job::clean_up(group, &file);
+            job::clean_up(group, &file, &ran);
             let _ = sender.send(Message::Ended { name, generation });
         });
     }

@@ -278,7 +278,8 @@ fn behind_a_proxy_its_url_is_shown() {
     // Its certificate is not ours: there is nothing to install.
     let said = root.kdk(&["trust-docker-registry"]);
     assert!(
-        said.stderr.contains("whose certificate is not kdk's"),
+        said.stderr
+            .contains("behind a proxy, with a certificate that is not kdk's"),
         "{}",
         said.stderr
     );

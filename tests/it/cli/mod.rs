@@ -5,6 +5,7 @@ mod completion;
 mod config;
 mod diagnosis;
 mod doctor;
+mod elsewhere;
 mod faults;
 mod metadata_database;
 mod output;

@@ -262,7 +262,7 @@ fn old_habits_get_a_sentence() {
     root.write("registry_enabled", "true\n");
     let said = root.kdk(&["reconfigure"]).stderr;
     for expected in [
-        "the file registry_image is not read any more; use the setting registry.bin",
+        "the file registry_image is not read any more; use the setting registry.image",
         "the file registry_enabled is not read any more; use the setting registry.enabled",
     ] {
         assert!(said.contains(expected), "{said}");

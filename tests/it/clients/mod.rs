@@ -3,6 +3,7 @@
 //! The walkthroughs of the user document, in its order, with its names.
 
 mod applied;
+mod image;
 mod matrix;
 mod nginx;
 mod setup;

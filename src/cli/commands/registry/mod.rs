@@ -14,6 +14,7 @@ use clap::Subcommand;
 
 use crate::cli::Session;
 use crate::cli::check_name;
+use crate::cli::elsewhere;
 use crate::cli::error::CommandError;
 use crate::cli::tokens::identity;
 use crate::config::Config;
@@ -119,6 +120,7 @@ fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Source
     // What the service has in its environment goes with the root's own.
     match session.config() {
         Ok(config) if path == config.root().registry_config() => {
+            elsewhere::refuse(&config)?;
             if !path.exists() {
                 let error = CommandError::user(format!("{path} does not exist"));
                 return Err(error.hint("make it with: kdk reconfigure"));

@@ -1,0 +1,70 @@
+//! A registry that somebody else runs, and this root uses.
+
+use url::Url;
+
+use super::Config;
+
+impl Config {
+    /// Says whether kdk runs the registry.
+    pub fn runs_registry(&self) -> bool {
+        self.registry_enabled() && self.registry_mode() == "embedded"
+    }
+
+    /// Says whether the registry is one that runs elsewhere.
+    pub fn registry_is_elsewhere(&self) -> bool {
+        self.registry_enabled() && self.registry_mode() == "external"
+    }
+
+    /// Returns the URL at which KhulnaSoft reaches a registry that runs elsewhere.
+    pub(super) fn url_elsewhere(&self) -> Option<Url> {
+        if self.registry_mode() != "external" {
+            return None;
+        }
+        let given = self.given("registry.api_url")?.as_str()?;
+        let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+        Url::parse(given).ok().filter(is_web)
+    }
+
+    /// Returns the URL at which users reach it: by `registry.host` and
+    /// `registry.port`, where these are given.
+    pub(super) fn public_url_elsewhere(&self) -> Option<String> {
+        let mut url = self.url_elsewhere()?;
+        url.set_host(Some(&self.registry_host())).ok()?;
+        url.set_port(Some(self.registry_port())).ok()?;
+        Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use crate::root::Root;
+
+    #[test]
+    fn users_reach_it_where_khulnasoft_does_or_as_told() {
+        for (settings, expected) in [
+            ("api_url: http://localhost:5000/", "http://localhost:5000"),
+            (
+                "api_url: 'https://registry.example.com'",
+                "https://registry.example.com",
+            ),
+            (
+                "api_url: 'https://10.0.0.7:5000', host: registry.example.com, port: 5005",
+                "https://registry.example.com:5005",
+            ),
+            (
+                "api_url: 'https://10.0.0.7:5000', host: registry.example.com, port: 443",
+                "https://registry.example.com",
+            ),
+            (
+                "api_url: 'http://10.0.0.7:5000', external_url: 'https://registry.example.com'",
+                "https://registry.example.com",
+            ),
+        ] {
+            let text = format!("registry: {{enabled: true, mode: external, {settings}}}\n");
+            let config = Config::parse(&Root::example(), text).expect("valid");
+            assert_eq!(config.registry_url(), expected, "{settings}");
+            assert!(!config.runs_registry());
+        }
+    }
+}
