@@ -5,6 +5,7 @@
 //! is never touched, at most complained about.
 
 mod error;
+pub mod exchange;
 mod facts;
 pub mod given;
 mod local;
@@ -27,11 +28,12 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use self::error::CertError;
+use self::exchange::Exchange;
 pub use self::facts::Facts;
 use self::facts::{covers, is_signed_by, modulus_hash, public_key};
 pub use self::local::Local;
 pub use self::onlooker::{served, served_fingerprint};
-use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, write_atomic};
+use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
 use crate::sys::shell::word;
 
 /// Days that a certificate holds.
@@ -198,9 +200,13 @@ impl Authority {
         }
         // Remembered first: a pair that is not remembered would count as the user's.
         write_atomic(&self.record, text.as_bytes(), PRIVATE)?;
-        write_atomic(&wanted.key, key.as_bytes(), PRIVATE)?;
-        write_atomic(&wanted.certificate, certificate.as_bytes(), PUBLIC)?;
-        Ok(())
+        let exchange = Exchange {
+            certificate: wanted.certificate.clone(),
+            chain: certificate,
+            key_file: wanted.key.clone(),
+            key,
+        };
+        Ok(exchange.make(self.record.parent().unwrap_or(&self.record))?)
     }
 
     fn made(&self) -> Result<Vec<String>, CertError> {

@@ -52,9 +52,10 @@ pub enum ReconfigureError {
         /// Why.
         reason: String,
     },
-    /// A key and a certificate that are not kdk's cannot be used.
+    /// Something that is given, such as a key and a certificate that are not
+    /// kdk's, cannot be used.
     #[error("{reason}; nothing was written")]
-    Pair {
+    Given {
         /// Why.
         reason: String,
     },
@@ -129,7 +130,8 @@ impl Plan {
     }
 
     /// Returns the services that read something which would change.
-    pub fn affected(&self, root: &Root) -> Vec<&'static str> {
+    pub fn affected(&self, config: &Config) -> Vec<&'static str> {
+        let root = config.root();
         let changed = |path: Utf8PathBuf| {
             self.files
                 .iter()
@@ -147,7 +149,7 @@ impl Plan {
             .any(|file| file.is_key && file.action == Action::Update);
         let signing = signing || keys;
         let registry = changed(root.registry_config()) || signing || serving;
-        let rails = changed(root.khulnasoft_yml()) || changed(root.stand_in()) || signing || serving;
+        let rails = changed(config.khulnasoft_yml()) || changed(root.stand_in()) || signing || serving;
         [(crate::services::REGISTRY, registry), (crate::services::RAILS, rails)]
             .into_iter()
             .filter_map(|(name, is)| is.then_some(name))
@@ -197,7 +199,8 @@ pub fn plan(config: &Config, now: Timestamp) -> Result<Plan, ReconfigureError> {
     let planned = |path: &Utf8Path| files.iter().find(|file| file.path == path).map(|file| file.new.clone());
     pair::check(config, &planned)
         .and_then(|()| pair::check_https(config, &planned))
-        .map_err(|reason| ReconfigureError::Pair { reason })?;
+        .and_then(|()| config.check_rails_dir())
+        .map_err(|reason| ReconfigureError::Given { reason })?;
     let authority = Authority::new(root.certificates());
     let mut pairs = Vec::new();
     for wanted in wanted_pairs(config) {

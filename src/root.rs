@@ -227,6 +227,11 @@ impl Root {
         data_encoding::HEXLOWER.encode(&Sha256::digest(self.0.as_str().as_bytes())[..8])
     }
 
+    /// Lock of whoever brings files and certificates in line with the settings.
+    pub fn reconfiguring(&self) -> Utf8PathBuf {
+        self.state().join("reconfigure.lock")
+    }
+
     /// Secrets that were generated once.
     pub fn secrets(&self) -> Utf8PathBuf {
         self.state().join("secrets.json")

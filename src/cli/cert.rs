@@ -7,11 +7,12 @@ use clap::{Subcommand, ValueEnum};
 use super::cert_show;
 use super::error::CommandError;
 use super::ui::Ui;
+use crate::certs::exchange::{self, Exchange};
 use crate::certs::{Authority, Verdict, given};
 use crate::config::{Config, edit};
 use crate::reconfigure::{make_pair, registry_pair, wanted_pairs};
 use crate::sys::clock::{Clock, backup_stamp};
-use crate::sys::fs::{PRIVATE, PUBLIC, back_up, read, write_atomic};
+use crate::sys::fs::{Lock, back_up, create_private_dir, read};
 
 /// Variable that says yes beforehand.
 const CONFIRM: &str = "KDK_CERT_CONFIRM";
@@ -84,8 +85,15 @@ pub fn run(
     command: CertCommand,
     bring_in_line: &dyn Fn() -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
+    if let CertCommand::Show { json } = command {
+        return cert_show::run(ui, config, json);
+    }
+    let state = config.root().state();
+    create_private_dir(&state)?;
+    let lock = Lock::take(&config.root().reconfiguring())?;
+    exchange::finish(&state)?;
     match command {
-        CertCommand::Show { json } => return cert_show::run(ui, config, json),
+        CertCommand::Show { .. } => {}
         CertCommand::Renew { purpose } => renew(ui, config, purpose)?,
         CertCommand::Install {
             certificate,
@@ -98,6 +106,7 @@ pub fn run(
             }
         }
     }
+    drop(lock);
     bring_in_line()
 }
 
@@ -135,7 +144,6 @@ fn renew(ui: &Ui, config: &Config, purpose: Renewable) -> Result<(), CommandErro
             .hint(pair.remedy()));
         }
     }
-    crate::sys::fs::create_private_dir(&root.state())?;
     for pair in &pairs {
         let kept = make_pair(root, &authority, pair, &backup_stamp(now), now)?;
         ui.say(&format!(
@@ -182,19 +190,7 @@ fn install(
             )
             .hint("let them be served over HTTPS with: kdk config set https.enabled true"));
         }
-        let root = config.root();
-        if config.https_pair().0 == config.https_pair().1 {
-            return Err(CommandError::user(
-                "https.certificate and https.key name one file: give each a file of its own",
-            )
-            .hint("kdk config set https.certificate=https.crt https.key=https.key"));
-        }
-        // kdk's own there signs tokens, and stays.
-        let (certificate, key) = if config.https_pair() == root.signing_pair() {
-            (root.join("https.crt"), root.join("https.key"))
-        } else {
-            config.https_pair()
-        };
+        let (certificate, key) = pages_pair(config)?;
         work.push((certificate, key, config.hostname(), Vec::new()));
     }
     let now = Clock::System.now();
@@ -217,9 +213,13 @@ fn install(
                 )?;
             }
         }
-        // The key first: a server that reads between the two keeps the pair it has.
-        write_atomic(&to_key, given.key.as_bytes(), PRIVATE)?;
-        write_atomic(&to, given.chain.as_bytes(), PUBLIC)?;
+        let exchange = Exchange {
+            certificate: to.clone(),
+            chain: given.chain,
+            key_file: to_key.clone(),
+            key: given.key,
+        };
+        exchange.make(&root.state())?;
         ui.say(&format!("  installed  {}", root.relative(&to)));
         if !given.missing.is_empty() {
             ui.warn(&format!(
@@ -232,6 +232,23 @@ fn install(
         }
     }
     Ok(())
+}
+
+/// Returns where the pages' own pair is, or is to be.
+fn pages_pair(config: &Config) -> Result<(Utf8PathBuf, Utf8PathBuf), CommandError> {
+    let (root, pair) = (config.root(), config.https_pair());
+    if pair.0 == pair.1 {
+        return Err(
+            CommandError::user("https.certificate and https.key name one file: give each a file of its own")
+                .hint("kdk config set https.certificate=https.crt https.key=https.key"),
+        );
+    }
+    // kdk's own there signs tokens, and stays.
+    Ok(if pair == root.signing_pair() {
+        (root.join("https.crt"), root.join("https.key"))
+    } else {
+        pair
+    })
 }
 
 /// Returns the name by which clients know the registry first.

@@ -1,22 +1,24 @@
 //! `kdk cert show`: each certificate, and what is really served.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::ui::{Tone, Ui, paint};
-use crate::certs::{Authority, Facts, served};
+use crate::certs::{Authority, Facts, go_together, served};
 use crate::config::Config;
 use crate::services;
 use crate::sys::clock::Clock;
-use crate::sys::fs::read_optional;
+use crate::sys::fs::{mode, read_optional};
 use crate::sys::net::host_port;
 
 /// A certificate that is looked at.
 struct Pair {
     name: &'static str,
     file: Utf8PathBuf,
+    /// Its key, where kdk has that.
+    key: Option<Utf8PathBuf>,
     /// Where it is to be served: for people, to connect to, and by which name.
     places: Vec<(String, String, String)>,
 }
@@ -35,10 +37,16 @@ pub fn run(ui: &Ui, config: &Config, as_json: bool) -> Result<(), CommandError> 
             .iter()
             .map(|(shown, address, name)| (shown.clone(), look(address, name)))
             .collect();
+        let key = pair
+            .key
+            .as_deref()
+            .map(|key| KeyState::of(key, pem.as_deref()))
+            .transpose()?;
         if as_json {
-            all.push(described(&pair, facts.as_ref(), is_ours, &served));
+            all.push(described(&pair, facts.as_ref(), is_ours, key, &served));
         } else {
             show(ui, config, &pair, facts.as_ref(), is_ours, &served, now);
+            show_key(ui, config, pair.key.as_deref().zip(key));
         }
     }
     if as_json {
@@ -54,6 +62,7 @@ fn pairs(config: &Config) -> Vec<Pair> {
         pairs.push(Pair {
             name: "authority",
             file: root.authority().0,
+            key: Some(root.authority().1),
             places: Vec::new(),
         });
     }
@@ -62,6 +71,7 @@ fn pairs(config: &Config) -> Vec<Pair> {
         pairs.push(Pair {
             name: "registry",
             file: root.registry_pair().0,
+            key: Some(root.registry_pair().1),
             places: vec![(
                 config.registry_address(),
                 services::reachable(&endpoint.host, endpoint.port),
@@ -85,6 +95,7 @@ fn pairs(config: &Config) -> Vec<Pair> {
         pairs.push(Pair {
             name: "proxy",
             file: Utf8PathBuf::new(),
+            key: None,
             places: vec![(url.to_string(), host_port(host, port), host.to_owned())],
         });
     }
@@ -93,15 +104,60 @@ fn pairs(config: &Config) -> Vec<Pair> {
         pairs.push(Pair {
             name: "pages",
             file: config.https_pair().0,
+            key: Some(config.https_pair().1),
             places: vec![(config.url(), address, config.hostname())],
         });
     }
     pairs.push(Pair {
         name: "tokens",
         file: config.path(&config.registry_rootcertbundle()),
+        key: Some(config.path(&config.registry_key())),
         places: Vec::new(),
     });
     pairs
+}
+
+/// How a key is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyState {
+    Good,
+    Missing,
+    /// It is not the certificate's.
+    Another,
+    /// Others may read it.
+    Loose,
+}
+
+impl KeyState {
+    fn of(key: &Utf8Path, certificate: Option<&str>) -> Result<Self, CommandError> {
+        let Some(text) = read_optional(key)? else {
+            return Ok(Self::Missing);
+        };
+        let goes = certificate.and_then(|certificate| go_together(certificate, &text));
+        Ok(match mode(key) {
+            _ if certificate.is_some() && goes != Some(true) => Self::Another,
+            Some(bits) if bits & 0o077 != 0 => Self::Loose,
+            _ => Self::Good,
+        })
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Missing => "missing",
+            Self::Another => "another's",
+            Self::Loose => "readable by others",
+        }
+    }
+
+    fn text(self) -> (Tone, &'static str) {
+        match self {
+            Self::Good => (Tone::Good, ""),
+            Self::Missing => (Tone::Bad, ": it is missing"),
+            Self::Another => (Tone::Bad, ": it does not go with the certificate"),
+            Self::Loose => (Tone::Odd, ": others may read it, until: kdk reconfigure"),
+        }
+    }
 }
 
 /// Asks a server for its certificate.
@@ -126,7 +182,13 @@ fn issuer(facts: &Facts) -> String {
     }
 }
 
-fn described(pair: &Pair, facts: Option<&Facts>, is_ours: bool, served: &[(String, Result<Facts, String>)]) -> Value {
+fn described(
+    pair: &Pair,
+    facts: Option<&Facts>,
+    is_ours: bool,
+    key: Option<KeyState>,
+    served: &[(String, Result<Facts, String>)],
+) -> Value {
     let of = |facts: &Facts| json!({"fingerprint": facts.fingerprint, "names": facts.names, "issuer": facts.issuer, "self_signed": facts.is_self_signed, "ends": day(facts.not_after)});
     let places: Vec<Value> = served
         .iter()
@@ -143,8 +205,26 @@ fn described(pair: &Pair, facts: Option<&Facts>, is_ours: bool, served: &[(Strin
         "file": (!pair.file.as_str().is_empty()).then_some(&pair.file),
         "certificate": facts.map(of),
         "made_by_kdk": is_ours,
+        "key": key.map(|state| json!({"file": pair.key, "state": state.word()})),
         "served": places,
     })
+}
+
+fn show_line(ui: &Ui, key: &str, tone: Option<Tone>, text: &str) {
+    let text = tone.map_or_else(|| text.to_owned(), |tone| paint(tone, text));
+    ui.out(&format!("  {} {text}", paint(Tone::Faint, &format!("{key:7}"))));
+}
+
+fn show_key(ui: &Ui, config: &Config, key: Option<(&Utf8Path, KeyState)>) {
+    if let Some((file, state)) = key {
+        let (tone, text) = state.text();
+        show_line(
+            ui,
+            "key",
+            Some(tone),
+            &format!("{}{text}", config.root().relative(file)),
+        );
+    }
 }
 
 fn show(
@@ -156,10 +236,7 @@ fn show(
     served: &[(String, Result<Facts, String>)],
     now: Timestamp,
 ) {
-    let line = |key: &str, tone: Option<Tone>, text: &str| {
-        let text = tone.map_or_else(|| text.to_owned(), |tone| paint(tone, text));
-        ui.out(&format!("  {} {text}", paint(Tone::Faint, &format!("{key:7}"))));
-    };
+    let line = |key: &str, tone: Option<Tone>, text: &str| show_line(ui, key, tone, text);
     let file = config.root().relative(&pair.file);
     ui.out(format!("{} {file}", paint(Tone::Strong, pair.name)).trim_end());
     match facts {

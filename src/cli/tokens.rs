@@ -13,7 +13,11 @@ pub fn identity(config: &Config) -> Result<Identity, CommandError> {
     if config.rails_mode() != "embedded" {
         return Err(CommandError::user(
             "users and tokens are those of the KhulnaSoft at rails.url (rails.mode is external)",
-        ));
+        )
+        .hint(format!(
+            "make a token there, and log in with it: docker login {}",
+            config.registry_address()
+        )));
     }
     let identity = Identity::new(&config.root().identity());
     if identity.users()?.is_empty() {

@@ -86,7 +86,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
     let ui = &session.ui;
     let kdk = command_name(config.root());
     if !config.registry_enabled() {
-        if config.rails_mode() == "embedded" {
+        if config.runs_rails() {
             ui.say(&format!(
                 "  Look    {}",
                 paint(Tone::Name, &services::rails_url(config))
@@ -101,7 +101,11 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
     let log_in = match (config.registry_auth_enabled(), logged_in) {
         (false, _) => "not needed".to_owned(),
         (true, Some(client)) => format!("done, with {client}"),
-        (true, None) => format!("{kdk} login"),
+        (true, None) if config.rails_mode() == "embedded" => format!("{kdk} login"),
+        (true, None) => format!(
+            "{client} login {address}, with a token made there: {}",
+            config.rails_url()
+        ),
     };
     let flag = if client == Found::Podman && !needs.is_empty() && !clients::needs::is_https(config) {
         "--tls-verify=false "
@@ -109,16 +113,7 @@ pub fn next(session: &Session, config: &Config, logged_in: Option<Found>) {
         ""
     };
     let push = format!("{client} push {flag}{address}/my-image");
-    let look = if config.rails_mode() == "embedded" {
-        services::rails_url(config)
-    } else if config.registry_auth_enabled() {
-        format!(
-            "curl -H \"Authorization: Bearer $({kdk} registry token --scope 'registry:catalog:*')\" {}/v2/_catalog",
-            config.registry_url()
-        )
-    } else {
-        format!("curl {}/v2/_catalog", config.registry_url())
-    };
+    let look = services::rails_url(config);
     for (what, how) in [("Log in", log_in), ("Push", push), ("Look", look)] {
         ui.say(&format!("  {} {how}", paint(Tone::Strong, &format!("{what:7}"))));
     }

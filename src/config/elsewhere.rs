@@ -1,5 +1,6 @@
-//! A registry that somebody else runs, and this root uses.
+//! A registry and a KhulnaSoft that are not kdk's own, and this root uses.
 
+use camino::Utf8PathBuf;
 use url::Url;
 
 use super::Config;
@@ -13,6 +14,33 @@ impl Config {
     /// Says whether the registry is one that runs elsewhere.
     pub fn registry_is_elsewhere(&self) -> bool {
         self.registry_enabled() && self.registry_mode() == "external"
+    }
+
+    /// Says whether kdk runs KhulnaSoft: the stand-in, or a real one.
+    pub fn runs_rails(&self) -> bool {
+        self.rails_mode() == "embedded" || self.rails_command().is_some()
+    }
+
+    /// Checks that a real KhulnaSoft is where the settings say.
+    ///
+    /// # Errors
+    /// When nothing is there.
+    pub fn check_rails_dir(&self) -> Result<(), String> {
+        let directory = self.rails_dir().filter(|_| self.rails_mode() != "embedded");
+        match directory.map(|directory| self.path(&directory)) {
+            Some(path) if !path.is_dir() => Err(format!(
+                "rails.dir: {path} is no directory; set it with: kdk config set rails.dir DIRECTORY"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the file that KhulnaSoft reads its settings of the registry from.
+    pub fn khulnasoft_yml(&self) -> Utf8PathBuf {
+        match self.rails_dir().filter(|_| self.rails_mode() != "embedded") {
+            Some(directory) => self.path(&directory).join("config/khulnasoft.yml"),
+            None => self.root.khulnasoft_yml(),
+        }
     }
 
     /// Returns the URL at which KhulnaSoft reaches a registry that runs elsewhere.

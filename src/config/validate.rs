@@ -150,6 +150,7 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
         found.push(problem(config, last, message, Some(hint)));
     }
     elsewhere(config, found);
+    rails(config, found);
     if let Some(url) = config.registry_external_url() {
         let is_host = |host: &str| {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -227,6 +228,15 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
             "relative_url_root must be a path such as /khulnasoft".to_owned(),
             None,
         ));
+    }
+}
+
+/// A command runs KhulnaSoft where that is.
+fn rails(config: &Config, found: &mut Vec<Problem>) {
+    if config.rails_command().is_some() && config.rails_dir().is_none() {
+        let message = "rails.command runs in rails.dir, which is not set".to_owned();
+        let hint = "set it to where KhulnaSoft is: kdk config set rails.dir DIRECTORY".to_owned();
+        found.push(problem(config, "rails.command", message, Some(hint)));
     }
 }
 

@@ -27,7 +27,7 @@ pub fn check(scene: &Scene) -> Verdict {
     };
     let root = config.root();
     let read = |path| -> Option<Value> { serde_yaml::from_str(&read_optional(path).ok()??).ok() };
-    let (Some(registry), Some(rails)) = (read(&root.registry_config()), read(&root.khulnasoft_yml())) else {
+    let (Some(registry), Some(rails)) = (read(&root.registry_config()), read(&config.khulnasoft_yml())) else {
         return Verdict::Skipped("nothing was applied yet".to_owned());
     };
     let mut found = files(&registry, &rails);
@@ -35,6 +35,8 @@ pub fn check(scene: &Scene) -> Verdict {
         found.extend(notifications(config, &registry));
         found.extend(clocks(config));
         found.extend(proxy(config));
+    } else if found.is_empty() {
+        return Verdict::Skipped("the registry does not run, and nobody could be asked".to_owned());
     }
     found.into()
 }

@@ -1,6 +1,7 @@
 //! Whether the clients of this machine take the registry as it is.
 
 use super::finding::{Finding, Verdict};
+use super::held;
 use super::scene::Scene as Root;
 use crate::clients::setup::apply::{State, state};
 use crate::clients::setup::{self, Scene};
@@ -34,6 +35,7 @@ pub fn check(scene: &Root) -> Verdict {
                 .by_hand(format!("unset {}", MACHINE.join(" "))),
         );
     }
+    found.extend(held::refused(scene, config, &here));
     found.extend(proxy(config));
     match (found.is_empty(), here.is_empty()) {
         (true, true) => Verdict::Skipped("neither docker nor podman is on the PATH".to_owned()),

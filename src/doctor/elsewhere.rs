@@ -17,7 +17,7 @@ pub fn check(scene: &Scene) -> Verdict {
         Ok(config) => config,
         Err(verdict) => return verdict,
     };
-    let rails_elsewhere = config.rails_mode() != "embedded" && config.registry_enabled();
+    let rails_elsewhere = !config.runs_rails() && config.registry_enabled();
     if !config.registry_is_elsewhere() && !rails_elsewhere {
         return Verdict::Skipped("kdk runs all that this root uses".to_owned());
     }

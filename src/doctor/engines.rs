@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use super::finding::{Finding, Verdict};
 use super::scene::Scene;
+use crate::clients::setup::apply::{State, state};
+use crate::clients::setup::containerd::DIRECTORY;
+use crate::clients::setup::{self, Client as _};
 use crate::clients::{Found, needs};
+use crate::config::Config;
+use crate::sys;
 use crate::sys::clock::monotonic;
 
 /// How long an engine may take to say what it hears.
@@ -15,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How often it is looked whether it has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Asks docker and podman.
+/// Asks docker, podman and containerd.
 pub fn check(scene: &Scene) -> Verdict {
     let config = match scene.used_registry() {
         Ok(config) => config,
@@ -33,15 +38,19 @@ pub fn check(scene: &Scene) -> Verdict {
         .into_iter()
         .filter(|client| client.is_here())
         .collect();
-    if here.is_empty() {
-        return Verdict::Skipped("neither docker nor podman is on the PATH".to_owned());
+    let has_ctr = sys::process::find_program("ctr").is_some();
+    if here.is_empty() && !has_ctr {
+        return Verdict::Skipped("neither docker nor podman nor ctr is on the PATH".to_owned());
     }
     // Of those that were not told yet it is said already.
-    let told: Vec<&str> = here
+    let mut told: Vec<&str> = here
         .into_iter()
         .filter(|client| needs::of(config, *client).is_empty())
         .map(Found::program)
         .collect();
+    if has_ctr && containerd_is_told(config) {
+        told.push("ctr");
+    }
     if told.is_empty() {
         return Verdict::Skipped("no engine was told of the registry".to_owned());
     }
@@ -73,6 +82,12 @@ pub fn check(scene: &Scene) -> Verdict {
     found.into()
 }
 
+/// Says whether containerd was told of the registry.
+fn containerd_is_told(config: &Config) -> bool {
+    let plan = setup::containerd::Containerd.plan(&setup::Scene::of(config));
+    plan.is_ok_and(|plan| !plan.files.is_empty() && matches!(state(&plan), Ok(State::Set)))
+}
+
 /// What was heard from an engine.
 enum Heard {
     /// It reached the registry.
@@ -85,8 +100,13 @@ enum Heard {
 
 /// Asks an engine for an image; returns what it says.
 fn ask(program: &str, image: &str) -> String {
+    let arguments: &[&str] = match program {
+        "ctr" => &["images", "pull", "--hosts-dir", DIRECTORY],
+        _ => &["pull", "-q"],
+    };
     let spawned = Command::new(program)
-        .args(["pull", "-q", image])
+        .args(arguments)
+        .arg(image)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -124,6 +144,8 @@ fn judge(program: &str, text: &str) -> Heard {
         "is the docker daemon running",
         "failed to connect to the docker api",
         "permission denied",
+        "failed to dial",
+        "connection error",
     ]) {
         return Heard::NoEngine;
     }
@@ -134,6 +156,7 @@ fn judge(program: &str, text: &str) -> Heard {
         "unauthorized",
         "denied",
         "authentication required",
+        "authorization failed",
         "no basic auth",
         "invalid status code from registry 40",
     ]) {
@@ -146,7 +169,8 @@ fn judge(program: &str, text: &str) -> Heard {
         .unwrap_or("it said nothing")
         .trim();
     let found = |id, why| Finding::problem(id, format!("{program} does not reach the registry: {last}")).why(why);
-    let setup = ["setup", program, "--apply"];
+    let name = if program == "ctr" { "containerd" } else { program };
+    let setup = ["setup", name, "--apply"];
     Heard::Not(Box::new(if has(&["http response to https client"]) {
         found(
             "engine-plain-http",
@@ -181,6 +205,18 @@ mod tests {
             (
                 "Error response from daemon: Head \"https://r.test:5000/v2/a/manifests/1\": no basic auth credentials",
                 "reached",
+            ),
+            (
+                "ctr: failed to resolve reference \"r.test:5000/a:1\": pulling from host r.test:5000 failed with status code [manifests 1]: 401 Unauthorized",
+                "reached",
+            ),
+            (
+                "ctr: failed to dial \"/run/containerd/containerd.sock\": connection error: desc = \"transport: error while dialing\"",
+                "none",
+            ),
+            (
+                "ctr: failed to resolve reference \"r.test:5000/a:1\": failed to do request: Head \"https://r.test:5000/v2/a/manifests/1\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "engine-distrusts",
             ),
             (
                 "Error: initializing source docker://r.test:5000/a:1: Requesting bearer token: invalid status code from registry 403 (Forbidden): denied",

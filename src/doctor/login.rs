@@ -49,7 +49,7 @@ pub fn check(scene: &Scene) -> Verdict {
         });
     }
     // Of what does not run it is said elsewhere.
-    let rails_runs = config.rails_mode() != "embedded" || scene.running(RAILS).is_some();
+    let rails_runs = !config.runs_rails() || scene.running(RAILS).is_some();
     if rails_runs
         && scene.running(services::public_service(config)).is_some()
         && let Some(no_logins) = logins::impossible(config)
@@ -59,6 +59,9 @@ pub fn check(scene: &Scene) -> Verdict {
             Some(name) => finding.suggest(&["restart", name]),
             None => finding,
         });
+    }
+    if found.is_empty() && !scene.registry_may_answer(config) {
+        return Verdict::Skipped("the registry does not run, and nobody could be asked".to_owned());
     }
     found.into()
 }

@@ -45,7 +45,7 @@ pub fn impossible(config: &Config) -> Option<NoLogins> {
         (Err(error), _) if error.is_timeout() && config.rails_mode() != "embedded" => return None,
         (Err(error), _) => format!("does not answer: {}", cause_of(&error)),
     };
-    let restart = (config.rails_mode() == "embedded").then_some(RAILS);
+    let restart = config.runs_rails().then_some(RAILS);
     let remedy = restart.map_or(String::new(), |name| format!("; start it with: kdk restart {name}"));
     Some(NoLogins {
         reason: format!("nobody can log in: the token service {service} {reason}{remedy}"),
@@ -96,12 +96,24 @@ fn ask(url: &str) -> reqwest::Result<StatusCode> {
 /// # Errors
 /// When it does not answer within a second.
 pub fn get(url: &str) -> reqwest::Result<reqwest::blocking::Response> {
-    let client = reqwest::blocking::Client::builder()
+    // Nothing is sent that an impostor could use.
+    client()?.get(url).send()
+}
+
+/// The same with a name and a password, which only this root's own services
+/// may be sent.
+///
+/// # Errors
+/// When it does not answer within a second.
+pub fn get_as(url: &str, name: &str, password: &str) -> reqwest::Result<reqwest::blocking::Response> {
+    client()?.get(url).basic_auth(name, Some(password)).send()
+}
+
+fn client() -> reqwest::Result<reqwest::blocking::Client> {
+    reqwest::blocking::Client::builder()
         .timeout(PATIENCE)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        // Nothing is sent that an impostor could use.
         .tls_danger_accept_invalid_certs(true)
-        .build()?;
-    client.get(url).send()
+        .build()
 }

@@ -10,6 +10,7 @@ mod database;
 pub mod elsewhere;
 mod engines;
 pub mod finding;
+mod held;
 mod limits;
 mod links;
 mod login;

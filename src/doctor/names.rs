@@ -38,6 +38,23 @@ pub fn check(scene: &Scene) -> Verdict {
             );
         }
     }
+    let public = config
+        .registry_external_url()
+        .and_then(|url| url::Url::parse(&url).ok());
+    if let Some(host) = public.as_ref().and_then(url::Url::host_str)
+        && net::resolve(host.trim_start_matches('[').trim_end_matches(']')).is_err()
+    {
+        found.push(
+            Finding::problem(
+                "external-name-unresolved",
+                format!("{host} of registry.external_url does not resolve here"),
+            )
+            .why("clients of this machine do not find the registry")
+            .by_hand(format!(
+                "let the name server know {host}, or /etc/hosts, with the address of the proxy"
+            )),
+        );
+    }
     let runs = config.runs_registry() && scene.running(services::public_service(config)).is_some();
     if found.is_empty() && runs && config.registry_external_url().is_none() {
         let endpoint = services::public_endpoint(config);

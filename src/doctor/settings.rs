@@ -4,6 +4,7 @@ use super::finding::{Finding, Verdict};
 use super::preflight;
 use super::scene::Scene;
 use crate::config::ConfigError;
+use crate::reconfigure::applied::Applied;
 use crate::sys::shell::word;
 
 /// Looks at the settings.
@@ -35,6 +36,20 @@ pub fn check(scene: &Scene) -> Verdict {
             return Verdict::Found(vec![found.suggest(&["config", "edit"])]);
         }
     };
+    let applied = Applied::load(config);
+    let later = applied.as_ref().and_then(Applied::later_kdk).map(|version| {
+        Finding::warning(
+            "later-kdk",
+            format!(
+                "this root's files were made by kdk {version}, and this is kdk {}",
+                env!("CARGO_PKG_VERSION")
+            ),
+        )
+        .why("what a later kdk wrote may mean something else to this one, or nothing")
+        .by_hand(format!(
+            "use kdk {version} or later here; or let this one write its own: kdk reconfigure"
+        ))
+    });
     let found = preflight::pending_settings(config).into_iter().map(|text| {
         if text.contains("would fail") {
             Finding::problem("settings-refused", text)
@@ -47,5 +62,5 @@ pub fn check(scene: &Scene) -> Verdict {
             Finding::warning("settings-pending", text).mended_by(&["reconfigure"])
         }
     });
-    found.collect::<Vec<_>>().into()
+    later.into_iter().chain(found).collect::<Vec<_>>().into()
 }

@@ -17,11 +17,16 @@ use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
 
 /// Version of the file's format.
 const VERSION: u32 = 1;
+/// Version of this kdk.
+const OWN: &str = env!("CARGO_PKG_VERSION");
 
 /// Settings as they counted, by key.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Applied {
     version: u32,
+    /// Version of the kdk that applied them.
+    #[serde(default)]
+    kdk: String,
     /// Where the root was; what was rendered names places below that.
     #[serde(default)]
     root: Option<Utf8PathBuf>,
@@ -103,6 +108,7 @@ impl Applied {
     pub fn of(config: &Config, plan: &Plan) -> Self {
         Self {
             version: VERSION,
+            kdk: OWN.to_owned(),
             root: Some(config.root().path().to_owned()),
             storage: config.registry_storage_path(),
             settings: settings::all()
@@ -115,6 +121,16 @@ impl Applied {
                 .collect(),
             files: written(config, plan),
         }
+    }
+
+    /// Returns the version of the kdk that applied them, when it is a later one
+    /// than this.
+    pub fn later_kdk(&self) -> Option<&str> {
+        let numbers = |version: &str| -> Vec<u64> {
+            let parts = version.split(['.', '-', '+']);
+            parts.map_while(|part| part.parse().ok()).collect()
+        };
+        (numbers(&self.kdk) > numbers(OWN)).then_some(&*self.kdk)
     }
 
     /// Returns where the root was, when it is elsewhere now.

@@ -53,6 +53,14 @@ pub fn notices(config: &Config) -> Vec<String> {
         ("kdk.debug", config.debug()),
         ("registry.compatibility_schema1_enabled", config.registry_schema1()),
         (
+            "rails.dir",
+            config.rails_dir().is_some() && config.rails_mode() == "embedded",
+        ),
+        (
+            "rails.command",
+            config.rails_command().is_some() && config.rails_mode() == "embedded",
+        ),
+        (
             "registry.token_expire_delay",
             config.is_given("registry.token_expire_delay") && config.rails_mode() != "embedded",
         ),

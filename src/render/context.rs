@@ -214,14 +214,19 @@ fn database_enabled(config: &Config) -> Value {
 fn endpoints(config: &Config, secrets: &Secrets) -> Vec<Value> {
     let mut all = Vec::new();
     if config.registry_notifications_enabled() {
-        all.push(json!({
+        let mut rails = json!({
             "name": "khulnasoft-rails",
             "url": format!("{}/api/v4/container_registry_event/events", config.rails_url().trim_end_matches('/')),
             "headers": {"Authorization": [notification_secret(config, secrets)]},
             "timeout": "500ms",
             "threshold": 5,
             "backoff": "1s",
-        }));
+        });
+        if config.rails_mode() != "embedded" {
+            // To these a real KhulnaSoft answers 400.
+            rails["ignore"] = json!({"actions": ["mount", "rename"]});
+        }
+        all.push(rails);
     }
     all.extend(config.registry_notification_endpoints());
     all

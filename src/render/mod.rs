@@ -109,7 +109,7 @@ pub fn render(config: &Config, secrets: &Secrets) -> Result<Vec<Rendered>, Rende
         });
     }
     files.push(Rendered {
-        path: root.khulnasoft_yml(),
+        path: config.khulnasoft_yml(),
         text: yaml(config, KHULNASOFT, &values)?,
         mode: PRIVATE,
         ownership: Ownership::Shared(KHULNASOFT_KEYS),

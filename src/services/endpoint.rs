@@ -164,6 +164,9 @@ pub(super) fn rails_endpoint(config: &Config) -> Endpoint {
 /// Returns where KhulnaSoft's pages are: by its files, where those are not what
 /// the settings say by now.
 pub fn rails_url(config: &Config) -> String {
+    if config.rails_mode() != "embedded" {
+        return config.rails_url();
+    }
     let endpoint = rails_endpoint(config);
     if endpoint.port == config.port() {
         return config.url();

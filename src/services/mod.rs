@@ -107,6 +107,8 @@ pub fn catalogue(config: &Config) -> Vec<JobSpec> {
     }
     if config.rails_mode() == "embedded" {
         services.push(rails(config));
+    } else if let Some(command) = config.rails_command() {
+        services.push(real_rails(config, command));
     }
     if config.runs_registry() {
         services.push(registry(config));
@@ -184,7 +186,7 @@ fn resolve(config: &Config, name: &str, all: &[JobSpec]) -> Result<JobSpec, Name
                 hint: "another registry (registry.bin or registry.version) and registry.front true".into(),
             });
         }
-        RAILS if config.rails_mode() != "embedded" => {
+        RAILS if !config.runs_rails() => {
             return Err(NameError::Elsewhere {
                 name: own.to_owned(),
                 url: config.rails_url(),
@@ -425,6 +427,34 @@ fn rails(config: &Config) -> JobSpec {
     )
 }
 
+/// Returns a real KhulnaSoft, which a command of the user's runs.
+fn real_rails(config: &Config, command: String) -> JobSpec {
+    let url = config.rails_url();
+    let url = url.trim_end_matches('/');
+    JobSpec {
+        name: RAILS.to_owned(),
+        // The command is the user's own, from kdk.yml, and may need a shell.
+        argv: vec!["sh".to_owned(), "-c".to_owned(), command],
+        env: environment(),
+        cwd: config.path(&config.rails_dir().unwrap_or_default()),
+        stop: StopSpec {
+            signal: StopSignal::Term,
+            grace_seconds: config.wait_seconds(),
+        },
+        ready: Ready::Http(format!("{url}/-/health")),
+        depends_on: Vec::new(),
+        remains: Vec::new(),
+        // Where it listens is its own business.
+        listen: None,
+        address: url.to_owned(),
+        fingerprint: String::new(),
+    }
+    .fingerprinted(
+        &serde_json::Map::new(),
+        &[config.khulnasoft_yml(), config.path(&config.registry_key())],
+    )
+}
+
 /// Returns the certificates that the token service is checked with.
 fn token_service_ca(config: &Config) -> Vec<Utf8PathBuf> {
     config.rails_ca_file().iter().map(|path| config.path(path)).collect()
@@ -465,7 +495,7 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
     let file = match spec.name.as_str() {
         REGISTRY => root.registry_config(),
         FRONT => root.front(),
-        _ => root.khulnasoft_yml(),
+        _ => config.khulnasoft_yml(),
     };
     if let Err(error) = std::fs::File::open(&file) {
         return Err(if error.kind() == std::io::ErrorKind::NotFound {

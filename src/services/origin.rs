@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::config::Config;
 use crate::services::postgresql::{POSTGRESQL, Postgresql};
-use crate::services::{REGISTRY, registry_command, source};
+use crate::services::{RAILS, REGISTRY, registry_command, source};
 
 /// Where what a service runs comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn of(config: &Config, name: &str) -> Option<Origin> {
             let found = Postgresql::find(config).ok()?;
             ("binary", asked(found.programs.join("postgres").as_str()))
         }
+        RAILS if config.rails_mode() != "embedded" => ("external", String::new()),
         REGISTRY if config.registry_image().is_some() => ("image", config.registry_image()?),
         REGISTRY if config.registry_bin().is_some() => ("binary", asked(registry_command(config).first()?)),
         REGISTRY if !config.registry_is_embedded() => ("source", source::built(config).unwrap_or_default()),

@@ -83,6 +83,13 @@ pub fn hard_descriptors() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
 }
 
+/// Returns how many files a user may watch for changes, where the system has
+/// such a limit (Linux's inotify).
+pub fn watches() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?;
+    text.trim().parse().ok()
+}
+
 /// Returns how many descriptors this process may have open.
 pub fn most_descriptors() -> u64 {
     /// What POSIX systems begin with.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::diff_config::show_diff;
 use super::run_state;
-use crate::certs::Verdict;
+use crate::certs::{Verdict, exchange};
 use crate::cli::Session;
 use crate::cli::error::{CommandError, WOULD_CHANGE};
 use crate::config::Config;
@@ -66,7 +66,8 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let now = Clock::System.now();
     let root = config.root();
     crate::sys::fs::create_private_dir(&root.state())?;
-    let _lock = Lock::take(&root.state().join("reconfigure.lock"))?;
+    let _lock = Lock::take(&root.reconfiguring())?;
+    exchange::finish(&root.state())?;
     let plan = plan(config, now)?;
     preflight::check(config, &plan)?;
     let before = Applied::load(config);
@@ -272,7 +273,7 @@ fn dry_run(session: &Session, config: &Config, plan: &Plan) -> Result<(), Comman
     let (mut stale, disabled) = out_of_date(config)?;
     // Files that are not written yet do not show in what runs.
     let running = services::supervisor(config.root()).status()?;
-    for name in plan.affected(config.root()) {
+    for name in plan.affected(config) {
         let runs = running
             .iter()
             .any(|job| job.name == name && job.state != StateName::Down);

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::certs::exchange;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::ui::{Tone, paint};
@@ -96,6 +97,7 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let config = session.config()?;
     preflight::check_place(&config).map_err(CommandError::user)?;
     let specs = services::pick(&config, &args.services)?;
+    exchange::finish(&config.root().state())?;
     ready(&config, specs.clone(), true)?;
     check_data(&config, &specs)?;
     super::database::before_start(session, &config, &specs)?;
@@ -321,6 +323,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
     if specs.is_empty() && config.registry_is_elsewhere() {
         return Ok(());
     }
+    exchange::finish(&config.root().state())?;
     let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
     services::limit_logs(config)?;
     leftovers::end(ui, &specs);

@@ -253,7 +253,7 @@ fn elsewhere(config: &Config) -> Vec<Shown> {
             elsewhere::registry(config),
         ));
     }
-    if config.rails_mode() != "embedded" && config.registry_enabled() {
+    if !config.runs_rails() && config.registry_enabled() {
         all.push(Shown::elsewhere(RAILS, config.rails_url(), elsewhere::rails(config)));
     }
     all

@@ -8,7 +8,8 @@ use super::toml::Toml;
 use crate::sys;
 use crate::sys::shell::word;
 
-const DIRECTORY: &str = "/etc/containerd/certs.d";
+/// Where containerd looks for what it is told of registries.
+pub const DIRECTORY: &str = "/etc/containerd/certs.d";
 /// Where a containerd without root's rights looks, below the home.
 const OWN: &str = ".config/containerd/certs.d";
 const SETTINGS: &str = "/etc/containerd/config.toml";

@@ -44,6 +44,10 @@ impl Client for ExternalRegistry {
             "threshold": 5,
             "backoff": "1s",
         }]});
+        if config.rails_mode() != "embedded" {
+            // To these a real KhulnaSoft answers 400.
+            token["notifications"]["endpoints"][0]["ignore"] = json!({"actions": ["mount", "rename"]});
+        }
         let mut plan = Plan::text(pipeline::yaml(&token)?).note(format!(
             "copy {} to that machine, as {BUNDLE}: the registry knows this root's tokens by it",
             config.registry_rootcertbundle()

@@ -10,7 +10,7 @@ mod autodevops;
 mod buildkit;
 mod ci;
 mod client;
-mod containerd;
+pub mod containerd;
 mod dind;
 pub mod docker;
 mod docker_elsewhere;

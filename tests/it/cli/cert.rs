@@ -410,3 +410,52 @@ fn an_authority_of_the_root_s_own() {
     assert_eq!(served(&root)["certificate"]["self_signed"], true);
     curl(root.registry_port).refused();
 }
+
+/// Whenever a command that puts a pair in its place is killed, the next one goes on.
+#[test]
+fn a_kill_between_a_certificate_and_its_key_leaves_one_pair() {
+    let root = up(HTTPS);
+    let chain = Chain::of(&["127.0.0.1", "localhost"], (2020, 2040));
+    let certificate = chain.file("chain.pem", &format!("{}{}", chain.own, chain.middle));
+    let key = chain.file("key.pem", &chain.key);
+    let install = ["cert", "install", &certificate, &key, "--for", "registry"];
+    for (command, times) in [(&["cert", "renew"][..], 3), (&install, 3)] {
+        for time in 1..=times {
+            let before = root.read("registry_host.crt");
+            let killed = Output::of(root.command(command).env("KDK_FAILPOINTS", format!("pair=kill@{time}")));
+            assert_ne!(killed.code, 0, "{command:?} was to be killed at {time}");
+            assert!(root.join(".kdk/pair.json").exists(), "{command:?} at {time}");
+            root.kdk(&["restart", "registry"]).ok();
+            assert!(!root.join(".kdk/pair.json").exists());
+            let registry = served(&root);
+            assert_eq!(registry["key"]["state"], "good", "{command:?} at {time}");
+            // Of one that is there already nothing more is put.
+            if command[1] == "renew" || time == 1 {
+                assert_ne!(root.read("registry_host.crt"), before, "{command:?} at {time}");
+            }
+        }
+    }
+    assert_eq!(root.read("registry_host.crt"), format!("{}{}", chain.own, chain.middle));
+}
+
+#[test]
+fn keys_are_shown_as_they_are() {
+    let root = up(HTTPS);
+    let state = |what: &str| shown(&root, what)["key"]["state"].clone();
+    assert_eq!((state("registry"), state("tokens")), ("good".into(), "good".into()));
+    let key = root.join("registry_host.key");
+    let loose = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&key, loose).expect("set");
+    assert_eq!(state("registry"), "readable by others");
+    let text = root.kdk(&["cert", "show"]).ok();
+    assert!(
+        text.contains("  key     registry_host.key: others may read it"),
+        "{text}"
+    );
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(state("registry"), "good");
+    std::fs::copy(root.join("localhost.key"), &key).expect("copied");
+    assert_eq!(state("registry"), "another's");
+    std::fs::remove_file(&key).expect("removed");
+    assert_eq!(state("registry"), "missing");
+}

@@ -224,3 +224,82 @@ fn engines_are_asked() {
         (of_docker() == ["engine-unreachable"]).then_some(())
     });
 }
+
+/// What could not be asked is not called healthy.
+#[test]
+fn what_does_not_run_is_not_asked() {
+    let root = TestRoot::with_registry("  auth_enabled: true\n");
+    root.kdk(&["reconfigure"]).ok();
+    let state = |check: &str| -> String {
+        let report: Value = serde_json::from_str(&root.kdk(&["doctor", "--json", check]).stdout).expect("JSON");
+        report["checks"][0]["verdict"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(
+        (state("login"), state("agreement")),
+        ("skipped".into(), "skipped".into())
+    );
+    root.kdk(&["start"]).ok();
+    assert_eq!(
+        (state("login"), state("agreement")),
+        ("healthy".into(), "healthy".into())
+    );
+}
+
+#[test]
+fn a_login_that_was_revoked_is_seen() {
+    let root = TestRoot::with_registry("  auth_enabled: true\n");
+    root.up();
+    let token = root.token();
+    let auth = data_encoding::BASE64.encode(format!("khulnasoft-token:{token}").as_bytes());
+    root.write(
+        "home/.docker/config.json",
+        &format!(
+            "{{\"auths\":{{\"127.0.0.1:{}\":{{\"auth\":\"{auth}\"}}}}}}",
+            root.registry_port
+        ),
+    );
+    let refused = || {
+        let seen = found(&root, &["clients"]);
+        seen.into_iter()
+            .filter(|(id, _)| id == "login-refused")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(refused(), []);
+    root.kdk(&["token", "revoke", "1"]).ok();
+    let seen = refused();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(
+        seen[0].1.contains("docker's login") && !seen[0].1.contains(&token),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_later_kdk_and_an_external_name_are_seen() {
+    let root = TestRoot::with_registry("  external_url: https://registry.invalid\n");
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(ids(&found(&root, &["settings"])), [""; 0]);
+    assert_eq!(ids(&found(&root, &["names"])), ["external-name-unresolved"]);
+    let applied = root.read(".kdk/applied.json");
+    let own = format!("\"kdk\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(applied.contains(&own), "{applied}");
+    for (version, expected) in [("99.0.1", &["later-kdk"][..]), ("0.0.9", &[])] {
+        root.write(
+            ".kdk/applied.json",
+            &applied.replace(&own, &format!("\"kdk\": \"{version}\"")),
+        );
+        assert_eq!(ids(&found(&root, &["settings"])), expected, "{version}");
+    }
+}
+
+/// Files are watched by a real KhulnaSoft only.
+#[test]
+fn watches_count_for_a_real_khulnasoft() {
+    let root = TestRoot::with_registry("rails:\n  dir: app\n  command: \"true\"\n");
+    assert_eq!(found(&root, &["limits"]), []);
+    root.kdk(&["config", "set", "rails.mode", "external"]).ok();
+    let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").expect("Linux");
+    let few = most.trim().parse::<u64>().expect("a number") < 524_288;
+    let seen = found(&root, &["limits"]);
+    assert_eq!(ids(&seen), if few { vec!["few-watches"] } else { vec![] });
+}

@@ -145,11 +145,11 @@ fn what_is_done_where_a_registry_runs_is_not_done_here() {
         assert!(!root.join("registry").exists(), "{command:?}");
     }
     // Of HTTPS the certificate is that one's.
-    let secure = TestRoot::with("registry: {enabled: true, mode: external, api_url: 'https://registry.example.com'}\n");
+    let secure = TestRoot::with("registry: {enabled: true, mode: external, api_url: 'https://localhost:5050'}\n");
     secure.kdk(&["reconfigure"]).ok();
     let trusted = secure.kdk(&["trust-docker-registry"]);
     assert!(
-        trusted.stderr.contains("https://registry.example.com runs elsewhere"),
+        trusted.stderr.contains("https://localhost:5050 runs elsewhere"),
         "{trusted:?}"
     );
     trusted.ok();
@@ -227,4 +227,78 @@ fn a_registry_elsewhere_that_does_not_know_this_root_is_seen() {
         shown.stdout.contains("elsewhere") && shown.stdout.contains("http://127.0.0.1:1"),
         "{shown:?}"
     );
+}
+
+/// A KhulnaSoft of one's own: here it is the stand-in, run as a real one is, by
+/// a command in its directory, which reads its configuration there.
+#[test]
+fn a_khulnasoft_of_one_s_own_serves_tokens() {
+    let root = TestRoot::with_registry(
+        "  notifications_enabled: true\nrails:\n  mode: external\n  dir: app\n  command: exec kdk rails serve config/khulnasoft.yml --settings stand-in.yml\n",
+    );
+    let refused = root.kdk(&["reconfigure"]).fails(1);
+    assert!(
+        refused.contains("rails.dir: ") && refused.contains("is no directory"),
+        "{refused}"
+    );
+    assert!(!root.join("registry/config.yml").exists());
+    let theirs = "# A checkout's own\nproduction: &base\n  khulnasoft:\n    host: example.org # theirs\n  ldap:\n    enabled: false\n\ndevelopment:\n  <<: *base\n";
+    root.write("app/config/khulnasoft.yml", theirs);
+    let (rails, path) = (root.rails_port, root.path().display().to_string());
+    root.write(
+        "app/stand-in.yml",
+        &format!("listen: 127.0.0.1:{rails}\nurl: http://127.0.0.1:{rails}\nidentity: {path}/app/identity.json\ntoken_certificates: {path}/localhost.crt\n"),
+    );
+    root.up();
+    let text = root.read("app/config/khulnasoft.yml");
+    for expected in [
+        "# A checkout's own",
+        "host: example.org # theirs",
+        "ldap:",
+        "notification_secret:",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!root.join("khulnasoft").exists());
+    let service = root.service("rails-web");
+    assert_eq!(
+        (&service["state"], &service["kind"]),
+        (&"up".into(), &"external".into())
+    );
+    assert_eq!(service["health"], "ok");
+    let registry: Value = serde_yaml::from_str(&root.read("registry/config.yml")).expect("YAML");
+    let endpoint = &registry["notifications"]["endpoints"][0];
+    assert_eq!(endpoint["ignore"]["actions"], serde_json::json!(["mount", "rename"]));
+    let secret = endpoint["headers"]["Authorization"][0].as_str().expect("text");
+    assert!(text.contains(secret), "both sides have another secret");
+
+    // Clients get tokens at the registry's address; and the root's key signs one as administrator.
+    let anonymous =
+        reqwest::blocking::get(root.registry_url("/jwt/auth?service=container_registry")).expect("answered");
+    // The stand-in gives none to nobody.
+    assert_eq!(anonymous.status(), 403);
+    let token = root.kdk(&["registry", "token", "--scope", "registry:catalog:*"]).ok();
+    let listed = reqwest::blocking::Client::new()
+        .get(root.registry_url("/v2/_catalog"))
+        .bearer_auth(token.trim())
+        .send();
+    assert_eq!(listed.expect("answered").status(), 200);
+    let users = root.kdk(&["token", "create"]).fails(1);
+    assert!(users.contains("docker login 127.0.0.1:"), "{users}");
+    assert_eq!(found(&root, "services"), [""; 0]);
+
+    // Without the key its console does.
+    root.kdk(&["config", "set", "registry.key", "elsewhere.key"]).ok();
+    for (scope, line) in [
+        ("repository:a/b:pull", ".pull_access_token(\"a/b\")"),
+        ("repository:a/b:pull,push", ".full_access_token(\"a/b\")"),
+    ] {
+        let refused = root.kdk(&["registry", "token", "--scope", scope]).fails(1);
+        assert!(refused.contains(line), "{refused}");
+    }
+    root.kdk(&["config", "unset", "registry.key"]).ok();
+    root.kdk(&["stop", "rails"]).ok();
+    assert_eq!(found(&root, "services"), ["service-down"]);
+    let lost = root.kdk(&["config", "unset", "rails.dir"]).fails(1);
+    assert!(lost.contains("rails.command runs in rails.dir"), "{lost}");
 }

@@ -608,6 +608,19 @@ fn from_nothing_to_a_push_over_https() {
     shown(&format!(
         "{ctr} tag registry.test:5000/my-image:latest registry.test:5000/again:v1 && {ctr} push {options} registry.test:5000/again:v1"
     ));
+    // Doctor asks it, too, once it was told.
+    let asked = || {
+        let script = format!("CONTAINERD_ADDRESS={top}/c.sock kdk doctor engines 2>&1 || true");
+        namespace.sh("kdk", &script).ok()
+    };
+    let heard = asked();
+    assert!(!heard.contains("ctr does not reach"), "{heard}");
+    let hosts = std::fs::read_to_string(namespace.join("etc/hosts")).expect("read");
+    std::fs::write(namespace.join("etc/hosts"), hosts.replace("registry.test", "")).expect("written");
+    wait("containerd has read the hosts file", || {
+        asked().contains("ctr does not reach").then_some(())
+    });
+    std::fs::write(namespace.join("etc/hosts"), hosts).expect("written");
     namespace.sh("other", "kdk down; cd ../kdk; kdk down").ok();
 }
 

@@ -5,6 +5,7 @@ pub mod database;
 mod garbage_collect;
 mod gc;
 pub mod import;
+mod token;
 mod verify;
 
 use std::ffi::OsString;
@@ -16,14 +17,9 @@ use crate::cli::Session;
 use crate::cli::check_name;
 use crate::cli::elsewhere;
 use crate::cli::error::CommandError;
-use crate::cli::tokens::identity;
 use crate::config::Config;
-use crate::rails::config::Config as RailsConfig;
-use crate::rails::identity::Caller;
-use crate::rails::jwt_auth::{TokenService, grant};
 use crate::reconfigure::ADMIN;
 use crate::registry::config::Source;
-use crate::registry::token::scope::{Scope, ScopeError};
 use crate::services;
 
 /// Subcommands of `kdk registry`.
@@ -65,7 +61,7 @@ pub enum RegistryCommand {
         /// What the token is to grant, such as repository:a/b:pull,push (repeatable)
         #[arg(long, required = true)]
         scope: Vec<String>,
-        /// User whose rights limit it
+        /// User whose rights limit it; of a real KhulnaSoft (rails.mode: external) it is the administrator
         #[arg(long, default_value = ADMIN)]
         user: String,
     },
@@ -95,7 +91,7 @@ pub fn run(session: &Session, command: RegistryCommand) -> Result<(), CommandErr
         RegistryCommand::Config(command) => config_check::run(session, command),
         RegistryCommand::Database(command) => database::run(session, command),
         RegistryCommand::Verify(args) => verify::run(session, args),
-        RegistryCommand::Token { scope, user } => token(session, &scope, &user),
+        RegistryCommand::Token { scope, user } => token::run(&session.ui, &session.config()?, &scope, &user),
     }
 }
 
@@ -129,49 +125,4 @@ fn configuration(session: &Session, given: Option<Utf8PathBuf>) -> Result<Source
         }
         _ => Ok(Source { path, environment }),
     }
-}
-
-fn token(session: &Session, scopes: &[String], user: &str) -> Result<(), CommandError> {
-    let config = session.config()?;
-    let known = identity(&config)?.users()?;
-    let user = known
-        .into_iter()
-        .find(|known| known.name == user)
-        .ok_or_else(|| crate::rails::identity::IdentityError::NoUser(user.to_owned()))?;
-    let caller = Caller {
-        name: user.name,
-        admin: user.admin,
-    };
-    let rails = RailsConfig::load(&config.root().khulnasoft_yml(), &config.root().stand_in())
-        .map_err(|error| CommandError::from(error).hint("render it with: kdk reconfigure"))?;
-    let registry = rails.registry.as_ref().ok_or_else(|| {
-        CommandError::user("the registry is not enabled")
-            .hint("enable it with: kdk config set registry.enabled true && kdk reconfigure")
-    })?;
-    let asked = Scope::parse_all(scopes.iter().map(String::as_str))?;
-    let mut granted = Vec::new();
-    for scope in asked {
-        let shown = scope.to_string();
-        match grant(scope.clone(), Some(&caller), &rails.public_repositories) {
-            Some(mut given) if given == scope => {
-                // As Rails does where it asks for something itself: renaming needs it.
-                let project = given.name.trim_end_matches("/*").to_owned();
-                if given.kind == "repository" {
-                    given.meta.get_or_insert_default().project_path = Some(project);
-                }
-                granted.push(given);
-            }
-            _ if !["repository", "registry"].contains(&scope.kind.as_str()) => return Err(ScopeError(shown).into()),
-            _ => {
-                return Err(CommandError::user(format!(
-                    "the user {} has no right to {shown}",
-                    caller.name
-                )));
-            }
-        }
-    }
-    session
-        .ui
-        .out(&TokenService::new(registry)?.token(&caller.name, granted)?);
-    Ok(())
 }
