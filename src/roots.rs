@@ -66,7 +66,12 @@ impl std::fmt::Display for Rival {
 
 /// Where the list is; nothing where the user has no home.
 fn place() -> Option<Utf8PathBuf> {
-    Some(sys::env::state_dir()?.join("kdk"))
+    let directory = sys::env::state_dir()?;
+    // Under sudo with another user's HOME that one's list would come to be root's.
+    let there = directory
+        .ancestors()
+        .find_map(|directory| sys::fs::owner(directory).ok());
+    (there == Some(sys::process::user_id())).then(|| directory.join("kdk"))
 }
 
 impl Roots {

@@ -9,7 +9,7 @@ use crate::sys;
 /// Looks for processes of ours whose root is gone.
 pub fn check(_: &Scene) -> Verdict {
     let mut found = Vec::new();
-    for pid in sys::running::named("kdk") {
+    for pid in sys::running::of_this_machine("kdk", sys::process::user_id()) {
         let Some(started) = sys::process::started_with(pid) else {
             continue;
         };

@@ -35,6 +35,10 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> io::Result<()
             .tempfile_in(parent)?;
         // The umask applies on creation; a public file gets its bits here.
         file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        if let Ok(before) = fs::metadata(path) {
+            // What root writes for somebody stays theirs; others may give nothing away.
+            let _ = std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid()));
+        }
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

@@ -520,7 +520,7 @@ mod platform {
     }
 
     pub(super) fn name_of(pid: i32) -> Option<String> {
-        ps(pid, "comm=")
+        Some(ps(pid, "comm=")?.rsplit('/').next()?.to_owned()) // it says the whole path
     }
 }
 

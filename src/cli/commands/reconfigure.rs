@@ -33,13 +33,17 @@ pub struct ReconfigureArgs {
     /// Whether new files are passed over: the root was made a moment ago
     #[arg(skip)]
     brief: bool,
+    /// Whether clients are told of a new certificate afterwards
+    #[arg(skip)]
+    trusts: bool,
 }
 
 impl ReconfigureArgs {
     /// Those of a `kdk up`, which may have made the root a moment ago.
-    pub fn for_up(made: bool) -> Self {
+    pub fn for_up(made: bool, trusts: bool) -> Self {
         Self {
             brief: made,
+            trusts,
             ..Self::default()
         }
     }
@@ -120,7 +124,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
             ui.done(&summary);
         }
     }
-    tell_clients(session, config, before.as_ref(), applied.trust_again);
+    tell_clients(session, config, before.as_ref(), applied.trust_again && !args.trusts);
     let mut failures: Vec<CommandError> = [built.map(drop), prepared, restarted.map(drop)]
         .into_iter()
         .filter_map(Result::err)

@@ -77,7 +77,11 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
                 .hint("enable it with: kdk config set registry.enabled true"),
         );
     }
-    reconfigure::bring_in_line(&session, &config, &reconfigure::ReconfigureArgs::for_up(made))?;
+    reconfigure::bring_in_line(
+        &session,
+        &config,
+        &reconfigure::ReconfigureArgs::for_up(made, args.https),
+    )?;
     run_state::start_all(&session, &config)?;
     if args.https {
         trusting::trust(&session.ui, &config, trusting::How::default())?;
