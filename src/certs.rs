@@ -28,12 +28,12 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use self::error::CertError;
-use self::exchange::Exchange;
 pub use self::facts::Facts;
 use self::facts::{covers, is_signed_by, modulus_hash, public_key};
 pub use self::local::Local;
 pub use self::onlooker::{served, served_fingerprint};
 use crate::sys::fs::{PRIVATE, read_optional, write_atomic};
+use crate::sys::net::is_loopback_literal;
 use crate::sys::shell::word;
 
 /// Days that a certificate holds.
@@ -57,6 +57,17 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Returns the same without the names of loopback, but for the first.
+    fn without_loopback(&self) -> Self {
+        let mut wanted = self.clone();
+        let mut number = 0;
+        wanted.names.retain(|name| {
+            number += 1;
+            number == 1 || !is_loopback_literal(name)
+        });
+        wanted
+    }
+
     /// Says how a pair that is the user's is replaced.
     pub fn remedy(&self) -> String {
         format!(
@@ -143,7 +154,10 @@ impl Authority {
                 (None, None) => Verdict::Keep,
                 (Some(reason), _) => renew_or_reject(ours, reason),
                 (None, Some(reason)) if ours => Verdict::Renew(reason),
-                (None, Some(reason)) => Verdict::Complain(reason),
+                // No authority of the world signs names of loopback.
+                (None, Some(_)) => {
+                    trouble(&wanted.without_loopback(), &facts, now).map_or(Verdict::Keep, Verdict::Complain)
+                }
             },
         )
     }
@@ -200,13 +214,12 @@ impl Authority {
         }
         // Remembered first: a pair that is not remembered would count as the user's.
         write_atomic(&self.record, text.as_bytes(), PRIVATE)?;
-        let exchange = Exchange {
-            certificate: wanted.certificate.clone(),
-            chain: certificate,
-            key_file: wanted.key.clone(),
-            key,
-        };
-        Ok(exchange.make(self.record.parent().unwrap_or(&self.record))?)
+        let state = self.record.parent().unwrap_or(&self.record);
+        Ok(exchange::make(
+            state,
+            (&wanted.certificate, &certificate),
+            (&wanted.key, &key),
+        )?)
     }
 
     fn made(&self) -> Result<Vec<String>, CertError> {

@@ -66,12 +66,7 @@ impl std::fmt::Display for Rival {
 
 /// Where the list is; nothing where the user has no home.
 fn place() -> Option<Utf8PathBuf> {
-    let directory = sys::env::state_dir()?;
-    // Under sudo with another user's HOME that one's list would come to be root's.
-    let there = directory
-        .ancestors()
-        .find_map(|directory| sys::fs::owner(directory).ok());
-    (there == Some(sys::process::user_id())).then(|| directory.join("kdk"))
+    Some(sys::env::state_dir()?.join("kdk"))
 }
 
 impl Roots {
@@ -161,10 +156,13 @@ impl Roots {
 
 /// Returns the ports that a root's settings claim.
 pub fn claims(config: &Config) -> BTreeMap<String, u16> {
-    let mut claims = BTreeMap::from([
-        ("port".to_owned(), config.port()),
-        ("registry.port".to_owned(), config.registry_port()),
-    ]);
+    let mut claims = BTreeMap::new();
+    if config.runs_rails() {
+        claims.insert("port".to_owned(), config.port());
+    }
+    if config.registry_mode() == "embedded" {
+        claims.insert("registry.port".to_owned(), config.registry_port());
+    }
     if config.registry_has_front() {
         claims.insert("registry.backend_port".to_owned(), config.registry_backend_port());
     }

@@ -4,63 +4,130 @@
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::sys::failpoint;
-use crate::sys::fs::{PRIVATE, PUBLIC, read_optional, remove, write_atomic};
+use crate::sys::fs::{Lock, PRIVATE, PUBLIC, read_optional, remove, write_atomic};
 
-/// A pair and where it belongs.
+/// A file and what is to be in it.
 #[derive(Serialize, Deserialize)]
-pub struct Exchange {
-    /// File of the certificate.
-    pub certificate: Utf8PathBuf,
-    /// The certificate, and those that lead from it to an authority, as PEM.
-    pub chain: String,
-    /// File of the key.
-    pub key_file: Utf8PathBuf,
-    /// The key, as PEM.
-    pub key: String,
+struct Part {
+    path: Utf8PathBuf,
+    text: String,
+    mode: u32,
+    /// The hash of what was in it before; nothing where there was no file.
+    before: Option<String>,
 }
 
-impl Exchange {
-    /// Puts the pair in its place; `state` is where kdk keeps its own things.
-    ///
-    /// # Errors
-    /// When a file cannot be written. [`finish`] goes on with what was begun.
-    pub fn make(&self, state: &Utf8Path) -> io::Result<()> {
-        let text = serde_json::to_string(self).map_err(io::Error::other)?;
-        write_atomic(&record(state), text.as_bytes(), PRIVATE)?;
-        failpoint::pass("pair");
-        self.put(state)
+impl Part {
+    fn of(path: &Utf8Path, text: &str, mode: u32) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            mode,
+            before: read_optional(path)?.map(|text| hash(&text)),
+        })
     }
 
-    fn put(&self, state: &Utf8Path) -> io::Result<()> {
-        // The key first: a server that reads between the two keeps the pair it has.
-        write_atomic(&self.key_file, self.key.as_bytes(), PRIVATE)?;
-        failpoint::pass("pair");
-        write_atomic(&self.certificate, self.chain.as_bytes(), PUBLIC)?;
-        failpoint::pass("pair");
-        remove(&record(state)).map(drop)
+    fn put(&self) -> io::Result<()> {
+        write_atomic(&self.path, self.text.as_bytes(), self.mode)
     }
+
+    /// Says whether the file is as it was, or as it is to be.
+    fn is_known(&self) -> io::Result<bool> {
+        let now = read_optional(&self.path)?.map(|text| hash(&text));
+        Ok(now == self.before || now == Some(hash(&self.text)))
+    }
+}
+
+/// A pair that is being put in its place.
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    /// Where it was begun: a copy of a root has nothing to do with it.
+    state: Utf8PathBuf,
+    /// The key first: a server that reads between the two keeps the pair it has.
+    parts: [Part; 2],
+}
+
+fn hash(text: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}
+
+/// Puts a pair in its place; `state` is where kdk keeps its own things. Who
+/// calls holds the lock of whoever brings a root in line.
+///
+/// # Errors
+/// When a file cannot be written: then both are as they were before.
+pub fn make(state: &Utf8Path, certificate: (&Utf8Path, &str), key: (&Utf8Path, &str)) -> io::Result<()> {
+    let old_key = read_optional(key.0)?;
+    let begun = Begun {
+        state: state.to_owned(),
+        parts: [
+            Part::of(key.0, key.1, PRIVATE)?,
+            Part::of(certificate.0, certificate.1, PUBLIC)?,
+        ],
+    };
+    let text = serde_json::to_string(&begun).map_err(io::Error::other)?;
+    write_atomic(&record(state), text.as_bytes(), PRIVATE)?;
+    failpoint::pass("pair");
+    let put = put(&begun);
+    if put.is_err()
+        && let Some(old_key) = old_key
+    {
+        write_atomic(key.0, old_key.as_bytes(), PRIVATE)?;
+    }
+    remove(&record(state))?;
+    put
+}
+
+fn put(begun: &Begun) -> io::Result<()> {
+    for part in &begun.parts {
+        part.put()?;
+        failpoint::pass("pair");
+    }
+    Ok(())
 }
 
 /// Puts a pair in its place that somebody began to put there; says where.
+/// What was changed since is left alone. `lock` is that of whoever brings the
+/// root in line.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn finish(state: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
-    let Some(text) = read_optional(&record(state))? else {
+pub fn finish(state: &Utf8Path, lock: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
+    if !record(state).exists() {
+        return Ok(None);
+    }
+    let _lock = Lock::take(lock)?;
+    finish_locked(state)
+}
+
+/// The same for who holds the lock.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn finish_locked(state: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
+    let path = record(state);
+    let Some(text) = read_optional(&path)? else {
         return Ok(None);
     };
-    let begun: Exchange = serde_json::from_str(&text).map_err(|error| {
-        // It is written as a whole: somebody else was here.
-        let path = record(state);
-        io::Error::other(format!(
-            "{path} is damaged: {error}; remove it, and see the pairs with: kdk cert show"
-        ))
-    })?;
-    begun.put(state)?;
-    Ok(Some(begun.certificate))
+    let failed = |error: io::Error| {
+        let reason = format!("{error}: this pair was about to be put in its place; to leave it as it is: rm {path}");
+        io::Error::new(error.kind(), reason)
+    };
+    let begun: Option<Begun> = serde_json::from_str(&text).ok();
+    let mut finished = None;
+    if let Some(begun) = begun.filter(|begun| begun.state == state)
+        && begun.parts[0].is_known().map_err(failed)?
+        && begun.parts[1].is_known().map_err(failed)?
+    {
+        put(&begun).map_err(failed)?;
+        finished = Some(begun.parts[1].path.clone());
+    }
+    remove(&path)?;
+    Ok(finished)
 }
 
 fn record(state: &Utf8Path) -> Utf8PathBuf {

@@ -7,8 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::cert_show;
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::certs::exchange::{self, Exchange};
-use crate::certs::{Authority, Verdict, given};
+use crate::certs::{Authority, Verdict, exchange, given};
 use crate::config::{Config, edit};
 use crate::reconfigure::{make_pair, registry_pair, wanted_pairs};
 use crate::sys::clock::{Clock, backup_stamp};
@@ -91,7 +90,7 @@ pub fn run(
     let state = config.root().state();
     create_private_dir(&state)?;
     let lock = Lock::take(&config.root().reconfiguring())?;
-    exchange::finish(&state)?;
+    exchange::finish_locked(&state)?;
     match command {
         CertCommand::Show { .. } => {}
         CertCommand::Renew { purpose } => renew(ui, config, purpose)?,
@@ -110,8 +109,22 @@ pub fn run(
     bring_in_line()
 }
 
+/// Checks that the registry's certificate is this root's.
+fn check_here(config: &Config) -> Result<(), CommandError> {
+    if !config.registry_is_elsewhere() {
+        return Ok(());
+    }
+    Err(CommandError::user(format!(
+        "the registry of this root runs at {} (registry.mode: external): its certificate is put in its place there",
+        config.registry_api_url()
+    )))
+}
+
 /// Makes pairs of kdk's anew.
 fn renew(ui: &Ui, config: &Config, purpose: Renewable) -> Result<(), CommandError> {
+    if purpose != Renewable::Tokens {
+        check_here(config)?;
+    }
     let root = config.root();
     let (now, authority) = (Clock::System.now(), Authority::new(root.certificates()));
     let of_registry = root.registry_pair().0;
@@ -173,6 +186,7 @@ fn install(
     let texts = (read(certificate)?, key.map(read).transpose()?);
     let mut work = Vec::new();
     if matches!(purpose, Purpose::Registry | Purpose::Both) {
+        check_here(config)?;
         if !config.registry_self_signed() {
             return Err(CommandError::user(
                 "the registry serves plain HTTP (registry.self_signed is false), and reads no certificate",
@@ -196,8 +210,10 @@ fn install(
     let now = Clock::System.now();
     let mut looked = Vec::new();
     for (to, to_key, name, others) in work {
-        let given = given::look(&texts.0, texts.1.as_deref(), &name, &others, now)
-            .map_err(|reason| CommandError::user(format!("{certificate}: {reason}; nothing was changed")))?;
+        let given = given::look(&texts.0, texts.1.as_deref(), &name, &others, now).map_err(|reason| {
+            let file = key.filter(|_| reason.starts_with("its key")).unwrap_or(certificate);
+            CommandError::user(format!("{file}: {reason}; nothing was changed"))
+        })?;
         looked.push((to, to_key, given));
     }
     let stamp = backup_stamp(now);
@@ -213,13 +229,7 @@ fn install(
                 )?;
             }
         }
-        let exchange = Exchange {
-            certificate: to.clone(),
-            chain: given.chain,
-            key_file: to_key.clone(),
-            key: given.key,
-        };
-        exchange.make(&root.state())?;
+        exchange::make(&root.state(), (&to, &given.chain), (&to_key, &given.key))?;
         ui.say(&format!("  installed  {}", root.relative(&to)));
         if !given.missing.is_empty() {
             ui.warn(&format!(
@@ -298,6 +308,7 @@ fn authority(ui: &Ui, config: &Config, remove: bool, yes: bool) -> Result<bool, 
         );
         return Ok(true);
     }
+    check_here(config)?;
     if local.pem()?.is_some() {
         ui.say(&format!("There is an authority already: {certificate}"));
         return Ok(true);

@@ -37,11 +37,7 @@ pub fn run(ui: &Ui, config: &Config, as_json: bool) -> Result<(), CommandError> 
             .iter()
             .map(|(shown, address, name)| (shown.clone(), look(address, name)))
             .collect();
-        let key = pair
-            .key
-            .as_deref()
-            .map(|key| KeyState::of(key, pem.as_deref()))
-            .transpose()?;
+        let key = pair.key.as_deref().map(|key| KeyState::of(key, pem.as_deref()));
         if as_json {
             all.push(described(&pair, facts.as_ref(), is_ours, key, &served));
         } else {
@@ -126,19 +122,23 @@ enum KeyState {
     Another,
     /// Others may read it.
     Loose,
+    /// This user may not.
+    Unreadable,
 }
 
 impl KeyState {
-    fn of(key: &Utf8Path, certificate: Option<&str>) -> Result<Self, CommandError> {
-        let Some(text) = read_optional(key)? else {
-            return Ok(Self::Missing);
+    fn of(key: &Utf8Path, certificate: Option<&str>) -> Self {
+        let text = match read_optional(key) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Self::Missing,
+            Err(_) => return Self::Unreadable,
         };
         let goes = certificate.and_then(|certificate| go_together(certificate, &text));
-        Ok(match mode(key) {
+        match mode(key) {
             _ if certificate.is_some() && goes != Some(true) => Self::Another,
             Some(bits) if bits & 0o077 != 0 => Self::Loose,
             _ => Self::Good,
-        })
+        }
     }
 
     fn word(self) -> &'static str {
@@ -147,6 +147,7 @@ impl KeyState {
             Self::Missing => "missing",
             Self::Another => "another's",
             Self::Loose => "readable by others",
+            Self::Unreadable => "unreadable",
         }
     }
 
@@ -155,7 +156,8 @@ impl KeyState {
             Self::Good => (Tone::Good, ""),
             Self::Missing => (Tone::Bad, ": it is missing"),
             Self::Another => (Tone::Bad, ": it does not go with the certificate"),
-            Self::Loose => (Tone::Odd, ": others may read it, until: kdk reconfigure"),
+            Self::Loose => (Tone::Odd, ": others may read it, which ends with: chmod 600"),
+            Self::Unreadable => (Tone::Odd, ": you may not read it"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn refuse(config: &Config) -> Result<(), CommandError> {
     Err(CommandError::user(format!(
         "the registry of this root runs at {url} (registry.mode: external), and so do its storage and its metadata: this is done there"
     ))
-    .hint("to let kdk run one: kdk config unset registry.mode && kdk reconfigure"))
+    .hint("to let kdk run one: kdk config unset registry.mode registry.api_url && kdk up"))
 }
 
 /// Says how a registry is that runs elsewhere; nothing where kdk runs it.

@@ -221,7 +221,7 @@ impl From<crate::services::NameError> for CommandError {
             NameError::Unknown { known, .. } => Some(format!("the services are: {}", known.join(", "))),
             NameError::Disabled { hint, .. } => Some(format!("enable it with: {hint}")),
             NameError::Elsewhere { name, .. } if name == crate::services::REGISTRY => {
-                Some("to let kdk run one: kdk config unset registry.mode && kdk reconfigure".to_owned())
+                Some("to let kdk run one: kdk config unset registry.mode registry.api_url && kdk up".to_owned())
             }
             NameError::Elsewhere { .. } => {
                 Some("to let kdk run its own: kdk config set rails.mode embedded && kdk reconfigure".to_owned())
@@ -278,6 +278,9 @@ impl From<crate::services::Unready> for CommandError {
                 format!(
                     "build it with: kdk reconfigure{log}; or take the built-in one: kdk config set registry.version embedded && kdk reconfigure"
                 )
+            }
+            Unready::NoDirectory { .. } => {
+                "start the others with: kdk start registry; or leave KhulnaSoft to the stand-in: kdk config set rails.mode embedded".to_owned()
             }
             Unready::NoEngine { .. } => {
                 "install it, or take the built-in registry: kdk config unset registry.image && kdk reconfigure"

@@ -14,6 +14,7 @@ pub mod log_filter;
 pub mod log_line;
 mod open;
 mod outcome;
+pub mod own_commands;
 mod report;
 mod setup;
 mod setup_report;

@@ -33,7 +33,12 @@ pub fn tell(ui: &Ui, config: &Config, outcome: &Outcome, wanted: &[(String, Stri
         }
         registry_answers |= job.name == services::public_service(config) && job.state == StateName::Ready && current;
     }
-    registry_answers
+    // Behind a front something else may answer.
+    let has_failed = outcome
+        .failures
+        .iter()
+        .any(|failure| failure.name == services::REGISTRY);
+    registry_answers && !has_failed
 }
 
 fn job_line(job: &JobStatus) -> String {

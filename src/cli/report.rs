@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::error::CommandError;
 use super::ui::Ui;
+use crate::config::Config;
 use crate::config::redact::{REDACTED, secrets};
 use crate::root::Root;
 use crate::services;
@@ -101,7 +102,7 @@ fn gather(root: &Root) -> Result<String, CommandError> {
     ] {
         section(title, &said(root, arguments)?);
     }
-    for path in [root.kdk_yml(), root.registry_config(), root.khulnasoft_yml()] {
+    for path in [root.kdk_yml(), root.registry_config(), khulnasoft_yml(root)] {
         let body = read_optional(&path).map_or_else(|error| error.to_string(), Option::unwrap_or_default);
         // Of what cannot be read nobody can tell what in it is secret.
         let body = match serde_yaml::from_str::<Value>(&body) {
@@ -120,6 +121,11 @@ fn gather(root: &Root) -> Result<String, CommandError> {
         section(&format!("Log of {name}, last {LINES} lines"), &lines.join("\n"));
     }
     Ok(text)
+}
+
+/// Returns Rails' file, where the settings say that it is.
+fn khulnasoft_yml(root: &Root) -> Utf8PathBuf {
+    Config::load(root).map_or_else(|_| root.khulnasoft_yml(), |config| config.khulnasoft_yml())
 }
 
 /// Returns all that a command of ours says.
@@ -144,7 +150,7 @@ fn without_secrets(root: &Root, text: &str) -> String {
         root.secrets(),
         root.kdk_yml(),
         root.registry_config(),
-        root.khulnasoft_yml(),
+        khulnasoft_yml(root),
         root.stand_in(),
         root.front(),
     ] {

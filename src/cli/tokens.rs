@@ -10,6 +10,16 @@ use crate::sys::clock::Clock;
 
 /// Returns the users and tokens of a root.
 pub fn identity(config: &Config) -> Result<Identity, CommandError> {
+    check(config)?;
+    let identity = Identity::new(&config.root().identity());
+    if identity.users()?.is_empty() {
+        return Err(CommandError::user("there are no users yet").hint("the user root is made by: kdk reconfigure"));
+    }
+    Ok(identity)
+}
+
+/// Checks that users and tokens are this root's.
+pub fn check(config: &Config) -> Result<(), CommandError> {
     if config.rails_mode() != "embedded" {
         return Err(CommandError::user(
             "users and tokens are those of the KhulnaSoft at rails.url (rails.mode is external)",
@@ -19,11 +29,7 @@ pub fn identity(config: &Config) -> Result<Identity, CommandError> {
             config.registry_address()
         )));
     }
-    let identity = Identity::new(&config.root().identity());
-    if identity.users()?.is_empty() {
-        return Err(CommandError::user("there are no users yet").hint("the user root is made by: kdk reconfigure"));
-    }
-    Ok(identity)
+    Ok(())
 }
 
 /// Makes a token of the admin's that is printed for a purpose, and holds for

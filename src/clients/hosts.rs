@@ -18,10 +18,13 @@ pub fn lacking(config: &Config) -> Vec<String> {
 /// they are to lead to.
 pub fn wanted(config: &Config) -> Vec<(IpAddr, Vec<String>)> {
     let mut wanted: Vec<(IpAddr, Vec<String>)> = Vec::new();
-    let names = [
-        (config.hostname(), page_address(config)),
-        (config.registry_host(), registry_address(config)),
-    ];
+    let mut names = Vec::new();
+    if config.rails_mode() == "embedded" {
+        names.push((config.hostname(), page_address(config)));
+    }
+    if config.registry_mode() == "embedded" {
+        names.push((config.registry_host(), registry_address(config)));
+    }
     for (name, address) in names {
         if literal(&name).is_some() || name == "localhost" {
             continue;

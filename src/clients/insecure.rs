@@ -39,6 +39,13 @@ pub fn podman_is_told(address: &str) -> bool {
 
 /// Returns the file's text in which a root has these addresses, and no others.
 pub fn with(text: &str, root: &Utf8Path, addresses: &[String]) -> String {
+    let owner_line = owner(root);
+    let count = text.lines().filter(|line| *line == owner_line.trim()).count();
+    let has = |address: &String| text.contains(&format!("{owner_line}{}", body(address)));
+    if count == addresses.len() && count > 0 && addresses.iter().all(has) {
+        // Wherever they stand among those of other roots.
+        return text.to_owned();
+    }
     let mut text = without(if text.is_empty() { HEAD } else { text }, root);
     for address in addresses {
         text.push_str(&format!("{}{}", owner(root), body(address)));
@@ -126,6 +133,19 @@ pub fn docker_line(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_may_stand_in_any_order() {
+        let (one, two) = (Utf8Path::new("/one"), Utf8Path::new("/two"));
+        let addresses = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let first = with("", one, &addresses(&["a:1", "b:1"]));
+        let both = with(&first, two, &addresses(&["c:1"]));
+        assert_eq!(with(&both, one, &addresses(&["b:1", "a:1"])), both);
+        assert_eq!(with(&both, two, &addresses(&["c:1"])), both);
+        assert_ne!(with(&both, one, &addresses(&["a:1"])), both);
+        assert_ne!(with(&both, one, &addresses(&["a:1", "d:1"])), both);
+        assert_ne!(with(&both, one, &[]), both);
+    }
 
     #[test]
     fn the_entries_of_one_root_go_and_the_others_stay() {

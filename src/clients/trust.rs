@@ -57,6 +57,10 @@ pub fn hosts(config: &Config) -> [String; 2] {
 pub fn names(config: &Config) -> Vec<String> {
     let port = config.registry_port();
     let mut names = vec![config.registry_address()];
+    if config.registry_is_elsewhere() {
+        // Its other names are not this root's.
+        return names;
+    }
     names.extend(hosts(config).iter().map(|host| sys::net::host_port(host, port)));
     let mut unique: Vec<String> = Vec::new();
     names.into_iter().for_each(|name| {

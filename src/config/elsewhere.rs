@@ -16,6 +16,14 @@ impl Config {
         self.registry_enabled() && self.registry_mode() == "external"
     }
 
+    /// Says whether clients get tokens at the address of a registry that runs
+    /// elsewhere, as behind one proxy.
+    pub fn realm_is_at_registry(&self) -> bool {
+        let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+        let registry = origin(&self.registry_url());
+        registry.is_some() && registry == origin(&self.registry_token_realm())
+    }
+
     /// Says whether kdk runs KhulnaSoft: the stand-in, or a real one.
     pub fn runs_rails(&self) -> bool {
         self.rails_mode() == "embedded" || self.rails_command().is_some()
@@ -49,7 +57,14 @@ impl Config {
             return None;
         }
         let given = self.given("registry.api_url")?.as_str()?;
-        let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+        let is_web = |url: &Url| {
+            let has_login = !url.username().is_empty() || url.password().is_some();
+            matches!(url.scheme(), "http" | "https")
+                && url.host_str().is_some()
+                && !has_login
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
         Url::parse(given).ok().filter(is_web)
     }
 

@@ -6,6 +6,7 @@
 pub mod edit;
 mod elsewhere;
 pub mod generate;
+mod others;
 pub mod redact;
 pub mod schema;
 pub mod settings;

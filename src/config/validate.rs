@@ -149,8 +149,8 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
         let hint = format!("remove one: kdk config unset {first}, or kdk config unset {last}");
         found.push(problem(config, last, message, Some(hint)));
     }
-    elsewhere(config, found);
-    rails(config, found);
+    let others = config.faults_of_others().into_iter();
+    found.extend(others.map(|(key, message, hint)| problem(config, key, message, hint)));
     if let Some(url) = config.registry_external_url() {
         let is_host = |host: &str| {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -229,37 +229,6 @@ fn contradictions(config: &Config, found: &mut Vec<Problem>) {
             None,
         ));
     }
-}
-
-/// A command runs KhulnaSoft where that is.
-fn rails(config: &Config, found: &mut Vec<Problem>) {
-    if config.rails_command().is_some() && config.rails_dir().is_none() {
-        let message = "rails.command runs in rails.dir, which is not set".to_owned();
-        let hint = "set it to where KhulnaSoft is: kdk config set rails.dir DIRECTORY".to_owned();
-        found.push(problem(config, "rails.command", message, Some(hint)));
-    }
-}
-
-/// A registry that runs elsewhere must be found there.
-fn elsewhere(config: &Config, found: &mut Vec<Problem>) {
-    if config.registry_mode() != "external" || config.url_elsewhere().is_some() {
-        return;
-    }
-    let example = "such as http://registry.example.com:5000";
-    let (key, message) = if config.is_given("registry.api_url") {
-        let url = config.registry_api_url();
-        (
-            "registry.api_url",
-            format!("registry.api_url must be the URL of the registry that runs elsewhere, {example}, not {url:?}"),
-        )
-    } else {
-        (
-            "registry.mode",
-            "registry.mode is external, and registry.api_url does not say where that registry is".to_owned(),
-        )
-    };
-    let hint = "set both at once: kdk config set registry.mode=external registry.api_url=URL".to_owned();
-    found.push(problem(config, key, message, Some(hint)));
 }
 
 fn storage_section(config: &Config, found: &mut Vec<Problem>) {

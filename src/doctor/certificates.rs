@@ -29,6 +29,14 @@ pub fn check(scene: &Scene) -> Verdict {
     if found.is_empty() {
         found.extend(stale(scene, config));
     }
+    for pair in &pairs {
+        if crate::sys::fs::mode(&pair.key).is_some_and(|bits| bits & 0o077 != 0) {
+            let name = config.root().relative(&pair.key);
+            found.push(
+                Finding::warning("key-readable", format!("others may read the key {name}")).mended_by(&["reconfigure"]),
+            );
+        }
+    }
     found.into()
 }
 

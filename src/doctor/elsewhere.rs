@@ -7,6 +7,8 @@ use super::finding::{Finding, Verdict};
 use super::logins;
 use super::scene::Scene;
 use crate::config::Config;
+use crate::rails::config::RegistryConfig;
+use crate::rails::jwt_auth::TokenService;
 
 /// What a root's registry calls itself in challenges, and KhulnaSoft in tokens.
 const SERVICE: &str = "container_registry";
@@ -26,12 +28,20 @@ pub fn check(scene: &Scene) -> Verdict {
     registry.into_iter().chain(rails).collect::<Vec<_>>().into()
 }
 
-/// Says what is wrong with a registry that runs elsewhere.
+/// Says what is wrong with a registry that runs elsewhere: where KhulnaSoft
+/// reaches it, or where users do.
 pub fn registry(config: &Config) -> Option<Finding> {
-    let url = config.registry_api_url();
-    let url = url.trim_end_matches('/');
-    let by_hand = "start it there, or correct the URL: kdk config set registry.api_url URL && kdk reconfigure";
-    let answer = match logins::get(&format!("{url}/v2/")) {
+    let (inside, outside) = (config.registry_api_url(), config.registry_url());
+    let inside = inside.trim_end_matches('/');
+    looked(config, inside).or_else(|| {
+        let is_other = outside != inside;
+        is_other.then(|| looked(config, &outside)).flatten()
+    })
+}
+
+fn looked(config: &Config, url: &str) -> Option<Finding> {
+    let by_hand = "start it there, or correct registry.api_url, or registry.host and registry.port by which users reach it; then: kdk reconfigure";
+    let answer = match logins::get_far(&format!("{url}/v2/")) {
         Ok(answer) => answer,
         Err(error) => {
             let cause = logins::cause_of(&error);
@@ -54,12 +64,12 @@ pub fn registry(config: &Config) -> Option<Finding> {
                 .headers()
                 .get(WWW_AUTHENTICATE)
                 .and_then(|value| value.to_str().ok());
-            sent_elsewhere(config, url, header.unwrap_or_default())
+            sent_elsewhere(config, url, header.unwrap_or_default()).or_else(|| distrusts(config, url))
         }
         status => Some(
             Finding::problem(
                 "registry-elsewhere-odd",
-                format!("{url}/v2/ is answered {status}, which no registry would that is in order"),
+                format!("{url}/v2/ is answered {status}, as no registry does that is in order"),
             )
             .by_hand(by_hand),
         ),
@@ -91,11 +101,47 @@ fn sent_elsewhere(config: &Config, url: &str, challenge: &str) -> Option<Finding
     )
 }
 
+/// Returns what tokens of this root are signed with.
+pub fn signing(config: &Config) -> RegistryConfig {
+    RegistryConfig {
+        address: config.registry_address(),
+        api_url: config.registry_api_url(),
+        certificate: None,
+        key: config.path(&config.registry_key()),
+        certificates: Some(config.path(&config.registry_rootcertbundle())),
+        issuer: config.registry_issuer(),
+        notification_secret: None,
+        token_expire_delay: config.registry_token_expire_delay(),
+    }
+}
+
+/// Says so when a registry takes no token of this root's: it is asked with one
+/// that grants nothing.
+fn distrusts(config: &Config, url: &str) -> Option<Finding> {
+    let signing = signing(config);
+    let token = TokenService::new(&signing).ok()?.token("kdk-doctor", Vec::new()).ok()?;
+    let status = logins::get_with(&format!("{url}/v2/"), &token).ok()?.status();
+    (status == StatusCode::UNAUTHORIZED).then(|| {
+        Finding::problem(
+            "registry-elsewhere-untrusted",
+            format!(
+                "the registry at {url} takes no token that is signed with {}",
+                signing.key
+            ),
+        )
+        .why("nobody can log in: its rootcertbundle is not this root's, its issuer is another, or its clock is wrong")
+        .by_hand(format!(
+            "copy {} there, as its rootcertbundle, and compare the rest with: kdk setup external-registry",
+            config.path(&config.registry_rootcertbundle())
+        ))
+    })
+}
+
 /// Says what is wrong with a KhulnaSoft that runs elsewhere.
 pub fn rails(config: &Config) -> Option<Finding> {
     let url = config.rails_url();
     let url = url.trim_end_matches('/');
-    let what = match logins::get(&format!("{url}/jwt/auth?service={SERVICE}")) {
+    let what = match logins::get_far(&format!("{url}/jwt/auth?service={SERVICE}")) {
         Ok(answer) if logins::is_token_service(answer.status()) => return None,
         Ok(answer) => format!("answers {} where tokens are asked for", answer.status()),
         Err(error) => format!("does not answer: {}", logins::cause_of(&error)),

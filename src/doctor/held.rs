@@ -19,6 +19,7 @@ pub fn refused(scene: &Scene, config: &Config, clients: &[Found]) -> Vec<Finding
         || !config.registry_auth_enabled()
         || scene.running(services::RAILS).is_none()
         || scene.running(services::public_service(config)).is_none()
+        || services::public_endpoint(config).port != config.registry_port()
     {
         return Vec::new();
     }

@@ -30,7 +30,7 @@ pub fn check(scene: &Scene) -> Verdict {
         );
     }
     found.extend(exposure::realm(config).map(|text| Finding::warning("realm-local", text)));
-    if !config.has_one_origin() {
+    if !config.has_one_origin() && !config.realm_is_at_registry() {
         let realm = config.registry_token_realm();
         let key = if config.is_given("registry.token_realm") {
             "registry.token_realm"
@@ -62,6 +62,9 @@ pub fn check(scene: &Scene) -> Verdict {
     }
     if found.is_empty() && !scene.registry_may_answer(config) {
         return Verdict::Skipped("the registry does not run, and nobody could be asked".to_owned());
+    }
+    if found.is_empty() && !rails_runs {
+        return Verdict::Skipped(format!("{RAILS} does not run, and nobody can log in"));
     }
     found.into()
 }

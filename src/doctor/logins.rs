@@ -100,6 +100,39 @@ pub fn get(url: &str) -> reqwest::Result<reqwest::blocking::Response> {
     client()?.get(url).send()
 }
 
+/// How long what is far away may take.
+const FAR: Duration = Duration::from_secs(5);
+
+/// Gets a page of what runs elsewhere: it may be far away, and behind a proxy.
+///
+/// # Errors
+/// When it does not answer within seconds.
+pub fn get_far(url: &str) -> reqwest::Result<reqwest::blocking::Response> {
+    far(url)?.get(url).send()
+}
+
+/// The same with a bearer token, which must grant nothing.
+///
+/// # Errors
+/// When it does not answer within seconds.
+pub fn get_with(url: &str, token: &str) -> reqwest::Result<reqwest::blocking::Response> {
+    far(url)?.get(url).bearer_auth(token).send()
+}
+
+fn far(url: &str) -> reqwest::Result<reqwest::blocking::Client> {
+    let is_local =
+        url::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(crate::sys::net::is_loopback_literal));
+    if is_local {
+        return client();
+    }
+    reqwest::blocking::Client::builder()
+        .timeout(FAR)
+        .redirect(reqwest::redirect::Policy::none())
+        // Nothing is sent that an impostor could use.
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+}
+
 /// The same with a name and a password, which only this root's own services
 /// may be sent.
 ///

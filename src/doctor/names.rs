@@ -38,20 +38,24 @@ pub fn check(scene: &Scene) -> Verdict {
             );
         }
     }
-    let public = config
-        .registry_external_url()
-        .and_then(|url| url::Url::parse(&url).ok());
+    let url = config.registry_external_url().filter(|_| config.registry_enabled());
+    let public = url.and_then(|url| url::Url::parse(&url).ok());
+    let key = if config.is_given("registry.external_url") {
+        "registry.external_url"
+    } else {
+        "registry.api_url"
+    };
     if let Some(host) = public.as_ref().and_then(url::Url::host_str)
         && net::resolve(host.trim_start_matches('[').trim_end_matches(']')).is_err()
     {
         found.push(
             Finding::problem(
                 "external-name-unresolved",
-                format!("{host} of registry.external_url does not resolve here"),
+                format!("{host} of {key} does not resolve here"),
             )
             .why("clients of this machine do not find the registry")
             .by_hand(format!(
-                "let the name server know {host}, or /etc/hosts, with the address of the proxy"
+                "let the name server know {host}, or /etc/hosts, with its address"
             )),
         );
     }

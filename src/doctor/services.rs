@@ -61,6 +61,7 @@ fn unready(config: &Config, spec: &JobSpec) -> Option<Finding> {
             .suggest(&["reconfigure"])
             .by_hand("or take the built-in one: kdk config set registry.version embedded && kdk reconfigure"),
         Unready::NoProgram { log: None, .. } => found.suggest(&["config", "unset", "registry.bin"]),
+        Unready::NoDirectory { .. } => found.suggest(&["config", "set", "rails.dir", "DIRECTORY"]),
         Unready::NoImage { .. } | Unready::NotPulled { .. } => found.suggest(&["reconfigure"]),
         Unready::NoEngine { .. } | Unready::Engine { .. } => found.by_hand(
             "install or start it, or take the built-in registry: kdk config unset registry.image && kdk reconfigure",

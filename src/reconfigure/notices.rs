@@ -85,7 +85,11 @@ pub fn notices(config: &Config) -> Vec<String> {
     notices.extend(hosts::lacking(config));
     notices.extend(exposure(config));
     notices.extend(realm(config));
-    if config.registry_enabled() && config.registry_auth_enabled() && !config.has_one_origin() {
+    if config.registry_enabled()
+        && config.registry_auth_enabled()
+        && !config.has_one_origin()
+        && !config.realm_is_at_registry()
+    {
         let realm = config.registry_token_realm();
         let remedy = if config.registry_is_elsewhere() {
             "by a proxy before both"

@@ -142,7 +142,7 @@ fn registry(config: &Config, secrets: &Secrets) -> Value {
         "token_expire_delay": config.registry_token_expire_delay(),
         "rootcertbundle": config.path(&config.registry_rootcertbundle()),
         "self_signed": config.registry_self_signed(),
-        "trusted_certificate": config.registry_self_signed().then(|| certificate.clone()),
+        "trusted_certificate": (config.runs_registry() && config.registry_self_signed()).then(|| certificate.clone()),
         "certificate": certificate,
         "certificate_key": certificate_key,
         "auth_enabled": config.registry_auth_enabled(),
@@ -160,11 +160,17 @@ fn registry(config: &Config, secrets: &Secrets) -> Value {
         "database_enabled": database_enabled(config),
         "database_host": config.registry_database_host(),
         "database_port": config.registry_database_port(),
-        "database_user": config.registry_database_user(),
+        "database_user": database_user(config),
         "database_password": config.registry_database_password(),
         "database_dbname": config.registry_database_dbname(),
         "database_sslmode": config.registry_database_sslmode(),
     })
+}
+
+/// An image knows no name of who runs it, which counts where none is given.
+fn database_user(config: &Config) -> Option<String> {
+    let own = || config.registry_image().and_then(|_| sys::process::user_name());
+    config.registry_database_user().or_else(own)
 }
 
 /// Where the registry itself listens.

@@ -3,14 +3,18 @@
 //! It reads the same rendered file as any other registry, and has what that
 //! names at the same paths: the storage, certificates, the database's socket.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
+use super::environment::registry_env;
 use super::unready::Unready;
 use crate::config::Config;
 use crate::root::Root;
 use crate::sys;
+use crate::sys::fs::{PUBLIC, read_optional, write_atomic};
 
 /// Engines, in the order in which they are looked for.
 const ENGINES: [&str; 2] = ["docker", "podman"];
@@ -18,23 +22,38 @@ const ENGINES: [&str; 2] = ["docker", "podman"];
 const LABEL: &str = "com.khulnasoft.kdk.root";
 /// Sockets of Docker that tell that it is meant.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
-
-/// Variables by which a shell says which engine it means, and how.
-const VARIABLES: [&str; 8] = [
+/// How long an engine may take to say what it knows.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to get an image.
+const PULL: Duration = Duration::from_mins(30);
+/// Variables by which a shell says which engine it means, and how, or by which
+/// the engine's program finds its own things.
+const VARIABLES: [&str; 13] = [
     "CONTAINERS_CONF",
     "CONTAINERS_STORAGE_CONF",
+    "CONTAINER_CONNECTION",
     "CONTAINER_HOST",
     "DOCKER_CERT_PATH",
     "DOCKER_CONFIG",
     "DOCKER_CONTEXT",
     "DOCKER_HOST",
     "DOCKER_TLS_VERIFY",
+    "SSH_AUTH_SOCK",
+    "STORAGE_DRIVER",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
 ];
 
-/// Returns what the engine's command must have in its environment, too.
+/// Returns what the engine's program must have in its environment, too.
 pub fn environment() -> Vec<(String, String)> {
     let given = |name: &&str| Some(((*name).to_owned(), sys::env::var(name)?));
     VARIABLES.iter().filter_map(given).collect()
+}
+
+/// Says whether the engine's program goes by a variable itself: the image's is
+/// then another one.
+pub fn is_of_engine(name: &str) -> bool {
+    VARIABLES.contains(&name) || ["HOME", "PATH", "TMPDIR", "USER", "XDG_RUNTIME_DIR"].contains(&name)
 }
 
 /// Returns the engine that runs the image: the one that is asked for, else
@@ -56,6 +75,23 @@ pub fn engine(config: &Config) -> Option<&'static str> {
     })
 }
 
+/// Says whether a program is podman, which some systems call docker, too.
+fn is_podman(program: &str) -> bool {
+    let is_wrapper = || {
+        let script = sys::process::find_program(program).and_then(|path| std::fs::read(path).ok());
+        let script = script.filter(|bytes| bytes.starts_with(b"#!"))?;
+        Some(String::from_utf8_lossy(&script).contains("podman"))
+    };
+    program == "podman" || is_wrapper() == Some(true)
+}
+
+/// Says whether docker's engine is one without root's rights: its containers
+/// have a network and users of their own.
+fn is_rootless_docker() -> bool {
+    let host = sys::env::var("DOCKER_HOST").unwrap_or_default();
+    host.starts_with("unix:///run/user/") && !host.contains("podman")
+}
+
 /// Returns the name of a root's container.
 pub fn name(root: &Root) -> String {
     format!("kdk-registry-{}", root.hash())
@@ -73,7 +109,12 @@ pub fn command(config: &Config, image: &str, is_service: bool) -> Vec<String> {
         argv.extend(["--name".to_owned(), name(root)]);
         argv.extend(["--label".to_owned(), format!("{LABEL}={}", root.path())]);
     }
-    argv.extend(user(config, program));
+    let (user, group) = ids(config);
+    argv.extend(["--user".to_owned(), format!("{user}:{group}")]);
+    if sys::process::user_id() != 0 && is_podman(program) {
+        // Else the caller's files would belong to somebody unknown in there.
+        argv.push("--userns=keep-id".to_owned());
+    }
     if sys::net::CONTAINERS_SHARE_NETWORK {
         argv.extend(["--network", "host"].map(str::to_owned));
     } else if is_service {
@@ -83,36 +124,62 @@ pub fn command(config: &Config, image: &str, is_service: bool) -> Vec<String> {
     // Where SELinux is on, it would keep the container from the root's files.
     argv.extend(["--security-opt", "label=disable"].map(str::to_owned));
     for (path, is_writable) in mounts(config) {
-        let mode = if is_writable { "" } else { ",readonly" };
-        argv.extend([
-            "--mount".to_owned(),
-            format!("type=bind,source={path},target={path}{mode}"),
-        ]);
+        // What is not made yet is no hindrance to a question.
+        if is_service || path.exists() {
+            argv.extend(["--mount".to_owned(), mount(&path, is_writable)]);
+        }
     }
-    // By their names: a command line can be read by everybody.
-    for name in config.registry_env().keys() {
-        argv.extend(["--env".to_owned(), name.clone()]);
+    for (name, value) in registry_env(config) {
+        // By its name: a command line can be read by everybody.
+        let value = if is_of_engine(&name) {
+            format!("{name}={value}")
+        } else {
+            name
+        };
+        argv.extend(["--env".to_owned(), value]);
     }
-    if config.registry_needs_bundle() && !config.registry_env().contains_key("SSL_CERT_FILE") {
-        argv.extend(["--env", "SSL_CERT_FILE"].map(str::to_owned));
+    for (name, is_set) in [
+        ("SSL_CERT_FILE", config.registry_needs_bundle()),
+        ("OTEL_TRACES_EXPORTER", true),
+    ] {
+        if is_set && !config.registry_env().contains_key(name) {
+            argv.extend(["--env", name].map(str::to_owned));
+        }
     }
     argv.push(image.to_owned());
     argv
 }
 
 /// Returns as whom it runs: as the caller, unless told otherwise.
-fn user(config: &Config, program: &str) -> Vec<String> {
+pub fn ids(config: &Config) -> (u64, u64) {
     let (user, group) = sys::running::ids();
-    let (user, group) = (
+    (
         config.registry_uid().unwrap_or(user),
         config.registry_gid().unwrap_or(group),
-    );
-    let mut argv = vec!["--user".to_owned(), format!("{user}:{group}")];
-    if program == "podman" && sys::process::user_id() != 0 {
-        // Else the caller's files would belong to somebody unknown in there.
-        argv.push("--userns=keep-id".to_owned());
+    )
+}
+
+/// Gives what it reads and writes to whom it runs as, where that is somebody
+/// else; only root can.
+///
+/// # Errors
+/// Those of the file system.
+pub fn give_files(config: &Config) -> std::io::Result<()> {
+    let (user, group) = ids(config);
+    if config.registry_image().is_none() || (user, group) == sys::running::ids() || sys::process::user_id() != 0 {
+        return Ok(());
     }
-    argv
+    let (Ok(user), Ok(group)) = (u32::try_from(user), u32::try_from(group)) else {
+        return Ok(());
+    };
+    let root = config.root();
+    sys::running::give(&root.registry_config(), user, group)?;
+    if config.registry_self_signed() && !config.registry_has_front() {
+        sys::running::give(&root.registry_pair().1, user, group)?;
+    }
+    config
+        .registry_storage_path()
+        .map_or(Ok(()), |path| sys::running::give(&path, user, group))
 }
 
 /// Returns where the image's registry is reached where containers have a network of their own.
@@ -122,6 +189,20 @@ fn published(config: &Config) -> (String, u16) {
     } else {
         (config.registry_listen_address(), config.registry_port())
     }
+}
+
+/// Writes a mount; the engine reads it as a line of CSV.
+fn mount(path: &Utf8Path, is_writable: bool) -> String {
+    let field = |name: &str| {
+        let text = format!("{name}={path}");
+        if text.contains([',', '"']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text
+        }
+    };
+    let mode = if is_writable { "" } else { ",readonly" };
+    format!("type=bind,{},{}{mode}", field("source"), field("target"))
 }
 
 /// Returns what is in the container at its own path, and whether it may be written.
@@ -143,7 +224,31 @@ fn mounts(config: &Config) -> Vec<(Utf8PathBuf, bool)> {
     if config.registry_database_enabled() != "false" && database.starts_with('/') {
         all.push((database.into(), true));
     }
-    all
+    // Files that the user's own part of the configuration names: keys, passwords.
+    let mut named = Vec::new();
+    files(&Value::Object(config.registry_config()), &mut named);
+    files(
+        &Value::Object(config.registry_storage().unwrap_or_default()),
+        &mut named,
+    );
+    all.extend(named.into_iter().map(|path| (path, false)));
+    let mut unique: Vec<(Utf8PathBuf, bool)> = Vec::new();
+    for (path, is_writable) in all {
+        if unique.iter().all(|(known, _)| *known != path) {
+            unique.push((path, is_writable));
+        }
+    }
+    unique
+}
+
+/// Gathers the files that a configuration names by absolute paths.
+fn files(tree: &Value, found: &mut Vec<Utf8PathBuf>) {
+    match tree {
+        Value::String(text) if text.starts_with('/') && Utf8Path::new(text).is_file() => found.push(text.into()),
+        Value::Array(list) => list.iter().for_each(|item| files(item, found)),
+        Value::Object(map) => map.values().for_each(|item| files(item, found)),
+        _ => {}
+    }
 }
 
 /// Checks that the image is there to be run.
@@ -151,6 +256,11 @@ fn mounts(config: &Config) -> Vec<(Utf8PathBuf, bool)> {
 /// # Errors
 /// When there is no engine, it does not answer, or does not have the image.
 pub fn check(config: &Config, image: &str) -> Result<(), Unready> {
+    id(config, image).map(drop)
+}
+
+/// Returns the id of an image.
+fn id(config: &Config, image: &str) -> Result<String, Unready> {
     let Some(program) = engine(config) else {
         let engine = config.registry_engine();
         let engine = if engine == "auto" {
@@ -160,7 +270,18 @@ pub fn check(config: &Config, image: &str) -> Result<(), Unready> {
         };
         return Err(Unready::NoEngine { engine });
     };
-    ask(program, &["image", "inspect", "--format", "{{.Id}}", image]).map_err(|reason| {
+    let unable = |reason: String| Unready::Engine {
+        engine: program,
+        reason,
+    };
+    if program == "docker" && is_rootless_docker() {
+        return Err(unable(
+            "its engine has no root's rights, and so a network of its own, in which nobody would find the registry"
+                .to_owned(),
+        ));
+    }
+    let inspect = ["image", "inspect", "--format", "{{.Id}}", image];
+    output(program, &inspect, PATIENCE).map_err(|reason| {
         let is_missing = ["no such image", "image not known"]
             .iter()
             .any(|text| reason.to_lowercase().contains(text));
@@ -170,15 +291,13 @@ pub fn check(config: &Config, image: &str) -> Result<(), Unready> {
                 image: image.to_owned(),
             }
         } else {
-            Unready::Engine {
-                engine: program,
-                reason,
-            }
+            unable(reason)
         }
     })
 }
 
-/// Gets the image where the engine does not have it.
+/// Gets the image where the engine does not have it, and notes which it is: one
+/// that was built anew is another one.
 ///
 /// # Errors
 /// When there is no engine, or it does not get it.
@@ -186,21 +305,38 @@ pub fn prepare(config: &Config, say: impl FnOnce(&str)) -> Result<(), Unready> {
     let Some(image) = config.registry_image() else {
         return Ok(());
     };
-    match check(config, &image) {
+    let id = match id(config, &image) {
         Err(Unready::NoImage { engine, image }) => {
             say(&format!("{engine} pull {image}"));
-            ask(engine, &["pull", "--quiet", &image]).map_err(|reason| Unready::NotPulled { engine, image, reason })
+            output(engine, &["pull", "--quiet", &image], PULL).map_err(|reason| Unready::NotPulled {
+                engine,
+                image: image.clone(),
+                reason,
+            })?;
+            id(config, &image)?
         }
-        other => other,
+        other => other?,
+    };
+    let stamp = stamp(config.root());
+    // Without it a new image is not noticed, and nothing else is lost.
+    if read_optional(&stamp).ok().flatten().as_ref() != Some(&id) {
+        let _ = write_atomic(&stamp, id.as_bytes(), PUBLIC);
     }
+    Ok(())
+}
+
+/// Returns the file that holds the id of the image that was applied last.
+pub fn stamp(root: &Root) -> Utf8PathBuf {
+    root.state().join("registry-image")
 }
 
 /// Returns the process of the root's container, where it runs.
 pub fn process(config: &Config) -> Option<i32> {
     config.registry_image()?;
-    let inspect = ["container", "inspect", "--format", "{{.State.Pid}}"];
-    let said = output(engine(config)?, &[&inspect[..], &[&name(config.root())]].concat()).ok()?;
-    said.trim().parse().ok().filter(|pid| *pid > 0)
+    let name = name(config.root());
+    let inspect = ["container", "inspect", "--format", "{{.State.Pid}}", &name];
+    let said = output(engine(config)?, &inspect, PATIENCE).ok()?;
+    said.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// Returns the command that removes the root's container: an engine's command
@@ -217,18 +353,37 @@ pub fn remains(config: &Config) -> Vec<String> {
     }
 }
 
-fn ask(program: &str, arguments: &[&str]) -> Result<(), String> {
-    output(program, arguments).map(drop)
-}
-
 /// Runs an engine's command; returns what it says, or why it failed.
-fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| error.to_string())?;
+fn output(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
+    let mut command = Command::new(program);
+    // As the service has it.
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(super::environment::environment())
+        .envs(environment());
+    let output = sys::running::output_within(&mut command, limit).map_err(|error| error.to_string())?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let line = said.lines().rev().find(|line| !line.trim().is_empty());
     Err(line.unwrap_or("it did not say why").trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_a_line_of_csv() {
+        assert_eq!(
+            mount(Utf8Path::new("/a b/c"), false),
+            "type=bind,source=/a b/c,target=/a b/c,readonly"
+        );
+        assert_eq!(
+            mount(Utf8Path::new("/a,b/\"c"), true),
+            "type=bind,\"source=/a,b/\"\"c\",\"target=/a,b/\"\"c\""
+        );
+    }
 }

@@ -3,6 +3,7 @@
 pub mod container;
 pub mod endpoint;
 mod environment;
+mod logged;
 pub mod origin;
 pub mod postgresql;
 pub mod source;
@@ -24,6 +25,7 @@ pub use endpoint::{
 };
 use environment::environment;
 pub use environment::registry_env;
+pub use logged::logged;
 pub use postgresql::POSTGRESQL;
 pub use unready::Unready;
 
@@ -183,7 +185,8 @@ fn resolve(config: &Config, name: &str, all: &[JobSpec]) -> Result<JobSpec, Name
         FRONT => {
             return Err(NameError::Disabled {
                 name: own.to_owned(),
-                hint: "another registry (registry.bin or registry.version) and registry.front true".into(),
+                hint: "another registry (registry.bin, registry.image or registry.version) and registry.front true"
+                    .into(),
             });
         }
         RAILS if !config.runs_rails() => {
@@ -332,7 +335,15 @@ fn registry(config: &Config) -> JobSpec {
         env.retain(|(known, _)| known != "SSL_CERT_FILE");
         env.push(("SSL_CERT_FILE".to_owned(), root.service_bundle().into_string()));
     }
+    if !config.registry_is_embedded() {
+        // distribution sends traces to a collector unless told not to, and complains that there is none.
+        env.push(("OTEL_TRACES_EXPORTER".to_owned(), "none".to_owned()));
+    }
+    let is_image = config.registry_image().is_some();
     for (name, value) in registry_env(config) {
+        if is_image && container::is_of_engine(&name) {
+            continue;
+        }
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }
@@ -372,6 +383,7 @@ fn registry(config: &Config) -> JobSpec {
                 root.registry_config(),
                 root.registry_pair().0,
                 config.path(&config.registry_rootcertbundle()),
+                container::stamp(root),
             ],
             token_service_ca(config),
         ]
@@ -492,6 +504,12 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
     if spec.name == POSTGRESQL {
         return Ok(postgresql::Postgresql::find(config).map(drop)?);
     }
+    if spec.name == RAILS {
+        config.check_rails_dir().map_err(|reason| Unready::NoDirectory {
+            name: spec.name.clone(),
+            reason,
+        })?;
+    }
     let file = match spec.name.as_str() {
         REGISTRY => root.registry_config(),
         FRONT => root.front(),
@@ -523,18 +541,4 @@ pub fn preflight(config: &Config, spec: &JobSpec) -> Result<(), Unready> {
         });
     }
     Ok(())
-}
-
-/// Returns the log files of services that have one, enabled or not.
-pub fn logged(root: &crate::root::Root) -> Vec<(String, Utf8PathBuf)> {
-    let Ok(entries) = root.logs().read_dir_utf8() else {
-        return Vec::new();
-    };
-    let mut found: Vec<(String, Utf8PathBuf)> = entries
-        .flatten()
-        .map(|entry| (entry.file_name().to_owned(), entry.path().join("current")))
-        .filter(|(_, current)| current.exists())
-        .collect();
-    found.sort();
-    found
 }

@@ -335,10 +335,10 @@ fn major_version(programs: &Utf8Path) -> Option<u32> {
 const PATIENCE: u64 = 120;
 
 /// Returns how many seconds services may take to be ready, longer when
-/// PostgreSQL is among them and no setting says how long.
+/// PostgreSQL or a real KhulnaSoft is among them and no setting says how long.
 pub fn patience(config: &Config, specs: &[JobSpec]) -> u64 {
     let is_among = specs.iter().any(|spec| spec.name == POSTGRESQL);
-    if is_among {
+    if is_among || config.rails_command().is_some() {
         own_patience(config)
     } else {
         config.wait_seconds()

@@ -26,6 +26,14 @@ pub enum Unready {
     /// PostgreSQL cannot be run.
     #[error(transparent)]
     Postgresql(#[from] postgresql::PostgresqlError),
+    /// There is no directory to run it in.
+    #[error("{name} cannot run: {reason}")]
+    NoDirectory {
+        /// The service.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// There is no engine for an image.
     #[error("registry.image needs {engine}, which is not on the PATH")]
     NoEngine {

@@ -82,7 +82,7 @@ pub fn end_processes(group: i32, pid_file: &Utf8Path) {
 }
 
 /// Runs the command that ends what a job may have left with somebody else.
-fn end_remains(ran: &JobSpec) {
+pub fn end_remains(ran: &JobSpec) {
     let Some((program, arguments)) = ran.remains.split_first() else {
         return;
     };
@@ -92,7 +92,8 @@ fn end_remains(ran: &JobSpec) {
         .args(arguments)
         .env_clear()
         .envs(ran.env.iter().cloned())
-        .current_dir(&ran.cwd)
+        // Its own directory may be gone.
+        .current_dir("/")
         .stdin(quiet())
         .stdout(quiet())
         .stderr(quiet());

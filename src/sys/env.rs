@@ -26,12 +26,16 @@ pub fn home() -> Option<Utf8PathBuf> {
 }
 
 /// Returns the directory for what programs keep of this user, by the XDG
-/// Base Directory Specification.
+/// Base Directory Specification; nothing where that is not this user's.
 pub fn state_dir() -> Option<Utf8PathBuf> {
     let given = var("XDG_STATE_HOME").map(Utf8PathBuf::from);
-    given
+    let directory = given
         .filter(|path| path.is_absolute())
-        .or_else(|| Some(home()?.join(".local/state")))
+        .or_else(|| Some(home()?.join(".local/state")))?;
+    // Under sudo with another user's HOME what is put there would be root's.
+    let there = directory.ancestors().find_map(|path| super::fs::owner(path).ok());
+    let is_another_s = super::process::user_id() == 0 && there != Some(0);
+    (!is_another_s).then_some(directory)
 }
 
 /// Returns the working directory.

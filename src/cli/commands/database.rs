@@ -1,13 +1,12 @@
 //! What commands do to the metadata database of a root.
 
-use std::process::{Command, Stdio};
-
 use camino::Utf8PathBuf;
 
 use super::registry::source_of;
 use super::run_state;
 use crate::cli::Session;
 use crate::cli::error::CommandError;
+use crate::cli::own_commands::{by_registry, has_database, program};
 use crate::config::Config;
 use crate::doctor::storage;
 use crate::registry::admin::{self, Migrate};
@@ -181,40 +180,13 @@ pub fn make(session: &Session, config: &Config) -> Result<bool, CommandError> {
     Ok(made)
 }
 
-/// Returns the program of another registry than the built-in one.
-fn program(config: &Config) -> String {
-    let image = config.registry_image();
-    image.unwrap_or_else(|| services::registry_command(config).swap_remove(0))
-}
-
-/// Returns another registry's own command, as it is run in the root.
-fn by_registry(config: &Config, arguments: &[&str]) -> Command {
-    let line = services::registry_command(config);
-    let (program, before) = line.split_first().expect("a command has a program");
-    let mut command = Command::new(program);
-    command
-        .args(before)
-        .args(arguments)
-        .current_dir(config.root().path())
-        .envs(services::registry_env(config))
-        .stdin(Stdio::null());
-    command
-}
-
-/// Says whether another registry than the built-in one knows of a metadata database.
-fn has_database(config: &Config) -> Result<bool, CommandError> {
-    match by_registry(config, &["database", "--help"]).output() {
-        // Some end well with an unknown command, too.
-        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).contains("migrate")),
-        // Why there is none was said by whoever built it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(CommandError::user(format!("cannot run {}: {error}", program(config)))),
-    }
-}
-
 fn migrate_by_registry(config: &Config) -> Result<(), CommandError> {
     let root = config.root();
-    let file = root.relative(&root.registry_config()).to_string();
+    let file = match config.registry_image() {
+        // It works in a directory of the image's own.
+        Some(_) => root.registry_config().into_string(),
+        None => root.relative(&root.registry_config()).to_string(),
+    };
     let migrating = by_registry(config, &["database", "migrate", "up", &file]).output();
     let output = match migrating {
         Ok(output) if output.status.success() => return Ok(()),

@@ -7,7 +7,7 @@ use super::registry::import::{self, ImportArgs as Detailed};
 use super::registry::source_of;
 use super::run_state;
 use crate::cli::error::CommandError;
-use crate::cli::{Session, elsewhere};
+use crate::cli::{Session, elsewhere, own_commands};
 use crate::config::Config;
 use crate::registry::config::Source;
 use crate::registry::config::database::Mode;
@@ -36,6 +36,7 @@ pub fn run(session: &Session, args: &ImportArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
     elsewhere::refuse(&config)?;
+    own_commands::check_has_one(&config)?;
     check(&config)?;
     let storage = config.registry_storage_path();
     let images = storage

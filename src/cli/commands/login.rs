@@ -128,8 +128,8 @@ fn log_in(session: &Session, config: &Config, client: Found, args: &LoginArgs) -
     {
         return Err(CommandError::user(format!("{address:?} is not HOST:PORT")));
     }
-    if config.registry_is_elsewhere() && address == config.registry_address() {
-        check_elsewhere(session, config, args.force)?;
+    if config.registry_is_elsewhere() {
+        check_elsewhere(session, config, &address, args.force)?;
     } else {
         check_holder(config, &address, args.force)?;
     }
@@ -199,7 +199,14 @@ fn tell_podman(session: &Session, config: &Config, address: &str, yes: bool) -> 
 
 /// Checks that a registry that runs elsewhere takes this root's tokens, before
 /// one is sent to where the settings say that it is.
-fn check_elsewhere(session: &Session, config: &Config, force: bool) -> Result<(), CommandError> {
+fn check_elsewhere(session: &Session, config: &Config, address: &str, force: bool) -> Result<(), CommandError> {
+    let own = config.registry_address();
+    if address != own && !force {
+        return Err(CommandError::user(format!(
+            "{address} is not where this root's registry is, which is {own}: no token is sent there"
+        ))
+        .hint("where you are sure that it is the same registry, say so with --force"));
+    }
     if let Some(finding) = elsewhere::registry(config).filter(|_| !force) {
         return Err(CommandError::user(finding.evidence).hint("see what helps with: kdk doctor"));
     }

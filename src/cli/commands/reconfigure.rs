@@ -71,7 +71,7 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     let root = config.root();
     crate::sys::fs::create_private_dir(&root.state())?;
     let _lock = Lock::take(&root.reconfiguring())?;
-    exchange::finish(&root.state())?;
+    exchange::finish_locked(&root.state())?;
     let plan = plan(config, now)?;
     preflight::check(config, &plan)?;
     let before = Applied::load(config);
@@ -94,7 +94,9 @@ pub fn bring_in_line(session: &Session, config: &Config, args: &ReconfigureArgs)
     }
     let applied = {
         let _progress = ui.progress("writing files and certificates");
-        apply(config, &plan, now)?
+        let applied = apply(config, &plan, now)?;
+        services::container::give_files(config)?;
+        applied
     };
     if args.verbose {
         for backup in &applied.backups {
@@ -154,7 +156,8 @@ fn tell_clients(session: &Session, config: &Config, before: Option<&Applied>, tr
             .tip("clients were told of HTTPS; tell them of plain HTTP with: kdk trust-docker-registry");
     }
     let moved = before.is_some_and(|before| before.differs(config, &ADDRESS));
-    if moved && config.registry_enabled() && config.registry_auth_enabled() {
+    let here = config.registry_enabled() && config.rails_mode() == "embedded";
+    if moved && here && config.registry_auth_enabled() {
         session
             .ui
             .tip("logins at the old address do not count at the new one; log in with: kdk login");

@@ -6,7 +6,7 @@ use clap::Args;
 use super::registry::source_of;
 use super::{database, run_state};
 use crate::cli::error::CommandError;
-use crate::cli::{Session, elsewhere};
+use crate::cli::{Session, elsewhere, own_commands};
 use crate::config::Config;
 use crate::doctor::storage;
 use crate::registry::admin;
@@ -32,6 +32,7 @@ pub fn run(session: &Session, args: &ResetArgs) -> Result<(), CommandError> {
     let config = session.config()?;
     let ui = &session.ui;
     elsewhere::refuse(&config)?;
+    own_commands::check_has_one(&config)?;
     let name = config.registry_database_dbname();
     let source = source_of(&config);
     let path = &source.path;

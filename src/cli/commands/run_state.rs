@@ -97,8 +97,10 @@ pub fn restart(session: &Session, args: &RestartArgs) -> Result<(), CommandError
     let config = session.config()?;
     preflight::check_place(&config).map_err(CommandError::user)?;
     let specs = services::pick(&config, &args.services)?;
-    exchange::finish(&config.root().state())?;
-    ready(&config, specs.clone(), true)?;
+    exchange::finish(&config.root().state(), &config.root().reconfiguring())?;
+    if !specs.is_empty() || !config.registry_is_elsewhere() {
+        ready(&config, specs.clone(), true)?;
+    }
     check_data(&config, &specs)?;
     super::database::before_start(session, &config, &specs)?;
     preflight::pending(&config)
@@ -323,7 +325,7 @@ fn bring_up(session: &Session, config: &Config, specs: Vec<JobSpec>, manner: Man
     if specs.is_empty() && config.registry_is_elsewhere() {
         return Ok(());
     }
-    exchange::finish(&config.root().state())?;
+    exchange::finish(&config.root().state(), &config.root().reconfiguring())?;
     let (mut specs, later) = ready(config, with_needed(config, specs)?, is_restart)?;
     services::limit_logs(config)?;
     leftovers::end(ui, &specs);

@@ -192,7 +192,7 @@ fn gather(root: &Root, config: Option<&Config>, args: &StatusArgs) -> Result<Vec
     let wanted: Vec<&str> = args.services.iter().map(|name| services::canonical(name)).collect();
     // A service that is neither enabled nor running is nobody's concern.
     jobs.retain(|job| {
-        let enabled = catalogue.is_empty() || catalogue.iter().any(|spec| spec.name == job.name);
+        let enabled = config.is_none() || catalogue.iter().any(|spec| spec.name == job.name);
         (wanted.is_empty() || wanted.contains(&job.name.as_str())) && (enabled || job.state != StateName::Down)
     });
     let shown = jobs.into_iter().map(|mut job| {

@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use clap::Args;
 
 use super::run_state;
-use crate::certs::{Authority, Verdict, fingerprint, served_fingerprint};
+use crate::certs::{Authority, Verdict, exchange, fingerprint, served_fingerprint};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
 use crate::cli::trusting::{self, How, JOBS};
@@ -17,6 +17,7 @@ use crate::reconfigure::{make_pair, registry_pair};
 use crate::services;
 use crate::supervisor::protocol::StateName;
 use crate::sys::clock::{Clock, backup_stamp};
+use crate::sys::fs::Lock;
 
 /// Arguments of `kdk trust-docker-registry`.
 #[derive(Debug, Args)]
@@ -100,6 +101,9 @@ fn plain(session: &Session, config: &Config, args: &TrustArgs) -> Result<(), Com
 
 fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
     let root = config.root();
+    crate::sys::fs::create_private_dir(&root.state())?;
+    let _lock = Lock::take(&root.reconfiguring())?;
+    exchange::finish_locked(&root.state())?;
     let wanted = registry_pair(config);
     let authority = Authority::new(root.certificates());
     let now = Clock::System.now();
@@ -114,7 +118,6 @@ fn ensure_pair(session: &Session, config: &Config) -> Result<(), CommandError> {
             .hint(wanted.remedy()));
         }
         Verdict::Make | Verdict::Renew(_) => {
-            crate::sys::fs::create_private_dir(&root.state())?;
             make_pair(root, &authority, &wanted, &backup_stamp(now), now)?;
             session.ui.say(&format!(
                 "New certificate {} for {}.",

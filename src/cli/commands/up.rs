@@ -7,7 +7,7 @@ use super::login::{self, Client};
 use super::{init, reconfigure, run_state};
 use crate::cli::Session;
 use crate::cli::error::CommandError;
-use crate::cli::{trusting, welcome};
+use crate::cli::{tokens, trusting, welcome};
 use crate::config::{Config, edit};
 use crate::root::Root;
 
@@ -70,6 +70,9 @@ pub fn run(session: &Session, args: &UpArgs) -> Result<(), CommandError> {
     if args.https && !config.registry_self_signed() {
         serve_https(&config)?;
         config = session.config()?;
+    }
+    if args.login.is_some() {
+        tokens::check(&config)?;
     }
     if args.login.is_some() && !config.registry_enabled() {
         return Err(

@@ -34,6 +34,7 @@ impl Client for AutoDevOps {
             "include": [{"template": "Auto-DevOps.khulnasoft-ci.yml"}],
             "build": {"services": [{"name": "docker:stable-dind", "command": flags}]},
         }))?;
-        Ok(Plan::text(text).note("for the cluster that runs the result: kdk setup minikube, kind, k3d or microk8s"))
+        let plan = scene.of_jobs(Plan::text(text));
+        Ok(plan.note("for the cluster that runs the result: kdk setup minikube, kind, k3d or microk8s"))
     }
 }

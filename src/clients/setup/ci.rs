@@ -33,7 +33,7 @@ impl Client for Ci {
             "stages": ["build"],
             "build": pipeline::build(scene),
         }))?;
-        let plan = Plan::text(text);
+        let plan = scene.of_jobs(Plan::text(text));
         Ok(if scene.has_own_certificate() {
             plan.note(pipeline::TRUST)
         } else {

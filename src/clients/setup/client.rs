@@ -147,6 +147,17 @@ impl Scene<'_> {
         })
     }
 
+    /// Says so where jobs in containers would be led to themselves.
+    pub fn of_jobs(&self, plan: Plan) -> Plan {
+        let address = self.address();
+        if !needs::leads_to_loopback(&address) {
+            return plan;
+        }
+        plan.note(format!(
+            "in a job's own network {address} is the job itself: give the registry an address that is reached from there, as kdk setup kubernetes says"
+        ))
+    }
+
     /// Returns the names of this machine that no name server knows: those that
     /// lead to an address of its own, and that address.
     pub fn known_only_here(&self) -> Vec<(String, std::net::IpAddr)> {

@@ -24,7 +24,7 @@ impl Client for Dind {
 
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
         let text = pipeline::yaml(&json!({"services": [pipeline::service(scene)]}))?;
-        let plan = Plan::text(text);
+        let plan = scene.of_jobs(Plan::text(text));
         Ok(if scene.has_own_certificate() {
             plan.note(pipeline::TRUST)
         } else {

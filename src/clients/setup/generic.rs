@@ -57,9 +57,14 @@ impl Client for Generic {
             }
         }
         if wanted("curl") {
-            let url = scene.config.registry_url();
+            let config = scene.config;
+            let realm = if config.registry_is_elsewhere() {
+                config.registry_token_realm()
+            } else {
+                format!("{}/jwt/auth", config.registry_url())
+            };
             lines.push(format!(
-                "curl -u \"khulnasoft-token:$({TOKEN})\" '{url}/jwt/auth?service=container_registry'"
+                "curl -u \"khulnasoft-token:$({TOKEN})\" '{realm}?service=container_registry'"
             ));
             if is_own {
                 notes.push(format!("curl without kdk env: --cacert {own}"));

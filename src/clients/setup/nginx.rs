@@ -6,6 +6,7 @@ use url::Url;
 use super::client::{Client, Scene};
 use super::edit::Edit;
 use super::plan::{Plan, Reload, SetupError};
+use crate::config::Config;
 use crate::sys;
 
 /// `kdk setup nginx`.
@@ -23,6 +24,12 @@ impl Client for Nginx {
     fn plan(&self, scene: &Scene<'_>) -> Result<Plan, SetupError> {
         let config = scene.config;
         let missing = |what: String, remedy: String| SetupError::Missing { what, remedy };
+        if config.registry_is_elsewhere() && !config.is_given("registry.external_url") {
+            return Err(missing(
+                format!("users reach the registry at {} itself, before which there is no nginx yet", config.registry_url()),
+                "name where nginx is to serve it, and tokens: kdk config set registry.external_url=URL registry.token_realm=URL/jwt/auth && kdk reconfigure".to_owned(),
+            ));
+        }
         let Some(url) = config.registry_external_url().and_then(|url| Url::parse(&url).ok()) else {
             return Err(missing(
                 "registry.external_url is not set: it says where nginx is to serve the registry".to_owned(),
@@ -33,7 +40,7 @@ impl Client for Nginx {
         let host = url.host_str().unwrap_or_default().to_owned();
         let port = scene.nginx.listen.or(url.port_or_known_default()).unwrap_or(443);
         // It takes the port on every address, so on the registry's, too.
-        if port == config.registry_port() {
+        if port == config.registry_port() && !config.registry_is_elsewhere() {
             return Err(missing(
                 format!("nginx would listen on port {port}, on which the registry itself listens"),
                 "give nginx another with --listen PORT, or the registry with: kdk config set registry.port PORT && kdk reconfigure".to_owned(),
@@ -86,6 +93,21 @@ impl Client for Nginx {
     }
 }
 
+/// Returns the block for tokens: a registry that runs elsewhere hands out none.
+fn token_location(config: &Config) -> String {
+    format!(
+        "
+
+  location = /jwt/auth {{
+    proxy_pass {}/jwt/auth;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  }}",
+        config.rails_url().trim_end_matches('/')
+    )
+}
+
 /// Returns the server's block.
 fn server(
     scene: &Scene<'_>,
@@ -100,11 +122,13 @@ fn server(
         "::" | "[::]" => "[::1]".to_owned(),
         other => other.to_owned(),
     };
-    let upstream = format!(
-        "{}://{}",
-        config.registry_scheme(),
-        sys::net::host_port(&listens, config.registry_port())
-    );
+    let (upstream, tokens) = if config.registry_is_elsewhere() {
+        let url = config.registry_api_url();
+        (url.trim_end_matches('/').to_owned(), token_location(config))
+    } else {
+        let at = sys::net::host_port(&listens, config.registry_port());
+        (format!("{}://{at}", config.registry_scheme()), String::new())
+    };
     let (tls, certificate) = match pair {
         None => (String::new(), String::new()),
         Some((certificate, key)) => (
@@ -113,7 +137,7 @@ fn server(
         ),
     };
     // A registry that serves HTTPS itself does so with its own certificate.
-    let verify = if config.registry_scheme() == "https" {
+    let verify = if config.registry_scheme() == "https" && config.runs_registry() {
         format!(
             "\n    proxy_ssl_trusted_certificate \"{}\";\n    proxy_ssl_verify on;\n    proxy_ssl_server_name on;\n    proxy_ssl_name {};",
             config.root().registry_anchor(),
@@ -148,7 +172,7 @@ fn server(
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-  }}
+  }}{tokens}
 }}
 ",
         root = config.root().path()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::supervisor::job::end_remains;
 use crate::supervisor::log::NOTE;
 use crate::supervisor::protocol::{JobSpec, JobStatus, Ready, StopSpec};
 use crate::supervisor::state::{JobState, Phase};
@@ -202,6 +203,17 @@ pub fn reconstruct(name: &str, pid: i32) -> Option<JobSpec> {
 
 /// Checks that a job will be able to listen; names who is in its way.
 pub fn check_address(spec: &JobSpec) -> Result<(), (String, Option<u16>)> {
+    may_listen(spec).or_else(|taken| {
+        if spec.remains.is_empty() {
+            return Err(taken);
+        }
+        // Perhaps what holds it is left of the job itself.
+        end_remains(spec);
+        may_listen(spec)
+    })
+}
+
+fn may_listen(spec: &JobSpec) -> Result<(), (String, Option<u16>)> {
     let Some((host, port)) = spec.listen.as_deref().and_then(|listen| listen.rsplit_once(':')) else {
         return Ok(());
     };

@@ -238,7 +238,10 @@ impl Daemon {
             match found {
                 Found::Leader(identity) => self.take_over(&name, identity),
                 found => {
-                    job::clean_up(found.group(), &job::pid_file(&self.paths.jobs(), &name), &ran);
+                    if let Found::Leftovers(group) = found {
+                        job::end_processes(group, &job::pid_file(&self.paths.jobs(), &name));
+                    }
+                    job::end_remains(&ran);
                     self.lost(&name);
                 }
             }
@@ -442,12 +445,11 @@ impl Daemon {
                 Ok(Found::Leader(identity)) => self.take_over(name, identity),
                 found => {
                     let group = found.map_or(0, |found| found.group());
-                    let ran = job.as_running().clone();
                     job.state = JobState::Backoff {
                         until: monotonic() + pause(1),
                     };
                     let file = job::pid_file(&jobs, name);
-                    std::thread::spawn(move || job::clean_up(group, &file, &ran));
+                    std::thread::spawn(move || job::end_processes(group, &file));
                 }
             },
             Ok(Some(child)) => {

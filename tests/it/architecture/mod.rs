@@ -48,6 +48,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "certs",
             "clients",
             "config",
+            // To ask a registry elsewhere whether it takes a token.
+            "rails",
             "reconfigure",
             "registry::admin",
             "registry::config",

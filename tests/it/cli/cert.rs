@@ -459,3 +459,50 @@ fn keys_are_shown_as_they_are() {
     std::fs::remove_file(&key).expect("removed");
     assert_eq!(state("registry"), "missing");
 }
+
+/// No authority of the world signs localhost: that is no reason to complain.
+#[test]
+fn a_pair_of_one_s_own_need_not_hold_for_loopback() {
+    let root =
+        TestRoot::with_registry("  self_signed: true\n  host: registry.test\n  certificate_names: [other.test]\n");
+    let complaint = |root: &TestRoot| root.kdk(&["reconfigure"]).stderr.contains("not valid for");
+    root.kdk(&["reconfigure"]).ok();
+    for (names, expected) in [
+        (&["registry.test", "other.test"][..], false),
+        (&["registry.test"], true),
+    ] {
+        let chain = Chain::of(names, (2020, 2040));
+        let pem = chain.file(
+            "all.pem",
+            &[&chain.own, &chain.middle, &chain.key].map(String::as_str).concat(),
+        );
+        root.kdk(&["cert", "install", &pem, "--for", "registry"]).ok();
+        assert_eq!(complaint(&root), expected, "{names:?}");
+    }
+}
+
+/// What somebody put there after a kill is not replaced by what was begun.
+#[test]
+fn what_was_begun_gives_way_to_what_is_newer() {
+    let root = up(HTTPS);
+    let begun = Output::of(root.command(&["cert", "renew"]).env("KDK_FAILPOINTS", "pair=kill@1"));
+    assert_ne!(begun.code, 0);
+    let chain = Chain::of(&["127.0.0.1", "localhost"], (2020, 2040));
+    root.write("registry_host.crt", &format!("{}{}", chain.own, chain.middle));
+    root.write("registry_host.key", &chain.key);
+    root.kdk(&["restart", "registry"]).ok();
+    assert!(!root.join(".kdk/pair.json").exists());
+    assert_eq!(root.read("registry_host.crt"), format!("{}{}", chain.own, chain.middle));
+    // Nor does a copy of a root touch the first one's.
+    let begun = Output::of(
+        root.command(&["cert", "renew", "--for", "tokens"])
+            .env("KDK_FAILPOINTS", "pair=kill@1"),
+    );
+    assert_ne!(begun.code, 0);
+    let before = root.read("localhost.crt");
+    let copy = temporary();
+    Output::of(Command::new("cp").arg("-a").arg(root.path().join(".")).arg(copy.path())).ok();
+    let there = copy.path().to_str().expect("UTF-8");
+    root.kdk(&["--root", there, "reconfigure", "--no-restart"]).ok();
+    assert_eq!(root.read("localhost.crt"), before);
+}

@@ -1,7 +1,5 @@
 //! More of `kdk doctor`: what the registry and others do not agree on, engines, links, lost processes.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::namespace::{ADDRESS, Namespace};
 use crate::support::registry::digest;
-use crate::support::{Output, TestRoot, wait};
+use crate::support::{Output, TestRoot, answers, wait};
 
 /// Returns the ids and the evidence of what some checks find.
 fn found(root: &TestRoot, checks: &[&str]) -> Vec<(String, String)> {
@@ -58,19 +56,6 @@ fn what_both_sides_do_not_agree_on() {
     assert_eq!(ids(&differ), ["secrets-differ", "notifications-refused"]);
     let said = format!("{differ:?}");
     assert!(!said.contains("not-the-secret") && !said.contains(secret), "{said}");
-}
-
-/// Answers every request the same, as a proxy or a service somewhere does.
-fn answers(head: &'static str) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
-        }
-    });
-    port
 }
 
 #[test]
@@ -302,4 +287,32 @@ fn watches_count_for_a_real_khulnasoft() {
     let few = most.trim().parse::<u64>().expect("a number") < 524_288;
     let seen = found(&root, &["limits"]);
     assert_eq!(ids(&seen), if few { vec!["few-watches"] } else { vec![] });
+}
+
+/// Entries of several roots in one file are each root's own.
+#[test]
+fn two_roots_that_told_podman_are_both_healthy() {
+    let home = crate::support::temporary();
+    let roots = [TestRoot::with_registry(""), TestRoot::with_registry("")];
+    let run = |root: &TestRoot, arguments: &[&str]| Output::of(root.command(arguments).env("HOME", home.path()));
+    for root in &roots {
+        run(root, &["reconfigure"]).ok();
+        run(root, &["setup", "podman", "--apply"]).ok();
+    }
+    for root in &roots {
+        let seen = findings(&run(root, &["doctor", "--json", "clients"]).stdout);
+        assert_eq!(seen, [], "the other root's entry is in the way");
+    }
+}
+
+#[test]
+fn a_key_that_others_may_read_is_seen() {
+    let root = TestRoot::with_registry("  self_signed: true\n");
+    root.kdk(&["reconfigure"]).ok();
+    assert_eq!(found(&root, &["certificates"]), []);
+    let loose = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(root.join("registry_host.key"), loose).expect("set");
+    assert_eq!(ids(&found(&root, &["certificates"])), ["key-readable"]);
+    root.kdk(&["doctor", "certificates", "--fix", "--yes"]).ok();
+    assert_eq!(found(&root, &["certificates"]), []);
 }

@@ -1,12 +1,9 @@
 //! A registry that somebody else runs, with this root's tokens.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-
 use serde_json::Value;
 
 use crate::support::registry::TestRegistry;
-use crate::support::{Output, TestRoot, port, temporary, wait};
+use crate::support::{Output, TestRoot, answers, port, temporary, wait};
 
 /// Makes a root that uses a registry at a port, by which users reach it, too.
 fn using(port: u16, more: &str) -> TestRoot {
@@ -80,6 +77,15 @@ fn a_registry_that_runs_elsewhere_takes_this_root_s_tokens() {
         storage.display()
     );
     std::fs::write(&config, text).expect("written");
+    // With another root's certificate it takes none of this one's tokens.
+    let own = std::fs::read(&bundle).expect("read");
+    let other = using(at, "");
+    other.kdk(&["reconfigure"]).ok();
+    std::fs::copy(other.join("localhost.crt"), &bundle).expect("copied");
+    let wrong = TestRegistry::docker(temporary(), &config);
+    assert_eq!(found(&root, "elsewhere"), ["registry-elsewhere-untrusted"]);
+    drop(wrong);
+    std::fs::write(&bundle, own).expect("written");
     let registry = TestRegistry::docker(directory, &config);
 
     assert_eq!(found(&root, "elsewhere"), [""; 0]);
@@ -185,23 +191,49 @@ fn a_registry_is_of_one_kind() {
     );
     let odd = refused(&["registry.mode=external", "registry.api_url=registry.example.com:5000"]);
     assert!(odd.contains("registry.api_url must be the URL"), "{odd}");
+    let secret = refused(&[
+        "registry.mode=external",
+        "registry.api_url=http://me:s3cret@registry.example.com",
+    ]);
+    assert!(
+        secret.contains("without a name and a password") && !secret.contains("s3cret"),
+        "{secret}"
+    );
+    for image in [
+        "--privileged",
+        "Bad Name",
+        "registry:",
+        "REG:dev",
+        "http://x/y:1",
+        "a//b ",
+        "",
+    ] {
+        let said = refused(&[&format!("registry.image={image}")]);
+        assert!(
+            said.contains("must be the name of an image") || image.is_empty(),
+            "{image}: {said}"
+        );
+    }
+    for (setting, expected) in [
+        ("rails.mode=external", "neither rails.url nor rails.dir says where"),
+        ("rails.command=", "rails.command"),
+    ] {
+        let said = refused(&[setting, "registry.relativeurls=true"]);
+        assert!(said.contains(expected), "{said}");
+    }
+    let odd = refused(&["rails.mode=external", "rails.url=foo"]);
+    assert!(odd.contains("rails.url must be the URL"), "{odd}");
     assert_eq!(
         before.replace("  bin: /usr/bin/docker-registry\n", ""),
         root.read("kdk.yml")
     );
-}
-
-/// Answers every request the same, as some service somewhere does.
-fn answers(head: &'static str) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
-        }
-    });
-    port
+    for image in [
+        "registry:dev",
+        "localhost:5000/a/b:1.2",
+        "docker.io/library/registry@sha256:0123",
+    ] {
+        root.kdk(&["config", "set", "registry.image", image]).ok();
+    }
 }
 
 #[test]
@@ -227,6 +259,19 @@ fn a_registry_elsewhere_that_does_not_know_this_root_is_seen() {
         shown.stdout.contains("elsewhere") && shown.stdout.contains("http://127.0.0.1:1"),
         "{shown:?}"
     );
+}
+
+/// What has no metadata database is not said to have an empty one.
+#[test]
+fn a_registry_without_a_database_is_not_reset() {
+    let root = TestRoot::with_registry("  bin: /usr/bin/docker-registry\n  database:\n    enabled: true\n");
+    for command in [
+        &["reset-registry-data", "--yes"][..],
+        &["import-registry-data", "--yes"],
+    ] {
+        let refused = root.kdk(command).fails(1);
+        assert!(refused.contains("keeps metadata in files"), "{command:?}: {refused}");
+    }
 }
 
 /// A KhulnaSoft of one's own: here it is the stand-in, run as a real one is, by

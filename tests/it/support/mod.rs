@@ -9,6 +9,7 @@ pub mod registry;
 pub mod root;
 pub mod source;
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -144,4 +145,17 @@ pub fn peers() -> PathBuf {
 /// over. In CI they may not.
 pub fn may_skip() -> bool {
     std::env::var_os("KDK_REQUIRE_CLIENTS").is_none() && std::env::var_os("CI").is_none()
+}
+
+/// Answers every request the same, as a proxy or some service elsewhere does.
+pub fn answers(head: &'static str) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    port
 }

@@ -4,6 +4,7 @@ use crate::cli::error::CommandError;
 use crate::cli::tokens::identity;
 use crate::cli::ui::Ui;
 use crate::config::Config;
+use crate::doctor::elsewhere;
 use crate::rails::config::{Config as RailsConfig, RegistryConfig};
 use crate::rails::identity::{Caller, IdentityError};
 use crate::rails::jwt_auth::{TokenService, grant};
@@ -100,16 +101,7 @@ fn as_administrator(config: &Config, asked: &[Scope]) -> Result<Signer, CommandE
             name: ADMIN.to_owned(),
             admin: true,
         },
-        registry: RegistryConfig {
-            address: config.registry_address(),
-            api_url: config.registry_api_url(),
-            certificate: None,
-            key,
-            certificates: Some(config.path(&config.registry_rootcertbundle())),
-            issuer: config.registry_issuer(),
-            notification_secret: None,
-            token_expire_delay: config.registry_token_expire_delay(),
-        },
+        registry: elsewhere::signing(config),
         public: Vec::new(),
     })
 }
