@@ -1,10 +1,15 @@
 //! Where what a service runs comes from.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::services::postgresql::{POSTGRESQL, Postgresql};
 use crate::services::{RAILS, REGISTRY, registry_command, source};
+use crate::sys;
+
+/// How long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where what a service runs comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +50,9 @@ pub fn of(config: &Config, name: &str) -> Option<Origin> {
 /// Asks a program for its version; empty when it does not say.
 fn asked(program: &str) -> String {
     let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
-    let said = command.output().map(|output| output.stdout).unwrap_or_default();
+    command.arg("--version");
+    let output = sys::running::output_within(&mut command, PATIENCE);
+    let said = output.map(|output| output.stdout).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let is_version = |word: &&str| {
         let word = word.trim_start_matches('v');

@@ -92,6 +92,25 @@ impl Job {
         )
     }
 
+    /// Lets it run as specified, as soon as it can.
+    pub fn ask(&mut self, spec: JobSpec) {
+        self.spec = spec;
+        self.wanted = true;
+        match &mut self.state {
+            JobState::Down | JobState::Failed { .. } | JobState::Backoff { .. } => {
+                self.state = JobState::Waiting;
+                self.failures = 0;
+                self.restarts = 0;
+            }
+            // That it ended by itself a moment ago is not how this start goes.
+            JobState::Alive {
+                phase: phase @ Phase::Ending,
+                ..
+            } => *phase = Phase::Stopping { kill_at: None },
+            _ => {}
+        }
+    }
+
     /// Asks it to end, if it runs; returns how long that may take.
     pub fn stop(&mut self) -> Duration {
         if !self.is_running() {

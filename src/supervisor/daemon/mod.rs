@@ -298,16 +298,7 @@ impl Daemon {
     fn want(&mut self, spec: JobSpec) {
         let name = spec.name.clone();
         let job = self.jobs.entry(name).or_insert_with(|| Job::new(spec.clone(), true, 0));
-        job.spec = spec;
-        job.wanted = true;
-        if matches!(
-            job.state,
-            JobState::Down | JobState::Failed { .. } | JobState::Backoff { .. }
-        ) {
-            job.state = JobState::Waiting;
-            job.failures = 0;
-            job.restarts = 0;
-        }
+        job.ask(spec);
     }
 
     fn ended(&mut self, name: &str, generation: u64) {

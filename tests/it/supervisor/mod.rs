@@ -69,6 +69,23 @@ fn a_crash_loop_is_shown_and_ended() {
     assert_eq!(missing.service("registry")["state"], "down");
 }
 
+/// Asked for while what is left of an attempt before is being ended, a service
+/// is not said to have failed for that one's end.
+#[test]
+fn the_end_of_an_attempt_before_is_not_that_of_the_next() {
+    let root = TestRoot::with_registry("  bin: ./sometimes\n");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && exit\n[ -f ok ] && exec kdk registry \"$@\"\n(trap '' TERM; sleep 30) &\nexit 1\n";
+    root.write("sometimes", script);
+    let program = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(root.join("sometimes"), program).expect("set");
+    root.kdk(&["reconfigure"]).ok();
+    root.kdk(&["start"]).fails(1);
+    root.wait_for_state("registry", "stopping");
+    root.write("ok", "");
+    root.kdk(&["start", "registry"]).ok();
+    assert_eq!(root.service("registry")["state"], "up");
+}
+
 #[test]
 fn a_taken_port_is_named_with_who_holds_it() {
     let root = TestRoot::with_registry("");
