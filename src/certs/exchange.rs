@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::sys::failpoint;
-use crate::sys::fs::{Lock, PRIVATE, PUBLIC, read_optional, remove, write_atomic};
+use crate::sys::fs::{Lock, PRIVATE, PUBLIC, named, read_optional, remove, write_atomic};
 
 /// A file and what is to be in it.
 #[derive(Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl Part {
             path: path.to_owned(),
             text: text.to_owned(),
             mode,
-            before: read_optional(path)?.map(|text| hash(&text)),
+            before: bytes_of(path)?.map(|bytes| hash(&bytes)),
         })
     }
 
@@ -37,8 +37,8 @@ impl Part {
 
     /// Says whether the file is as it was, or as it is to be.
     fn is_known(&self) -> io::Result<bool> {
-        let now = read_optional(&self.path)?.map(|text| hash(&text));
-        Ok(now == self.before || now == Some(hash(&self.text)))
+        let now = bytes_of(&self.path)?.map(|bytes| hash(&bytes));
+        Ok(now == self.before || now == Some(hash(self.text.as_bytes())))
     }
 }
 
@@ -51,8 +51,17 @@ struct Begun {
     parts: [Part; 2],
 }
 
-fn hash(text: &str) -> String {
-    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+fn hash(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// Reads what is there, whatever it is.
+fn bytes_of(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(&error, "cannot read", path)),
+    }
 }
 
 /// Puts a pair in its place; `state` is where kdk keeps its own things. Who
@@ -61,7 +70,7 @@ fn hash(text: &str) -> String {
 /// # Errors
 /// When a file cannot be written: then both are as they were before.
 pub fn make(state: &Utf8Path, certificate: (&Utf8Path, &str), key: (&Utf8Path, &str)) -> io::Result<()> {
-    let old_key = read_optional(key.0)?;
+    let old_key = bytes_of(key.0)?;
     let begun = Begun {
         state: state.to_owned(),
         parts: [
@@ -73,13 +82,16 @@ pub fn make(state: &Utf8Path, certificate: (&Utf8Path, &str), key: (&Utf8Path, &
     write_atomic(&record(state), text.as_bytes(), PRIVATE)?;
     failpoint::pass("pair");
     let put = put(&begun);
-    if put.is_err()
-        && let Some(old_key) = old_key
-    {
-        write_atomic(key.0, old_key.as_bytes(), PRIVATE)?;
+    if put.is_err() && bytes_of(key.0).is_ok_and(|there| there.as_deref() == Some(key.1.as_bytes())) {
+        // What can be put back is; the error is that of the exchange.
+        let _ = match old_key {
+            Some(old_key) => write_atomic(key.0, &old_key, PRIVATE),
+            None => remove(key.0).map(drop),
+        };
     }
-    remove(&record(state))?;
-    put
+    let removed = remove(&record(state));
+    put?;
+    removed.map(drop)
 }
 
 fn put(begun: &Begun) -> io::Result<()> {

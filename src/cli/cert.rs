@@ -122,7 +122,7 @@ fn check_here(config: &Config) -> Result<(), CommandError> {
 
 /// Makes pairs of kdk's anew.
 fn renew(ui: &Ui, config: &Config, purpose: Renewable) -> Result<(), CommandError> {
-    if purpose != Renewable::Tokens {
+    if purpose == Renewable::Registry {
         check_here(config)?;
     }
     let root = config.root();

@@ -19,7 +19,7 @@ pub fn lacking(config: &Config) -> Vec<String> {
 pub fn wanted(config: &Config) -> Vec<(IpAddr, Vec<String>)> {
     let mut wanted: Vec<(IpAddr, Vec<String>)> = Vec::new();
     let mut names = Vec::new();
-    if config.rails_mode() == "embedded" {
+    if config.runs_rails() {
         names.push((config.hostname(), page_address(config)));
     }
     if config.registry_mode() == "embedded" {

@@ -21,7 +21,7 @@ impl Config {
     pub fn realm_is_at_registry(&self) -> bool {
         let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
         let registry = origin(&self.registry_url());
-        registry.is_some() && registry == origin(&self.registry_token_realm())
+        self.registry_is_elsewhere() && registry.is_some() && registry == origin(&self.registry_token_realm())
     }
 
     /// Says whether kdk runs KhulnaSoft: the stand-in, or a real one.

@@ -48,20 +48,14 @@ fn image_name(config: &Config, found: &mut Vec<Fault>) {
 
 /// Only root may run an image as somebody else, who has the files then.
 fn image_user(config: &Config, found: &mut Vec<Fault>) {
-    let own = crate::sys::running::ids();
-    let (user, group) = (config.registry_uid(), config.registry_gid());
-    let is_own = user.is_none_or(|user| user == own.0) && group.is_none_or(|group| group == own.1);
-    if config.registry_image().is_none() || is_own || own.0 == 0 {
+    let (own, _) = crate::sys::running::ids();
+    let is_own = config.registry_uid().is_none_or(|user| user == own);
+    if config.registry_image().is_none() || is_own || own == 0 {
         return;
     }
-    let key = if config.is_given("registry.uid") {
-        "registry.uid"
-    } else {
-        "registry.gid"
-    };
-    let message = format!("{key} is not yours, and only root may hand the registry's files over to others");
-    let hint = format!("leave it to yours: kdk config unset {key}");
-    found.push((key, message, Some(hint)));
+    let message = "registry.uid is not yours, and only root may hand the registry's files over to others".to_owned();
+    let hint = "leave it to yours: kdk config unset registry.uid".to_owned();
+    found.push(("registry.uid", message, Some(hint)));
 }
 
 /// A command runs KhulnaSoft where that is.
@@ -70,11 +64,6 @@ fn rails(config: &Config, found: &mut Vec<Fault>) {
         url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
     };
     let is_external = config.rails_mode() != "embedded";
-    if is_external && !config.is_given("rails.url") && config.rails_dir().is_none() {
-        let message = "rails.mode is external, and neither rails.url nor rails.dir says where KhulnaSoft is".to_owned();
-        let hint = "set both at once: kdk config set rails.mode=external rails.url=URL".to_owned();
-        found.push(("rails.mode", message, Some(hint)));
-    }
     if is_external && !is_url(&config.rails_url()) {
         let message = format!(
             "rails.url must be the URL of KhulnaSoft, such as https://khulnasoft.example.com, not {:?}",

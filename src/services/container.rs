@@ -3,6 +3,7 @@
 //! It reads the same rendered file as any other registry, and has what that
 //! names at the same paths: the storage, certificates, the database's socket.
 
+use std::io::Read as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const LABEL: &str = "com.khulnasoft.kdk.root";
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 /// How long an engine may take to say what it knows.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a program that tell whether it is a script around another.
+const SCRIPT: u64 = 4096;
 /// How long it may take to get an image.
 const PULL: Duration = Duration::from_mins(30);
 /// Variables by which a shell says which engine it means, and how, or by which
@@ -77,12 +80,14 @@ pub fn engine(config: &Config) -> Option<&'static str> {
 
 /// Says whether a program is podman, which some systems call docker, too.
 fn is_podman(program: &str) -> bool {
-    let is_wrapper = || {
-        let script = sys::process::find_program(program).and_then(|path| std::fs::read(path).ok());
-        let script = script.filter(|bytes| bytes.starts_with(b"#!"))?;
-        Some(String::from_utf8_lossy(&script).contains("podman"))
-    };
-    program == "podman" || is_wrapper() == Some(true)
+    let path = sys::process::find_program(program).unwrap_or_else(|| program.into());
+    let path = path.canonicalize_utf8().unwrap_or(path);
+    if path.file_name() == Some("podman") {
+        return true;
+    }
+    let mut start = Vec::new();
+    let read = std::fs::File::open(&path).and_then(|file| file.take(SCRIPT).read_to_end(&mut start));
+    read.is_ok() && start.starts_with(b"#!") && String::from_utf8_lossy(&start).contains("podman")
 }
 
 /// Says whether docker's engine is one without root's rights: its containers
@@ -166,7 +171,8 @@ pub fn ids(config: &Config) -> (u64, u64) {
 /// Those of the file system.
 pub fn give_files(config: &Config) -> std::io::Result<()> {
     let (user, group) = ids(config);
-    if config.registry_image().is_none() || (user, group) == sys::running::ids() || sys::process::user_id() != 0 {
+    let is_own = (user, group) == sys::running::ids();
+    if !config.runs_registry() || config.registry_image().is_none() || is_own || sys::process::user_id() != 0 {
         return Ok(());
     }
     let (Ok(user), Ok(group)) = (u32::try_from(user), u32::try_from(group)) else {
@@ -177,9 +183,19 @@ pub fn give_files(config: &Config) -> std::io::Result<()> {
     if config.registry_self_signed() && !config.registry_has_front() {
         sys::running::give(&root.registry_pair().1, user, group)?;
     }
-    config
-        .registry_storage_path()
-        .map_or(Ok(()), |path| sys::running::give(&path, user, group))
+    let Some(storage) = config.registry_storage_path() else {
+        return Ok(());
+    };
+    // Beside what is a registry's others may have theirs in there.
+    let storage = storage.canonicalize_utf8().unwrap_or(storage);
+    std::os::unix::fs::chown(&storage, Some(user), Some(group))?;
+    for name in ["docker", ".kdk"] {
+        let path = storage.join(name);
+        if path.is_dir() {
+            sys::running::give(&path, user, group)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns where the image's registry is reached where containers have a network of their own.
@@ -356,12 +372,14 @@ pub fn remains(config: &Config) -> Vec<String> {
 /// Runs an engine's command; returns what it says, or why it failed.
 fn output(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
     let mut command = Command::new(program);
-    // As the service has it.
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(super::environment::environment())
-        .envs(environment());
+    command.args(arguments);
+    if arguments.first() != Some(&"pull") {
+        // As the service has it; who pulls may need a proxy, and logins.
+        command
+            .env_clear()
+            .envs(super::environment::environment())
+            .envs(environment());
+    }
     let output = sys::running::output_within(&mut command, limit).map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());

@@ -34,7 +34,7 @@ pub fn state_dir() -> Option<Utf8PathBuf> {
         .or_else(|| Some(home()?.join(".local/state")))?;
     // Under sudo with another user's HOME what is put there would be root's.
     let there = directory.ancestors().find_map(|path| super::fs::owner(path).ok());
-    let is_another_s = super::process::user_id() == 0 && there != Some(0);
+    let is_another_s = var("SUDO_UID").is_some() && super::process::user_id() == 0 && there != Some(0);
     (!is_another_s).then_some(directory)
 }
 

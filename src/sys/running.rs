@@ -1,11 +1,22 @@
 //! Processes by name; commands that may not take for ever.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{Gid, Uid, fchownat};
+
+/// How long what a process has said may be on its way once it has ended.
+const REST: Duration = Duration::from_millis(200);
 
 /// Returns the processes with a name, oldest first.
 pub fn named(name: &str) -> Vec<i32> {
@@ -84,44 +95,75 @@ pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Outpu
         .stderr(Stdio::piped())
         .spawn()?;
     // Whatever it leaves behind may hold its output open: it is read aside.
-    let (sender, said) = std::sync::mpsc::channel();
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    std::thread::spawn(move || {
-        let aside = std::thread::spawn(move || all(stderr));
-        let stdout = all(stdout);
-        let _ = sender.send((stdout, aside.join().unwrap_or_default()));
-    });
+    let (stdout, stderr) = (aside(child.stdout.take()), aside(child.stderr.take()));
     let Some(status) = super::clock::wait_until(limit, || child.try_wait().ok().flatten()) else {
         let _ = child.kill();
         let _ = child.wait();
         let reason = format!("it did not answer within {} seconds", limit.as_secs());
         return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
     };
-    let (stdout, stderr) = said.recv_timeout(limit).unwrap_or_default();
-    Ok(Output { status, stdout, stderr })
+    Ok(Output {
+        status,
+        stdout: said(&stdout),
+        stderr: said(&stderr),
+    })
 }
 
-fn all(stream: Option<impl io::Read>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // What could be read counts.
-    let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
-    bytes
+/// Reads a stream piece by piece.
+fn aside(stream: Option<impl io::Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, pieces) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut stream) = stream else { return };
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut piece) {
+            if sender.send(piece[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    pieces
+}
+
+/// Returns what was said by a process that has ended: what is on its way comes
+/// at once, and what others say who hold its output does not count.
+fn said(pieces: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    let pieces = std::iter::from_fn(|| pieces.recv_timeout(REST).ok());
+    pieces.flatten().collect()
 }
 
 /// Gives a file, or a directory and all that is in it, to another user; links
-/// are given, not followed.
+/// are given, not followed, whatever that user does meanwhile.
 ///
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn give(path: &Utf8Path, user: u32, group: u32) -> io::Result<()> {
-    let failed = |error: io::Error| super::fs::named(&error, "cannot give away", path);
-    let there = std::fs::symlink_metadata(path).map_err(failed)?;
-    if (there.uid(), there.gid()) != (user, group) {
-        std::os::unix::fs::lchown(path, Some(user), Some(group)).map_err(failed)?;
+    let owner = (Uid::from_raw(user), Gid::from_raw(group));
+    let given = give_at(AT_FDCWD, path.as_str().as_ref(), owner);
+    given.map_err(|errno| super::fs::named(&errno.into(), "cannot give away", path))
+}
+
+fn give_at(directory: impl AsFd, name: &OsStr, owner: (Uid, Gid)) -> nix::Result<()> {
+    let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+    let there = fstatat(&directory, name, flags)?;
+    if (there.st_uid, there.st_gid) != (owner.0.as_raw(), owner.1.as_raw()) {
+        fchownat(&directory, name, Some(owner.0), Some(owner.1), flags)?;
     }
-    if there.is_dir() {
-        for entry in path.read_dir_utf8().map_err(failed)? {
-            give(entry.map_err(failed)?.path(), user, group)?;
+    if SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+        return Ok(());
+    }
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = openat(&directory, name, flags, Mode::empty())?;
+    let mut inside = Dir::from_fd(opened.try_clone().map_err(|_| Errno::EMFILE)?)?;
+    for entry in inside.iter() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if [".", ".."].iter().any(|own| name == *own) {
+            continue;
+        }
+        match give_at(&opened, name, owner) {
+            // A server at work removes what it needs no more.
+            Err(Errno::ENOENT) => {}
+            given => given?,
         }
     }
     Ok(())
