@@ -21,6 +21,9 @@ run: build ## make a KDK root with a registry, start it, say what next
 bootstrap: ## install what the tests need
 	support/bootstrap
 
+# Tests wait for servers more than they compute.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+
 test: bootstrap ## install what the tests need, and run all tests
 	cargo test --locked
 

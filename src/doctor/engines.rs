@@ -157,6 +157,8 @@ fn judge(program: &str, text: &str) -> Heard {
         "denied",
         "authentication required",
         "authorization failed",
+        "401 unauthorized",
+        "403 forbidden",
         "no basic auth",
         "invalid status code from registry 40",
     ]) {
@@ -208,6 +210,10 @@ mod tests {
             ),
             (
                 "ctr: failed to resolve reference \"r.test:5000/a:1\": pulling from host r.test:5000 failed with status code [manifests 1]: 401 Unauthorized",
+                "reached",
+            ),
+            (
+                "ctr: failed to resolve reference \"r.test:5000/a:1\": failed to authorize: failed to fetch anonymous token: unexpected status: 403 Forbidden",
                 "reached",
             ),
             (
