@@ -592,6 +592,9 @@ fn from_nothing_to_a_push_over_https() {
         "{buildah} bud -q --isolation chroot -t 127.0.0.1:5001/my-image ../project"
     ));
     other(&format!("{podman} push -q 127.0.0.1:5001/my-image"));
+    other(&format!(
+        "{buildah} push -q 127.0.0.1:5001/my-image && {buildah} pull -q --policy always 127.0.0.1:5001/my-image"
+    ));
 
     // containerd: what it must know, and a token on its command line.
     let containerd = format!(
