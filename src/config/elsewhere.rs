@@ -68,12 +68,15 @@ impl Config {
         Url::parse(given).ok().filter(is_web)
     }
 
-    /// Returns the URL at which users reach it: by `registry.host` and
-    /// `registry.port`, where these are given.
+    /// Returns the URL at which users reach it: there too, unless
+    /// `registry.host` is given, which `registry.port` goes with. A port alone
+    /// was for a registry of this root's own.
     pub(super) fn public_url_elsewhere(&self) -> Option<String> {
         let mut url = self.url_elsewhere()?;
-        url.set_host(Some(&self.registry_host())).ok()?;
-        url.set_port(Some(self.registry_port())).ok()?;
+        if self.is_given("registry.host") {
+            url.set_host(Some(&self.registry_host())).ok()?;
+            url.set_port(Some(self.registry_port())).ok()?;
+        }
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
 }
@@ -87,6 +90,7 @@ mod tests {
     fn users_reach_it_where_khulnasoft_does_or_as_told() {
         for (settings, expected) in [
             ("api_url: http://localhost:5000/", "http://localhost:5000"),
+            ("api_url: http://localhost:5000, port: 5001", "http://localhost:5000"),
             (
                 "api_url: 'https://registry.example.com'",
                 "https://registry.example.com",

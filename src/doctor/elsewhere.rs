@@ -40,7 +40,7 @@ pub fn registry(config: &Config) -> Option<Finding> {
 }
 
 fn looked(config: &Config, url: &str) -> Option<Finding> {
-    let by_hand = "start it there, or correct registry.api_url, or registry.host and registry.port by which users reach it; then: kdk reconfigure";
+    let by_hand = "start it there, or correct registry.api_url, or registry.host with registry.port by which users reach it; then: kdk reconfigure";
     let answer = match logins::get_far(&format!("{url}/v2/")) {
         Ok(answer) => answer,
         Err(error) => {
