@@ -214,10 +214,8 @@ fn a_registry_is_of_one_kind() {
             "{image}: {said}"
         );
     }
-    for (setting, expected) in [("rails.command=", "rails.command")] {
-        let said = refused(&[setting, "registry.relativeurls=true"]);
-        assert!(said.contains(expected), "{said}");
-    }
+    let empty = refused(&["rails.command=", "registry.relativeurls=true"]);
+    assert!(empty.contains("rails.command"), "{empty}");
     let odd = refused(&["rails.mode=external", "rails.url=foo"]);
     assert!(odd.contains("rails.url must be the URL"), "{odd}");
     assert_eq!(
