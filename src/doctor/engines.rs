@@ -1,8 +1,8 @@
 //! Whether the engines of this machine reach the registry: each is asked to
 //! pull a name that cannot exist, and a refusal by the registry is a yes.
 
-use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::io::ErrorKind;
+use std::process::Command;
 use std::time::Duration;
 
 use super::finding::{Finding, Verdict};
@@ -13,12 +13,9 @@ use crate::clients::setup::{self, Client as _};
 use crate::clients::{Found, needs};
 use crate::config::Config;
 use crate::sys;
-use crate::sys::clock::monotonic;
 
 /// How long an engine may take to say what it hears.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often it is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks docker, podman and containerd.
 pub fn check(scene: &Scene) -> Verdict {
@@ -104,36 +101,13 @@ fn ask(program: &str, image: &str) -> String {
         "ctr" => &["images", "pull", "--hosts-dir", DIRECTORY],
         _ => &["pull", "-q"],
     };
-    let spawned = Command::new(program)
-        .args(arguments)
-        .arg(image)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = spawned else {
-        return "cannot connect".to_owned();
-    };
-    // Whatever an engine leaves behind may hold its output open: it is read aside.
-    let (sender, said) = std::sync::mpsc::channel();
-    if let Some(mut output) = child.stderr.take() {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = output.read_to_end(&mut text);
-            let _ = sender.send(text);
-        });
+    let mut command = Command::new(program);
+    command.args(arguments).arg(image);
+    match sys::running::output_within(&mut command, PATIENCE) {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) if error.kind() == ErrorKind::TimedOut => "no answer in time".to_owned(),
+        Err(_) => "cannot connect".to_owned(),
     }
-    let began = monotonic();
-    while began.elapsed() < PATIENCE && matches!(child.try_wait(), Ok(None)) {
-        std::thread::sleep(LOOK);
-    }
-    if matches!(child.try_wait(), Ok(None)) {
-        let _ = child.kill();
-        let _ = child.wait();
-        return "no answer in time".to_owned();
-    }
-    let text = said.recv_timeout(PATIENCE).unwrap_or_default();
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Tells from what an engine says whether it reached the registry.

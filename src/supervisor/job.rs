@@ -8,7 +8,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,6 +18,7 @@ use crate::sys::clock::wait_until;
 use crate::sys::failpoint;
 use crate::sys::fs::{SharedLock, read_optional};
 use crate::sys::process::{self, Identity, SpawnSpec};
+use crate::sys::running::output_within;
 use nix::sys::signal::Signal;
 
 /// How long it may take to end what a job left with somebody else.
@@ -86,24 +87,15 @@ pub fn end_remains(ran: &JobSpec) {
     let Some((program, arguments)) = ran.remains.split_first() else {
         return;
     };
-    let quiet = Stdio::null;
     let mut command = Command::new(program);
+    // Its own directory may be gone.
     command
         .args(arguments)
         .env_clear()
         .envs(ran.env.iter().cloned())
-        // Its own directory may be gone.
-        .current_dir("/")
-        .stdin(quiet())
-        .stdout(quiet())
-        .stderr(quiet());
+        .current_dir("/");
     // That there is nothing left is a failure to some.
-    let Ok(mut child) = command.spawn() else { return };
-    let ended = || child.try_wait().ok().flatten();
-    if wait_until(REMAINS, ended).is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+    let _ = output_within(&mut command, REMAINS);
 }
 
 /// Asks what is left of a group to end, and kills it after `grace`.
